@@ -1,0 +1,18 @@
+"""MSEENet: classes of acute lymphoblastic leukaemia from peripheral blood smear images.
+
+For research use only; not a medical device.
+"""
+
+from mseenet.config import CLASS_NAMES
+
+__version__ = "0.1.0"
+__all__ = ["CLASS_NAMES", "Classifier", "Prediction", "__version__"]
+
+
+def __getattr__(name: str):
+    # Imported on first use: NumPy and Pillow cost a quarter of a second.
+    if name in ("Classifier", "Prediction"):
+        from mseenet import classifier
+
+        return getattr(classifier, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,159 @@
+"""`card.json`: what a weights file is, how it was made, and what may be fed to it.
+
+The card names its weights file by content, so that replacing the card is the one step
+in which a new release takes the place of the old.
+"""
+
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER, ModelConfig
+from mseenet.errors import MSEENetError
+from mseenet.files import file_sha256, write_atomically
+
+FORMAT = 1
+CARD_NAME = "card.json"
+HISTORY_NAME = "history.json"
+DEFAULT_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+"""The folder of the weights that come with the project."""
+
+
+class WeightsError(MSEENetError):
+    """The weights or their card are missing, altered or not for this version."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """The part of a card that prediction depends on, checked.
+
+    Attributes:
+        weights_path: The weights file, whose SHA-256 was compared.
+        sha256: Of the weights file, in hex.
+        model: Widths of the head.
+        temperature: Divisor of the logits, > 0.
+        heatmap_scale: Evidence at which a heatmap reaches 1, in logits per cell, > 0.
+        content: The whole card as it stands in the file.
+    """
+
+    weights_path: Path
+    sha256: str
+    model: ModelConfig
+    temperature: float
+    heatmap_scale: float
+    content: dict
+
+
+def input_record() -> dict:
+    """What the network reads, as it stands in the card."""
+    return {
+        "height": IMAGE_SIZE,
+        "width": IMAGE_SIZE,
+        "channels": "RGB",
+        "dtype": "float32",
+        "value_range": [0, 255],
+        "resize": "squeezed to a square, antialiased bilinear (Pillow)",
+    }
+
+
+def read_card(folder: str | Path) -> Card:
+    """Reads and checks a card and the hash of its weights file.
+
+    Args:
+        folder: Holds `card.json` and the weights file that it names.
+
+    Returns:
+        The checked card.
+
+    Raises:
+        WeightsError: Something is missing, altered, or made for another version.
+    """
+    folder = Path(folder)
+    path = folder / CARD_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{folder}: expected {CARD_NAME} and its weights file, found no {CARD_NAME}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: expected a readable JSON file ({error})") from error
+
+    try:
+        _expect(path, "format", content["format"], FORMAT)
+        _expect(path, "class_names", content["class_names"], list(CLASS_NAMES))
+        _expect(path, "input", content["input"], input_record())
+        _expect(path, "heatmap layer", content["heatmap"]["layer"], TARGET_LAYER)
+        _expect(
+            path,
+            "model settings",
+            sorted(content["model"]),
+            sorted(f.name for f in fields(ModelConfig)),
+        )
+        file, sha256 = content["weights"]["file"], content["weights"]["sha256"]
+        temperature = content["temperature"]["value"]
+        heatmap_scale = content["heatmap"]["scale"]
+        model = ModelConfig(**content["model"])
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: the entry {error} is missing or malformed") from error
+    for name, value in (("temperature", temperature), ("heatmap scale", heatmap_scale)):
+        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise WeightsError(f"{path}: expected {name} > 0, got {value!r}")
+    if Path(str(file)).name != file:
+        raise WeightsError(f"{path}: expected the name of a file beside it, got {file!r}")
+
+    weights_path = folder / file
+    try:
+        actual = file_sha256(weights_path)
+    except OSError as error:
+        raise WeightsError(
+            f"{weights_path}: expected the weights that {CARD_NAME} names ({error.strerror})"
+        ) from error
+    if actual != sha256:
+        raise WeightsError(
+            f"{weights_path}: altered or damaged; expected SHA-256 {sha256[:12]}..., "
+            f"got {actual[:12]}..."
+        )
+    return Card(weights_path, sha256, model, temperature, heatmap_scale, content)
+
+
+def publish(folder: Path, model, content: dict) -> Card:
+    """Puts new weights and their card in the place of the old ones, in one step.
+
+    Args:
+        folder: Made if missing; older weights files in it are removed at the end.
+        model: The `keras.Model` of `build_model`, never compiled.
+        content: The card without `format`, `class_names`, `input` and `weights`.
+
+    Returns:
+        The card as read back from the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "new.weights.h5"
+    model.save_weights(temporary, overwrite=True)
+    sha256 = file_sha256(temporary)
+    path = temporary.replace(folder / f"mseenet-{sha256[:8]}.weights.h5")
+    card = {
+        "name": "MSEENet",
+        "format": FORMAT,
+        "class_names": list(CLASS_NAMES),
+        "input": input_record(),
+        "weights": {
+            "file": path.name,
+            "sha256": sha256,
+            "bytes": path.stat().st_size,
+            "parameters": model.count_params(),
+        },
+        **content,
+    }
+    write_atomically(folder / CARD_NAME, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    for old in folder.glob("mseenet-*.weights.h5"):
+        if old != path:
+            old.unlink()
+    return read_card(folder)
+
+
+def _expect(path: Path, name: str, received, expected) -> None:
+    if received != expected:
+        raise WeightsError(f"{path}: expected {name} {expected}, got {received}")

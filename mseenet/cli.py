@@ -1,0 +1,48 @@
+"""What the commands share: exit statuses, one-line errors, progress, quiet libraries."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from mseenet.errors import MSEENetError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells use it."""
+
+
+def run(main: Callable[[], int]) -> None:
+    """Runs a command and ends the process with its exit status.
+
+    An `MSEENetError` or `OSError` becomes one line on standard error and status 2; a reader that
+    closes the pipe (`| head`) ends the command without a word.
+    """
+    # Chatter of TensorFlow's C++ side; real errors still come through as exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        status = main()
+        sys.stdout.flush()
+    except MSEENetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    sys.exit(status)
+
+
+def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
+    """Shows on standard error how far an iteration is and how long it will take."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=description, total=total, file=sys.stderr, leave=False)
+
+
+def say(message: str) -> None:
+    """Prints what is going on to standard error; results go to standard output."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,140 @@
+"""Heatmaps: where in the image the evidence for a class lies, and how to show it.
+
+Behind the inception module (activations A, of K channels on an h x w grid) the network
+is linear up to the logits:
+
+    logit_c = b_c + sum_ij E_c(i, j),    E_c(i, j) = 1 / (h w) sum_k A_k(i, j) W_kc
+
+so the gradient of a logit with respect to A_k is W_kc / (h w) everywhere, and the
+Grad-CAM map of class c at the concatenation is max(E_c, 0): no backward pass is needed.
+The tests hold this against tf-keras-vis, which does one.
+
+A map is divided by one number of the model (`heatmap_scale` in the card), not by its own
+maximum: a faint map stays faint, and an image without evidence for a class gets zeros.
+
+Reference:
+    R. R. Selvaraju et al., "Grad-CAM", ICCV 2017; B. Zhou et al., "Learning Deep
+    Features for Discriminative Localization", CVPR 2016.
+"""
+
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from mseenet.config import IMAGE_SIZE, TARGET_LAYER
+
+NO_EVIDENCE = 0.05
+"""A heatmap that nowhere reaches this shows no positive evidence for its class: under a
+twentieth of what counts as strong evidence for this model (see `evidence_scale`), it
+cannot be told from the background in an overlay."""
+
+
+def evidence_maps(activations, kernel):
+    """E_c of the module's docstring, for all classes.
+
+    Args:
+        activations: Output of the target layer, (B, h, w, K).
+        kernel: Weights of the layer `logits`, (K, C).
+
+    Returns:
+        (B, h, w, C), in logits; the sum over h and w, plus the bias, is the logit.
+    """
+    import keras
+
+    cells = activations.shape[1] * activations.shape[2]
+    return keras.ops.einsum("bhwk,kc->bhwc", activations, kernel) / cells
+
+
+def evidence_scale(model, images: np.ndarray, batch_size: int = 32) -> float:
+    """What counts as strong evidence for this model: its `heatmap_scale`.
+
+    Args:
+        model: The `keras.Model` of `build_model`.
+        images: RGB in [0, 255], (N, 224, 224, 3), that the model was not trained on.
+        batch_size: Images at once.
+
+    Returns:
+        The 95th percentile over the images of the largest E_c of the predicted class, in
+        logits: one field in twenty saturates its map somewhere.
+    """
+    import keras
+
+    outputs = [model.get_layer(TARGET_LAYER).output, model.output]
+    explainer = keras.Model(model.input, outputs)
+    kernel = keras.ops.convert_to_numpy(model.get_layer("logits").kernel)
+    strongest = []
+    for start in range(0, len(images), batch_size):
+        batch = explainer.predict_on_batch(images[start : start + batch_size])
+        activations, probabilities = (keras.ops.convert_to_numpy(output) for output in batch)
+        maps = keras.ops.convert_to_numpy(evidence_maps(activations, kernel))
+        predicted = probabilities.argmax(axis=1)
+        strongest += [maps[i, :, :, c].max() for i, c in enumerate(predicted)]
+    return float(np.quantile(strongest, 0.95))
+
+
+def heatmaps_of(maps, class_index, scale: float, size: int = IMAGE_SIZE):
+    """Heatmaps of one class for each image, at the size of the network's input.
+
+    Args:
+        maps: Evidence maps, (B, h, w, C), in logits.
+        class_index: The class to explain for each image, int32 (B,).
+        scale: Evidence that becomes 1, in logits.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 (B, size, size) in [0, 1]: max(E_c, 0) / scale, clipped at 1, enlarged
+        bilinearly with each cell in the middle of the pixels that it covers.
+    """
+    import keras
+
+    chosen = keras.ops.take_along_axis(maps, class_index[:, None, None, None], axis=3)
+    heat = keras.ops.clip(chosen / scale, 0, 1)
+    heat = keras.ops.image.resize(heat, (size, size), interpolation="bilinear")
+    return keras.ops.squeeze(heat, axis=3)
+
+
+def has_evidence(heatmap: np.ndarray) -> bool:
+    """Whether a heatmap shows any positive evidence for its class."""
+    return bool(heatmap.max() >= NO_EVIDENCE)
+
+
+@cache
+def colormap() -> np.ndarray:
+    """Inferno, RGB uint8 (256, 3): from black through purple and orange to yellow.
+
+    Its lightness rises evenly, so that it can be read with any colour vision; its warm
+    end stands out from the blue and purple of a stained smear.
+    """
+    from plotly.colors import sample_colorscale, unlabel_rgb
+
+    colors = sample_colorscale("Inferno", list(np.linspace(0, 1, 256)))
+    return np.array([unlabel_rgb(color) for color in colors]).round().astype(np.uint8)
+
+
+def overlay(rgb: np.ndarray, heatmap: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """Blends a heatmap over the image that it explains.
+
+    A pixel is covered in proportion to its heat: where there is no evidence, the image
+    stays as it is.
+
+    Args:
+        rgb: RGB pixels, uint8 (H, W, 3) in [0, 255], of any size.
+        heatmap: float32 (h, w) in [0, 1]; stretched over the image.
+        opacity: Share of the heat's colour where the heat is 1, in [0, 1].
+
+    Returns:
+        RGB pixels, uint8 (H, W, 3) in [0, 255].
+
+    Raises:
+        ValueError: `opacity` is outside [0, 1].
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"expected opacity in [0, 1]; received {opacity}")
+    height, width = rgb.shape[:2]
+    if heatmap.shape != (height, width):
+        resized = Image.fromarray(heatmap).resize((width, height), Image.Resampling.BILINEAR)
+        heatmap = np.clip(np.asarray(resized), 0, 1)
+    color = colormap()[np.round(heatmap * 255).astype(np.uint8)]
+    weight = opacity * heatmap[..., None]
+    return np.round(rgb * (1 - weight) + color * weight).astype(np.uint8)

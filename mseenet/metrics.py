@@ -1,0 +1,224 @@
+"""The paper's measures (eqs. 1-5), calibration and intervals; NumPy only.
+
+Labels are int arrays (N,) with values in [0, C); probabilities are float arrays (N, C)
+whose rows sum to 1; all results are fractions, not percent.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+SUMMARY_NAMES = ("accuracy", "precision", "sensitivity", "f1", "mcc")
+"""The measures of the paper's Table I, in its order."""
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts of (true label, predicted label), int64 (C, C); rows are the true labels."""
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    return matrix
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Eqs. 1-5 for each class against the others; every array is float64 (..., C).
+
+    A ratio whose denominator is zero (a class that was never predicted, say) is 0.
+    """
+
+    accuracy: np.ndarray
+    precision: np.ndarray
+    sensitivity: np.ndarray
+    f1: np.ndarray
+    mcc: np.ndarray
+
+
+def class_metrics(confusion: np.ndarray) -> ClassMetrics:
+    """Computes eqs. 1-5 of the paper for each class against the rest.
+
+    Eq. 4 of the paper as printed, 2 (P + S) / (P + S), is always 2. What its text
+    describes, and what is computed here, is the harmonic mean 2 P S / (P + S).
+
+    Args:
+        confusion: Counts, int (..., C, C), rows are the true labels.
+
+    Returns:
+        The measures per class.
+    """
+    tp = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    fn = confusion.sum(axis=-1) - tp
+    fp = confusion.sum(axis=-2) - tp
+    tn = confusion.sum(axis=(-2, -1))[..., None] - tp - fn - fp
+    precision = _ratio(tp, tp + fp)
+    sensitivity = _ratio(tp, tp + fn)
+    return ClassMetrics(
+        accuracy=_ratio(tp + tn, tp + tn + fp + fn),
+        precision=precision,
+        sensitivity=sensitivity,
+        f1=_ratio(2 * precision * sensitivity, precision + sensitivity),
+        mcc=_ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))),
+    )
+
+
+def summary(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Accuracy over all images and the macro-averages of eqs. 2-5 over the classes.
+
+    Args:
+        confusion: Counts, int (..., C, C), rows are the true labels.
+
+    Returns:
+        float64 (...) for each of `SUMMARY_NAMES`. `accuracy` is the share of images
+        that were classified correctly, as the paper's Table I reports it.
+    """
+    per_class = class_metrics(confusion)
+    correct = np.trace(confusion, axis1=-2, axis2=-1)
+    return {
+        "accuracy": _ratio(correct, confusion.sum(axis=(-2, -1))),
+        "precision": per_class.precision.mean(axis=-1),
+        "sensitivity": per_class.sensitivity.mean(axis=-1),
+        "f1": per_class.f1.mean(axis=-1),
+        "mcc": per_class.mcc.mean(axis=-1),
+    }
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, 95 %.
+
+    Reference:
+        E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
+
+    Args:
+        successes: In [0, n].
+        n: Number of trials; with none, the interval is [0, 1].
+
+    Returns:
+        Lower and upper bound, each in [0, 1].
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z = 1.959963984540054  # 97.5th percentile of the normal distribution
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap_intervals(
+    confusion: np.ndarray, draws: int = 5000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap over images of each measure of `summary`, 95 %.
+
+    For measures that are no plain proportion. Without a single error the interval has
+    no width; read the accuracy's Wilson interval then.
+
+    Args:
+        confusion: Counts, int (C, C), rows are the true labels.
+        draws: Number of resamples.
+        seed: Of the resampling.
+
+    Returns:
+        Lower and upper bound for each of `SUMMARY_NAMES`.
+    """
+    n = int(confusion.sum())
+    shares = confusion.ravel() / n
+    resampled = np.random.default_rng(seed).multinomial(n, shares, size=draws)
+    values = summary(resampled.reshape(draws, *confusion.shape))
+    return {
+        name: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975)))
+        for name, v in values.items()
+    }
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities of logits (N, C) divided by `temperature` > 0, float64 (N, C)."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood of the true labels, in nats."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    top = scaled.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(scaled - top).sum(axis=1)) + top[:, 0]
+    return float(np.mean(log_sum - scaled[np.arange(len(labels)), labels]))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature in [1, 10] with the lowest cross-entropy, to 0.01.
+
+    Below 1 it would make a network more confident than it was trained to be; on a split
+    without errors the optimum is 0, which would claim certainty. Hence the bound.
+
+    Reference:
+        C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Args:
+        logits: Of images that the network was not trained on, (N, C).
+        labels: Their true labels, (N,).
+
+    Returns:
+        The divisor of the logits.
+    """
+    candidates = np.arange(100, 1001) / 100
+    return float(min(candidates, key=lambda t: cross_entropy(logits, labels, t)))
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
+) -> float:
+    """Mean distance of confidence and accuracy over equally wide bins of confidence.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,).
+        bins: Number of bins over (0, 1].
+
+    Returns:
+        The gap weighted by the images in each bin, in [0, 1].
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(bin_of, weights=confidence - correct, minlength=bins)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance of the probabilities from the true class, in [0, 2]."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(np.mean(np.sum((probabilities - truth) ** 2, axis=1)))
+
+
+def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
+    """All figures of one part of a split, ready for JSON.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        temperature: Divisor of the logits for the calibration figures.
+
+    Returns:
+        `n`; each of `SUMMARY_NAMES`; `interval_95` of each (Wilson for the accuracy,
+        bootstrap for the macro-averages); `confusion` (rows are the true labels);
+        `cross_entropy`, `ece` and `brier` after calibration.
+    """
+    probabilities = softmax(logits, temperature)
+    confusion = confusion_matrix(labels, logits.argmax(axis=1), logits.shape[1])
+    correct = int(np.trace(confusion))
+    intervals = bootstrap_intervals(confusion) | {"accuracy": wilson_interval(correct, len(labels))}
+    return {
+        "n": len(labels),
+        **{name: float(value) for name, value in summary(confusion).items()},
+        "interval_95": {name: list(interval) for name, interval in intervals.items()},
+        "confusion": confusion.tolist(),
+        "cross_entropy": cross_entropy(logits, labels, temperature),
+        "ece": expected_calibration_error(probabilities, labels),
+        "brier": brier_score(probabilities, labels),
+    }
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)

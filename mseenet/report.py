@@ -1,0 +1,86 @@
+"""Predictions as text: JSON Lines, CSV and a table for the terminal."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+
+from mseenet.classifier import Prediction
+from mseenet.config import CLASS_NAMES
+
+
+def record(file: str, prediction: Prediction, weights: str) -> dict:
+    """One prediction, ready for JSON.
+
+    Args:
+        file: Name of the image, as the user gave it.
+        prediction: Its prediction.
+        weights: SHA-256 of the weights file, in hex.
+
+    Returns:
+        file, status, predicted, probabilities, confidence, novelty, reasons, weights;
+        all but the first two and the last two are None when the image was not read.
+        `novelty` is reserved and always None.
+    """
+    probabilities = prediction.probabilities
+    return {
+        "file": file,
+        "status": prediction.status,
+        "predicted": prediction.class_name,
+        "probabilities": None if probabilities is None else dict(probabilities),
+        "confidence": prediction.confidence,
+        "novelty": None,
+        "reasons": list(prediction.reasons),
+        "weights": weights,
+    }
+
+
+def json_line(record: dict) -> str:
+    """One line of JSON, without its end of line; no NaN or infinity."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+CSV_HEADER = ("file", "status", "predicted", "confidence", *CLASS_NAMES, "reasons", "weights")
+
+
+def csv_line(record: dict) -> str:
+    """One line of CSV, without its end of line, with the columns of `CSV_HEADER`.
+
+    A cell that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    probabilities = record["probabilities"] or dict.fromkeys(CLASS_NAMES)
+    cells = (
+        record["file"],
+        record["status"],
+        record["predicted"],
+        record["confidence"],
+        *probabilities.values(),
+        "; ".join(record["reasons"]),
+        record["weights"],
+    )
+    return _csv(tuple(_harmless(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def table_line(record: dict) -> str:
+    """One line for the terminal: class, confidence, file; or why there is none."""
+    if record["status"] == "error":
+        return f"{'error':<12}{'':>10}  {record['file']}: {'; '.join(record['reasons'])}"
+    return f"{record['predicted']:<12}{record['confidence']:>10.1%}  {record['file']}"
+
+
+FORMATS: dict[str, tuple[str | None, Callable[[dict], str]]] = {
+    "table": (f"{'class':<12}{'confidence':>10}  file", table_line),
+    "json": (None, json_line),
+    "csv": (",".join(CSV_HEADER), csv_line),
+}
+"""For each format its header line, if any, and what makes a line of a record."""
+
+
+def _csv(cells: tuple) -> str:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\n")
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

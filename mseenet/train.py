@@ -1,0 +1,363 @@
+"""Trains MSEENet on the ALL image dataset and writes the weights and their card.
+
+    python -m mseenet.train --data DIR
+
+The paper's protocol: a stratified random 80/10/10 split, 224x224 pixels, no
+augmentation; first the head on a frozen ImageNet backbone, then the whole network, each
+with early stopping and a learning rate that drops on a plateau. The frozen phase runs
+the backbone once over all images and trains the head on its features.
+
+After Ctrl-C or a kill, the same command with --resume goes on from the last whole epoch
+and comes to the same result.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from mseenet import __version__, cli
+from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS, HISTORY_NAME, publish
+from mseenet.config import PHASES, TARGET_LAYER, ModelConfig, TrainingConfig
+from mseenet.data import SPLIT_NAMES, index_dataset, load_images, random_split, split_csv
+from mseenet.device import prepare_device
+from mseenet.errors import UsageError
+from mseenet.explain import evidence_scale
+from mseenet.files import file_sha256, write_atomically
+from mseenet.metrics import fit_temperature, measure, wilson_interval
+
+PATH_OPTIONS = {
+    "--data": "DIR",
+    "--out": "DIR",
+    "--checkpoint": "DIR",
+    "--backbone-weights": "FILE",
+}
+"""Options whose values say nothing to others; the card shows these words instead."""
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    config = TrainingConfig()
+    parser = argparse.ArgumentParser(
+        prog="python -m mseenet.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the dataset, with a folder a class"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where weights and card go (default: weights/)"
+    )
+    parser.add_argument(
+        "--backbone-weights",
+        default="imagenet",
+        metavar="FILE",
+        help="ImageNet weights of the bare backbone (default: download them)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=config.seed, help="of split and training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive, default=config.batch_size, help="(default: %(default)s)"
+    )
+    for option, phase in (("head", config.head), ("fine-tune", config.fine_tune)):
+        parser.add_argument(
+            f"--{option}-epochs",
+            type=_natural,
+            default=phase.epochs,
+            metavar="N",
+            help="at most; 0 skips the phase (default: %(default)s)",
+        )
+        parser.add_argument(
+            f"--{option}-learning-rate",
+            type=float,
+            default=phase.learning_rate,
+            metavar="RATE",
+            help="at the start (default: %(default)s)",
+        )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="where it is kept (default: OUT/.checkpoint)"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="try the whole path in a minute: synthetic images, random backbone, few epochs; "
+        "without --out the result goes to a temporary folder and is removed",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.smoke:
+        if arguments.data or arguments.backbone_weights != "imagenet":
+            parser.error(
+                "--smoke makes its own images and backbone; leave out --data and --backbone-weights"
+            )
+    elif arguments.data is None:
+        parser.error("expected --data DIR, the folder of the dataset (or --smoke)")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    command = recorded_command(sys.argv[1:] if argv is None else argv)
+    with ExitStack() as stack:
+        if arguments.smoke:
+            from mseenet.synthetic import write_dataset
+
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            write_dataset(work / "data", per_class=20)
+            arguments.data, arguments.backbone_weights = work / "data", None
+            arguments.out = arguments.out or work / "weights"
+            # A random backbone's features are a hundred times smaller than ImageNet's, and
+            # there are few images: a higher rate and smaller batches make up for it.
+            arguments.batch_size = 8
+            arguments.head_epochs, arguments.head_learning_rate = 15, 1e-2
+            arguments.fine_tune_epochs = 1
+        try:
+            train(arguments, command)
+        except KeyboardInterrupt:
+            if (checkpoint_folder(arguments) / "state.json").is_file():
+                cli.say("the same command with --resume goes on from the last whole epoch")
+            raise
+    return 0
+
+
+def train(arguments: argparse.Namespace, command: str) -> None:
+    """Trains both phases, then calibrates, measures and publishes the result."""
+    config = training_config(arguments)
+    model_config = ModelConfig()
+    out = arguments.out or DEFAULT_WEIGHTS
+    started = time.monotonic()
+
+    index = index_dataset(arguments.data, cli.progress)
+    cli.say(index.describe())
+    split = random_split(index.samples, config.seed)
+    split_content = split_csv(split, index.samples)
+    backbone = backbone_record(arguments.backbone_weights)
+
+    import keras
+
+    from mseenet.fit import Checkpoint, predict, run_phase
+    from mseenet.model import (
+        build_model,
+        feature_extractor,
+        freeze_batch_normalization,
+        head_on_features,
+        logits_model,
+    )
+
+    settings = {
+        "training": asdict(config),
+        "model": asdict(model_config),
+        "backbone": backbone,
+        "split": hashlib.sha256(split_content).hexdigest(),
+        "keras backend": keras.backend.backend(),
+    }
+    checkpoint = Checkpoint(checkpoint_folder(arguments), settings)
+    if arguments.resume:
+        checkpoint.open()
+    elif checkpoint.exists():
+        raise UsageError(
+            f"{checkpoint.folder}: an interrupted run left a checkpoint; "
+            "add --resume to go on, or remove the folder to start anew"
+        )
+
+    device = prepare_device()
+    images = load_images(index.samples, progress=cli.progress)
+    labels = index.labels
+    rows = {name: split.indices(index.samples, name) for name in SPLIT_NAMES}
+    cli.say(f"{', '.join(f'{name} {len(r)}' for name, r in rows.items())} images; device: {device}")
+
+    keras.utils.set_random_seed(config.seed)
+    model = build_model(model_config, arguments.backbone_weights)
+
+    if not checkpoint.knows("fine_tune"):
+        extractor = feature_extractor(model)
+        features = {
+            name: predict(extractor, images[rows[name]], f"features of {name}")
+            for name in ("train", "val")
+        }
+        run_phase(
+            "head",
+            head_on_features(model),
+            (features["train"], labels[rows["train"]]),
+            (features["val"], labels[rows["val"]]),
+            config,
+            checkpoint,
+        )
+        del features
+
+    freeze_batch_normalization(model)
+    network = logits_model(model)
+    run_phase(
+        "fine_tune",
+        network,
+        (images[rows["train"]], labels[rows["train"]]),
+        (images[rows["val"]], labels[rows["val"]]),
+        config,
+        checkpoint,
+    )
+
+    cli.say("measuring")
+    val_logits = predict(network, images[rows["val"]], "val")
+    test_logits = predict(network, images[rows["test"]], "test")
+    refuse_if_useless(val_logits, labels[rows["val"]])
+    temperature = fit_temperature(val_logits, labels[rows["val"]])
+    scale = evidence_scale(model, images[rows["val"]])
+    split_name = f"split-{split.protocol}-seed{split.seed}.csv"
+    out.mkdir(parents=True, exist_ok=True)
+    (out / split_name).write_bytes(split_content)
+    write_atomically(
+        out / HISTORY_NAME,
+        json.dumps({name: checkpoint.history(name) for name in PHASES}, indent=1) + "\n",
+    )
+    card = publish(
+        out,
+        model,
+        {
+            "model": asdict(model_config),
+            "temperature": {"value": temperature, "fitted_on": "val", "n": len(val_logits)},
+            "heatmap": {
+                "layer": TARGET_LAYER,
+                "scale": scale,
+                "unit": "logits per cell",
+                "fitted_on": "val",
+                "n": len(val_logits),
+            },
+            "training": {
+                "command": command,
+                "recipe": "paper",
+                "settings": asdict(config),
+                "backbone": backbone,
+                "history": HISTORY_NAME,
+                "best_epoch": {name: checkpoint.best_epoch(name) for name in PHASES},
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "minutes": round((time.monotonic() - started) / 60, 1),
+                "device": device,
+            },
+            "split": {
+                "protocol": split.protocol,
+                "seed": split.seed,
+                "file": split_name,
+                "sha256": settings["split"],
+                "n": {name: len(r) for name, r in rows.items()},
+            },
+            "metrics": {
+                "val": measure(val_logits, labels[rows["val"]], temperature),
+                "test": measure(test_logits, labels[rows["test"]], temperature),
+            },
+            "versions": versions(),
+            "intended_use": "research only; not a medical device",
+        },
+    )
+    checkpoint.delete()
+    for name in ("val", "test"):
+        figures = card.content["metrics"][name]
+        cli.say(
+            f"{name}: n {figures['n']}, accuracy {figures['accuracy']:.4f}, mcc {figures['mcc']:.4f}"
+        )
+    cli.say(f"wrote {card.weights_path} and {out / CARD_NAME}")
+
+
+def training_config(arguments: argparse.Namespace) -> TrainingConfig:
+    """The settings with what the command line changes."""
+    config = TrainingConfig()
+    return replace(
+        config,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        head=replace(
+            config.head,
+            epochs=arguments.head_epochs,
+            learning_rate=arguments.head_learning_rate,
+        ),
+        fine_tune=replace(
+            config.fine_tune,
+            epochs=arguments.fine_tune_epochs,
+            learning_rate=arguments.fine_tune_learning_rate,
+        ),
+    )
+
+
+def checkpoint_folder(arguments: argparse.Namespace) -> Path:
+    """Where an interrupted run is kept."""
+    return arguments.checkpoint or (arguments.out or DEFAULT_WEIGHTS) / ".checkpoint"
+
+
+def refuse_if_useless(logits: np.ndarray, labels: np.ndarray) -> None:
+    """Raises `TrainingError` for a network that is no better than chance on `val`."""
+    from mseenet.fit import TrainingError
+
+    correct = int(np.sum(logits.argmax(axis=1) == labels))
+    chance = np.bincount(labels).max() / len(labels)
+    lowest, _ = wilson_interval(correct, len(labels))
+    if not np.isfinite(logits).all() or lowest <= chance:
+        raise TrainingError(
+            f"{correct} of {len(labels)} validation images are right, which is not better than "
+            f"always naming the largest class ({chance:.1%}); the weights were not replaced"
+        )
+
+
+def recorded_command(argv: list[str]) -> str:
+    """The command as the card keeps it: the paths of one machine say nothing to others."""
+    words, replacement = [], None
+    for word in argv:
+        option, equals, _ = word.partition("=")
+        if replacement:
+            word, replacement = replacement, None
+        elif option in PATH_OPTIONS:
+            replacement = None if equals else PATH_OPTIONS[option]
+            word = f"{option}={PATH_OPTIONS[option]}" if equals else word
+        words.append(word)
+    return shlex.join(["python", "-m", "mseenet.train", *words])
+
+
+def backbone_record(weights: str | None) -> dict:
+    """Where the backbone's weights come from; a file is known by its SHA-256."""
+    if weights is None:
+        return {"name": "EfficientNetV2B0", "weights": "random"}
+    if weights == "imagenet":
+        return {"name": "EfficientNetV2B0", "weights": "imagenet"}
+    try:
+        sha256 = file_sha256(Path(weights))
+    except OSError as error:
+        raise UsageError(
+            f"{weights}: expected the backbone's weights ({error.strerror})"
+        ) from error
+    return {"name": "EfficientNetV2B0", "weights": "file", "sha256": sha256}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that the result depends on."""
+    names = ("mseenet", "tensorflow", "keras", "numpy", "pillow")
+    return {"python": platform.python_version()} | {
+        name: __version__ if name == "mseenet" else version(name) for name in names
+    }
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+if __name__ == "__main__":
+    cli.run(main)

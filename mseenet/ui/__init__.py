@@ -1,0 +1,1 @@
+"""Pieces of the web page; nothing else below `mseenet` imports streamlit."""

@@ -1,0 +1,81 @@
+"""What surrounds the results: title, style, the state without images, the last lines."""
+
+import html
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from mseenet.card import Card
+from mseenet.ui import words
+
+# Colours come from the theme, so that light and dark both hold.
+_STYLE = """
+<style>
+.stMainBlockContainer { max-width: 1240px; padding-top: 2.2rem; padding-bottom: 4.5rem; }
+.mseenet-title { display: flex; align-items: baseline; gap: .75rem; flex-wrap: wrap; margin: 0; }
+.mseenet-title h1 { font-size: 1.9rem; letter-spacing: -.01em; margin: 0; padding: 0; }
+.mseenet-title p { margin: 0; opacity: .8; }
+.mseenet-summary { font-size: 1.05rem; margin: .5rem 0 0; }
+.mseenet-file { font-size: 1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
+.mseenet-note { font-size: .85rem; opacity: .8; margin: .15rem 0 0; }
+.mseenet-badge { font-size: .72rem; font-weight: 600; margin-left: .6rem; padding: .1rem .5rem;
+  border: 1px solid currentColor; border-radius: 1rem; white-space: nowrap; }
+.mseenet-answer { display: flex; flex-direction: column; line-height: 1.35; }
+.mseenet-answer strong { font-size: 1.45rem; font-weight: 650; letter-spacing: -.01em; }
+.mseenet-label { font-size: .8rem; opacity: .8; }
+.mseenet-legend { display: flex; align-items: center; gap: .5rem; font-size: .8rem; }
+.mseenet-legend i { flex: 1; height: .55rem; border-radius: .3rem; border: 1px solid #8a839a; }
+.mseenet-research { position: fixed; left: 0; right: 0; bottom: 0; z-index: 100; margin: 0;
+  padding: .45rem 1rem; text-align: center; font-size: .85rem; font-weight: 600;
+  color: #f4f0fb; background: #33274f; }
+.mseenet-steps { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr));
+  margin: 1rem 0 0 !important; padding: 0 !important; list-style: none; }
+.mseenet-steps li { border-top: 3px solid #7a5bc0; padding: .6rem 0 0; margin: 0; font-size: .95rem; }
+.mseenet-steps b { display: block; margin-bottom: .15rem; }
+</style>
+"""
+
+
+@st.cache_resource
+def page_icon() -> Image.Image:
+    """A stained cell, drawn here: Streamlit fetches its named icons from the internet."""
+    icon = Image.new("RGBA", (64, 64))
+    draw = ImageDraw.Draw(icon)
+    draw.ellipse((4, 4, 60, 60), fill="#c9b8ec")
+    draw.ellipse((14, 10, 56, 52), fill="#5b3d99")
+    draw.ellipse((24, 20, 34, 30), fill="#7a5bc0")
+    return icon
+
+
+def draw_header() -> None:
+    """Draws title and purpose, and the line that never leaves the screen."""
+    st.html(_STYLE)
+    st.html(
+        '<header class="mseenet-title"><h1>MSEENet</h1>'
+        "<p>Acute lymphoblastic leukaemia subtypes from peripheral blood smear fields</p></header>"
+    )
+    st.html(f'<p class="mseenet-research" role="note">{words.RESEARCH_USE}</p>')
+
+
+def draw_empty_state() -> None:
+    """Draws what the page does, while there is no image."""
+    st.html(
+        '<ol class="mseenet-steps">'
+        "<li><b>Add fields</b>Drop one or many images above. A file that cannot be read is "
+        "named with its reason; the others go on.</li>"
+        "<li><b>Read the answer</b>One of four classes of the training data: benign "
+        "(haematogones), Early Pre-B, Pre-B or Pro-B, with its calibrated probability.</li>"
+        "<li><b>Check the evidence</b>A heatmap shows where in the field the evidence lies, for "
+        "any class. If it lies off the blasts, distrust the answer.</li></ol>"
+    )
+
+
+def draw_footer(card: Card, device: str) -> None:
+    """Draws what computed the results, and how far to trust them."""
+    test = card.content["metrics"]["test"]
+    low, high = test["interval_95"]["accuracy"]
+    st.caption(
+        f"{words.KNOWN_SLIDES} Accuracy on {test['n']} test fields of known slides: "
+        f"{test['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})."
+    )
+    st.caption(f"Weights {html.escape(card.sha256[:12])} · runs on {device}")

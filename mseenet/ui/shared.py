@@ -1,0 +1,32 @@
+"""The classifier that all sessions of the server use; it keeps nothing of any image."""
+
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from mseenet.card import DEFAULT_WEIGHTS, WeightsError
+from mseenet.classifier import Classifier
+
+WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
+"""Environment variable that names another folder of weights."""
+
+
+@st.cache_resource(show_spinner=False)
+def _load(folder: str) -> Classifier:
+    return Classifier.load(Path(folder))
+
+
+def load_classifier() -> Classifier:
+    """Loads the classifier once for all sessions; without usable weights the page ends."""
+    try:
+        with st.spinner("Loading the network (once, about ten seconds) ..."):
+            return _load(os.environ.get(WEIGHTS_VARIABLE, str(DEFAULT_WEIGHTS)))
+    except WeightsError as error:
+        st.error(
+            "The network's weights cannot be used, so nothing can be predicted. "
+            "Restore the `weights` folder of the project or train it anew (see README).",
+            icon=":material/error:",
+        )
+        st.code(str(error), language=None, wrap_lines=True)
+        st.stop()

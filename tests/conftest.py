@@ -1,0 +1,65 @@
+"""Fixtures shared by the tests; none of them needs the dataset or a network."""
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def encode(rgb: np.ndarray, image_format: str = "PNG", **options) -> bytes:
+    """Encodes pixels in memory."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format=image_format, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def fields() -> list[np.ndarray]:
+    """Four rendered fields, uint8 (224, 224, 3)."""
+    from mseenet.synthetic import example_fields
+
+    return list(example_fields().values())
+
+
+@pytest.fixture(scope="session")
+def field_png(fields) -> bytes:
+    """One rendered field, encoded."""
+    return encode(fields[0])
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """The classifier with the weights that come with the project."""
+    from mseenet import Classifier
+
+    return Classifier.load()
+
+
+@pytest.fixture(scope="session")
+def network(classifier):
+    """The bare keras.Model with the weights that come with the project."""
+    from mseenet.model import build_model
+
+    model = build_model(classifier.card.model)
+    model.load_weights(classifier.card.weights_path)
+    return model
+
+
+@pytest.fixture
+def weights_copy(tmp_path) -> Path:
+    """A copy of the project's card and weights that a test may damage."""
+    from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS
+
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for path in (DEFAULT_WEIGHTS / CARD_NAME, *DEFAULT_WEIGHTS.glob("*.weights.h5")):
+        shutil.copy(path, folder)
+    return folder

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn import metrics as sk
+
+from mseenet.metrics import (
+    bootstrap_intervals,
+    brier_score,
+    class_metrics,
+    confusion_matrix,
+    cross_entropy,
+    expected_calibration_error,
+    fit_temperature,
+    measure,
+    softmax,
+    summary,
+    wilson_interval,
+)
+
+RNG = np.random.default_rng(3)
+LABELS = RNG.integers(0, 4, 200)
+PREDICTED = np.where(RNG.random(200) < 0.8, LABELS, RNG.integers(0, 4, 200))
+LOGITS = 3 * np.eye(4)[PREDICTED] + RNG.normal(size=(200, 4))
+
+
+def test_confusion_rows_are_the_true_labels():
+    np.testing.assert_array_equal(
+        confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2), [[1, 1], [0, 1]]
+    )
+    np.testing.assert_array_equal(
+        confusion_matrix(LABELS, PREDICTED, 4), sk.confusion_matrix(LABELS, PREDICTED)
+    )
+
+
+def test_summary_equals_scikit_learn():
+    figures = summary(confusion_matrix(LABELS, PREDICTED, 4))
+    mcc = [sk.matthews_corrcoef(LABELS == c, PREDICTED == c) for c in range(4)]
+    expected = {
+        "accuracy": sk.accuracy_score(LABELS, PREDICTED),
+        "precision": sk.precision_score(LABELS, PREDICTED, average="macro"),
+        "sensitivity": sk.recall_score(LABELS, PREDICTED, average="macro"),
+        "f1": sk.f1_score(LABELS, PREDICTED, average="macro"),
+        "mcc": np.mean(mcc),
+    }
+    assert figures == pytest.approx(expected)
+
+
+def test_f1_is_the_harmonic_mean_not_equation_4_as_printed():
+    per_class = class_metrics(np.array([[8, 2], [4, 6]]))
+    assert per_class.precision[0] == pytest.approx(8 / 12)
+    assert per_class.sensitivity[0] == pytest.approx(0.8)
+    assert per_class.f1[0] == pytest.approx(8 / 11)
+    assert per_class.accuracy[0] == pytest.approx(0.7)
+
+
+def test_a_class_that_is_never_predicted_counts_as_zero():
+    per_class = class_metrics(np.array([[0, 5], [0, 5]]))
+    assert per_class.precision[0] == per_class.f1[0] == per_class.mcc[0] == 0
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (276, 279), (1, 3)])
+def test_wilson_interval_equals_scipy(successes, n):
+    expected = binomtest(successes, n).proportion_ci(method="wilson")
+    assert wilson_interval(successes, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_wilson_interval_without_trials_says_nothing():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_bootstrap_intervals_hold_the_figure_and_shrink_with_n():
+    confusion = confusion_matrix(LABELS, PREDICTED, 4)
+    few, many = bootstrap_intervals(confusion), bootstrap_intervals(100 * confusion)
+    for name, value in summary(confusion).items():
+        assert few[name][0] < value < few[name][1]
+        assert many[name][1] - many[name][0] < 0.2 * (few[name][1] - few[name][0])
+
+
+@given(st.floats(1, 10))
+def test_temperature_never_changes_the_predicted_class(temperature):
+    probabilities = softmax(LOGITS, temperature)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), LOGITS.argmax(axis=1))
+
+
+def test_cross_entropy_and_brier_score_equal_scikit_learn():
+    probabilities = softmax(LOGITS)
+    assert cross_entropy(LOGITS, LABELS) == pytest.approx(sk.log_loss(LABELS, probabilities))
+    expected = np.mean(np.sum((probabilities - np.eye(4)[LABELS]) ** 2, axis=1))
+    assert brier_score(probabilities, LABELS) == pytest.approx(expected)
+
+
+def test_softmax_and_cross_entropy_hold_huge_logits():
+    logits = np.array([[1000.0, 0, 0, 0]])
+    assert softmax(logits)[0, 0] == 1
+    assert cross_entropy(logits, np.array([1])) == 1000
+
+
+def test_temperature_is_recovered_and_never_below_one():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 4))
+    cumulative = softmax(logits).cumsum(axis=1)
+    labels = (rng.random(20_000)[:, None] > cumulative).sum(axis=1)
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3, abs=0.15)
+    assert fit_temperature(0.3 * logits, labels) == 1
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    labels = np.array([0, 0, 0, 1])
+    # confidence 0.9 with accuracy 1.0, and 0.6 with 0.5: half the images each
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(0.1)
+
+
+def test_measure_is_complete():
+    figures = measure(LOGITS, LABELS, temperature=2.0)
+    assert figures["n"] == 200
+    assert np.trace(figures["confusion"]) / 200 == figures["accuracy"]
+    assert figures["interval_95"]["accuracy"] == pytest.approx(
+        wilson_interval(round(200 * figures["accuracy"]), 200)
+    )
+    assert figures["cross_entropy"] == cross_entropy(LOGITS, LABELS, 2.0)

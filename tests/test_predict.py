@@ -1,0 +1,210 @@
+"""The command as users run it, in processes of its own."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, encode
+from PIL import Image
+
+from mseenet.config import CLASS_NAMES
+from mseenet.predict import find_images
+
+
+def run(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "mseenet.predict", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture
+def case(tmp_path, fields) -> Path:
+    folder = tmp_path / "case"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "a.png").write_bytes(encode(fields[0]))
+    (folder / "deeper" / "=b.jpg").write_bytes(encode(fields[1], "JPEG"))
+    (folder / "c.TIF").write_bytes(encode(fields[2], "TIFF"))
+    (folder / "notes.txt").write_text("not an image, and not named like one")
+    return folder
+
+
+@pytest.mark.slow
+def test_json_lines_in_input_order(case, classifier, fields):
+    (case / "b-empty.png").write_bytes(b"")
+    (case / "b-text.jpg").write_text("text")
+    done = run(case, case / "a.png", "absent.png", "--format", "json")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(
+        list(r)
+        == [
+            "file",
+            "status",
+            "predicted",
+            "probabilities",
+            "confidence",
+            "novelty",
+            "reasons",
+            "weights",
+        ]
+        for r in records
+    )
+    names = ["a.png", "b-empty.png", "b-text.jpg", "c.TIF", "deeper/=b.jpg", "a.png"]
+    assert [r["file"] for r in records] == [*(str(case / name) for name in names), "absent.png"]
+    assert [r["status"] for r in records] == ["ok", "error", "error", "ok", "ok", "ok", "error"]
+    for r in records:
+        assert r["weights"] == classifier.card.sha256
+        assert r["novelty"] is None
+        if r["status"] == "error":
+            assert r["predicted"] is r["probabilities"] is r["confidence"] is None
+            assert len(r["reasons"]) == 1
+    expected = classifier.predict(fields[:1])[0]
+    assert records[0]["predicted"] == expected.class_name
+    assert records[0]["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_csv_file_and_overlays(case, tmp_path, fields):
+    done = run(
+        case, "--format", "csv", "--output", tmp_path / "out.csv", "--heatmaps", tmp_path / "maps"
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    for row in rows:
+        assert row["predicted"] in CLASS_NAMES
+        assert sum(float(row[name]) for name in CLASS_NAMES) == pytest.approx(1, abs=1e-4)
+    overlays = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert overlays == ["00001-a.png", "00002-c.png", "00003-=b.png"]
+    overlay = np.asarray(Image.open(tmp_path / "maps" / overlays[0]))
+    assert overlay.shape == fields[0].shape
+    assert (overlay != fields[0]).any()
+
+
+@pytest.mark.slow
+def test_table_and_all_good(case):
+    done = run(case / "a.png")
+    assert done.returncode == 0
+    header, line = done.stdout.splitlines()
+    assert header.split() == ["class", "confidence", "file"]
+    assert line.endswith("a.png")
+
+
+@pytest.mark.slow
+def test_a_folder_without_images_does_not_stop_the_others(case, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = run(tmp_path / "empty", case / "a.png", "--format", "json")
+    assert done.returncode == 2
+    assert "empty: expected images" in done.stderr
+    assert json.loads(done.stdout)["status"] == "ok"
+
+
+def test_nothing_to_predict(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"error: {tmp_path}: expected images (.png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp), found none"
+    ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--format", "xml", "a.png"], ["--nonsense", "a.png"]])
+def test_wrong_usage(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "error:" in done.stderr
+
+
+def test_unusable_weights_and_output(field_png, tmp_path, weights_copy):
+    image = tmp_path / "a.png"
+    image.write_bytes(field_png)
+    done = run(image, "--weights", tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line == f"error: {tmp_path}: expected card.json and its weights file, found no card.json"
+    (path,) = weights_copy.glob("*.weights.h5")
+    path.write_bytes(b"altered")
+    done = run(image, "--weights", weights_copy)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "altered or damaged" in done.stderr
+
+
+def test_an_output_that_cannot_be_written(field_png, tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(field_png)
+    done = run(image, "--output", tmp_path / "no folder" / "out.csv")
+    assert done.returncode == 2
+    assert "cannot be written (No such file or directory)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["predict", "train", "evaluate", "benchmark"])
+def test_help_needs_no_tensorflow(module):
+    code = (
+        "import sys, runpy; sys.argv = ['x', '--help']\n"
+        "try: runpy.run_module('mseenet.%s', run_name='__main__')\n"
+        "except SystemExit as end: code = end.code\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code % module], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: python -m mseenet.{module}")
+
+
+def test_importing_the_package_needs_no_tensorflow():
+    code = "import sys, mseenet; mseenet.Classifier; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_folders_are_searched_in_order_and_hidden_files_left_out(case):
+    (case / ".hidden.png").write_bytes(b"")
+    files, problems = find_images([str(case / "c.TIF"), str(case)])
+    assert [file.name for file in files] == ["c.TIF", "a.png", "c.TIF", "=b.jpg"]
+    assert problems == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read every folder")
+def test_a_folder_without_permission_is_named(case):
+    locked = case / "deeper"
+    locked.chmod(0)
+    try:
+        files, problems = find_images([str(case)])
+    finally:
+        locked.chmod(0o755)
+    assert [file.name for file in files] == ["a.png", "c.TIF"]
+    assert problems == [f"{locked}: expected a readable folder (Permission denied)"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MSEENET_DATA" not in os.environ, reason="MSEENET_DATA names no dataset folder")
+def test_real_images_of_the_test_split_through_the_command(classifier):
+    """Images that training never saw: ten of each class, nearly all right."""
+    from mseenet.data import index_dataset, read_split
+
+    index = index_dataset(os.environ["MSEENET_DATA"])
+    record = classifier.card.content["split"]
+    path = classifier.card.weights_path.parent / record["file"]
+    split = read_split(path, index, record["protocol"], record["seed"])
+    chosen = [index.samples[i] for i in split.indices(index.samples, "test")]
+    chosen = [s for label in range(4) for s in [t for t in chosen if t.label == label][:10]]
+    done = run(*(sample.path for sample in chosen), "--format", "json")
+    assert done.returncode == 0
+    predicted = [json.loads(line)["predicted"] for line in done.stdout.splitlines()]
+    right = sum(p == CLASS_NAMES[s.label] for p, s in zip(predicted, chosen, strict=True))
+    assert len(predicted) == 40
+    assert right >= 38
