@@ -216,7 +216,8 @@ def markdown(result: dict, card: Card) -> str:
         "",
         "## Each part of the split",
         "",
-        "Percent, with 95 % intervals (accuracy: Wilson; others: bootstrap over images). "
+        "Percent, with 95 % intervals (accuracy: Wilson; others: bootstrap over images, which says "
+        "nothing where there is no error: read the accuracy's interval then). "
         "Precision, sensitivity, F1 and MCC are means over the four classes of eqs. 2-5, each "
         "class against the rest. Eq. 4 as printed in the paper, 2(P+S)/(P+S), is always 2; the "
         "harmonic mean 2PS/(P+S) that its text describes is meant and used.",
@@ -298,6 +299,8 @@ def markdown(result: dict, card: Card) -> str:
 
 
 def _with_interval(value: float, interval) -> str:
+    if interval is None:
+        return f"{100 * value:.2f} (no error)"
     return f"{100 * value:.2f} ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})"
 
 

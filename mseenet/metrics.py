@@ -106,11 +106,10 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 def bootstrap_intervals(
     confusion: np.ndarray, draws: int = 5000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[float, float] | None]:
     """Percentile bootstrap over images of each measure of `summary`, 95 %.
 
-    For measures that are no plain proportion. Without a single error the interval has
-    no width; read the accuracy's Wilson interval then.
+    For measures that are no plain proportion.
 
     Args:
         confusion: Counts, int (C, C), rows are the true labels.
@@ -118,9 +117,12 @@ def bootstrap_intervals(
         seed: Of the resampling.
 
     Returns:
-        Lower and upper bound for each of `SUMMARY_NAMES`.
+        Lower and upper bound for each of `SUMMARY_NAMES`; None if there is no error to
+        resample, as the interval would have no width and claim certainty.
     """
     n = int(confusion.sum())
+    if np.trace(confusion) == n:
+        return dict.fromkeys(SUMMARY_NAMES)
     shares = confusion.ravel() / n
     resampled = np.random.default_rng(seed).multinomial(n, shares, size=draws)
     values = summary(resampled.reshape(draws, *confusion.shape))
@@ -201,7 +203,7 @@ def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
 
     Returns:
         `n`; each of `SUMMARY_NAMES`; `interval_95` of each (Wilson for the accuracy,
-        bootstrap for the macro-averages); `confusion` (rows are the true labels);
+        bootstrap for the macro-averages, None without errors); `confusion` (rows are the true labels);
         `cross_entropy`, `ece` and `brier` after calibration.
     """
     probabilities = softmax(logits, temperature)
@@ -211,7 +213,7 @@ def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
     return {
         "n": len(labels),
         **{name: float(value) for name, value in summary(confusion).items()},
-        "interval_95": {name: list(interval) for name, interval in intervals.items()},
+        "interval_95": {name: interval and list(interval) for name, interval in intervals.items()},
         "confusion": confusion.tolist(),
         "cross_entropy": cross_entropy(logits, labels, temperature),
         "ece": expected_calibration_error(probabilities, labels),

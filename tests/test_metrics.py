@@ -78,6 +78,13 @@ def test_bootstrap_intervals_hold_the_figure_and_shrink_with_n():
         assert many[name][1] - many[name][0] < 0.2 * (few[name][1] - few[name][0])
 
 
+def test_bootstrap_without_errors_claims_nothing():
+    assert set(bootstrap_intervals(np.diag([5, 5])).values()) == {None}
+    figures = measure(5 * np.eye(4)[LABELS], LABELS, temperature=1.0)
+    assert figures["interval_95"]["mcc"] is None
+    assert figures["interval_95"]["accuracy"] == pytest.approx(wilson_interval(200, 200))
+
+
 @given(st.floats(1, 10))
 def test_temperature_never_changes_the_predicted_class(temperature):
     probabilities = softmax(LOGITS, temperature)
