@@ -36,6 +36,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    cli.import_keras()
 
     import numpy as np
     import tensorflow as tf

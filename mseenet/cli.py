@@ -16,7 +16,7 @@ def run(main: Callable[[], int]) -> None:
     An `MSEENetError` or `OSError` becomes one line on standard error and status 2; a reader that
     closes the pipe (`| head`) ends the command without a word.
     """
-    # Chatter of TensorFlow's C++ side; real errors still come through as exceptions.
+    # What TensorFlow's C++ side logs; real errors still come through as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         status = main()
@@ -34,6 +34,22 @@ def run(main: Callable[[], int]) -> None:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     sys.exit(status)
+
+
+def import_keras() -> None:
+    """Imports Keras and its backend without what their C++ side prints meanwhile.
+
+    TensorFlow's log level does not yet apply at that time. A failing import still raises.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import keras  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:

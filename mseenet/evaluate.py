@@ -98,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     index = index_dataset(arguments.data, cli.progress)
     cli.say(index.describe())
     images = load_images(index.samples, progress=cli.progress)
+    cli.import_keras()
 
     result = {
         "weights": card.sha256,

@@ -7,6 +7,7 @@ decoded and resized in one way only.
 import contextlib
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -134,7 +135,8 @@ def _decode_stream(stream: BinaryIO) -> np.ndarray:
     try:
         image = Image.open(stream, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(_too_large("more")) from error
+        (count,) = re.findall(r"\((\d+) pixels\)", str(error)) or ["many more"]
+        raise ImageTooLargeError(_too_large(count)) from error
     except UnidentifiedImageError as error:
         raise NotAnImageError(
             f"expected an image ({', '.join(FORMATS)}), got content of another kind"

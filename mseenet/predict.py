@@ -54,11 +54,14 @@ def main(argv: list[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from mseenet.card import DEFAULT_WEIGHTS
+    from mseenet.card import DEFAULT_WEIGHTS, read_card
     from mseenet.classifier import Classifier
     from mseenet.report import FORMATS, record
 
-    classifier = Classifier.load(arguments.weights or DEFAULT_WEIGHTS)
+    weights = arguments.weights or DEFAULT_WEIGHTS
+    read_card(weights)  # unusable weights are known before ten seconds of imports
+    cli.import_keras()
+    classifier = Classifier.load(weights)
     header, line_of = FORMATS[arguments.format]
     failed = False
     try:

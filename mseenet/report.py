@@ -61,11 +61,20 @@ def csv_line(record: dict) -> str:
     return _csv(tuple(_harmless(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
+def percent(share: float) -> str:
+    """A share in words that never claim certainty: "< 0.1 %", "97.3 %", "> 99.9 %"."""
+    if share > 0.999:
+        return "> 99.9 %"
+    if share < 0.001:
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %"
+
+
 def table_line(record: dict) -> str:
     """One line for the terminal: class, confidence, file; or why there is none."""
     if record["status"] == "error":
         return f"{'error':<12}{'':>10}  {record['file']}: {'; '.join(record['reasons'])}"
-    return f"{record['predicted']:<12}{record['confidence']:>10.1%}  {record['file']}"
+    return f"{record['predicted']:<12}{percent(record['confidence']):>10}  {record['file']}"
 
 
 FORMATS: dict[str, tuple[str | None, Callable[[dict], str]]] = {

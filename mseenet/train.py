@@ -145,6 +145,7 @@ def train(arguments: argparse.Namespace, command: str) -> None:
     split_content = split_csv(split, index.samples)
     backbone = backbone_record(arguments.backbone_weights)
 
+    cli.import_keras()
     import keras
 
     from mseenet.fit import Checkpoint, predict, run_phase

@@ -7,8 +7,9 @@ from conftest import ROOT, encode
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from mseenet.report import percent
 from mseenet.ui import words
-from mseenet.ui.charts import percent, probability_bars
+from mseenet.ui.charts import probability_bars
 from mseenet.ui.results import SHOWN_AT_ONCE
 
 
@@ -147,20 +148,6 @@ def test_without_usable_weights_the_page_says_so_and_predicts_nothing(
     assert not app.exception
     assert "nothing can be predicted" in app.error[0].value
     assert "altered or damaged" in app.code[0].value
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (1.0, "> 99.9 %"),
-        (0.9991, "> 99.9 %"),
-        (0.973, "97.3 %"),
-        (0.0004, "< 0.1 %"),
-        (0.0, "< 0.1 %"),
-    ],
-)
-def test_percentages_never_claim_certainty(share, text):
-    assert percent(share) == text
 
 
 def test_the_predicted_bar_stands_out():

@@ -167,7 +167,7 @@ def test_truncated_files(image_format, fields):
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     bomb = encode_pil(Image.new("1", (30_000, 30_000)), "PNG")
     assert len(bomb) < 1_000_000
-    with pytest.raises(ImageTooLargeError, match="at most 64 million pixels"):
+    with pytest.raises(ImageTooLargeError, match="at most 64 million pixels, got 900000000"):
         decode_image(bomb)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mseenet.classifier import Prediction
-from mseenet.report import CSV_HEADER, csv_line, json_line, record, table_line
+from mseenet.report import CSV_HEADER, csv_line, json_line, percent, record, table_line
 
 PROBABILITIES = {"Benign": 0.01, "Early Pre-B": 0.02, "Pre-B": 0.9, "Pro-B": 0.07}
 GOOD = Prediction("ok", "Pre-B", PROBABILITIES, 0.9)
@@ -57,5 +57,19 @@ def test_csv_holds_no_formulas(name):
 
 
 def test_table_says_class_or_reason():
-    assert table_line(record("a.png", GOOD, "abc")).split() == ["Pre-B", "90.0%", "a.png"]
+    assert table_line(record("a.png", GOOD, "abc")).split() == ["Pre-B", "90.0", "%", "a.png"]
     assert "b.png: expected an image, got text" in table_line(record("b.png", BAD, "abc"))
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (1.0, "> 99.9 %"),
+        (0.9991, "> 99.9 %"),
+        (0.973, "97.3 %"),
+        (0.0004, "< 0.1 %"),
+        (0.0, "< 0.1 %"),
+    ],
+)
+def test_percentages_never_claim_certainty(share, text):
+    assert percent(share) == text

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
+from mseenet.report import percent
 from mseenet.ui.words import CLASS_TITLES
 
 HIGHLIGHT = "#7a5bc0"
@@ -52,12 +53,3 @@ def probability_bars(probabilities: Mapping[str, float]) -> go.Figure:
         },
     )
     return figure
-
-
-def percent(share: float) -> str:
-    """A share in words that never claim certainty: "< 0.1 %", "97.3 %", "> 99.9 %"."""
-    if share > 0.999:
-        return "> 99.9 %"
-    if share < 0.001:
-        return "< 0.1 %"
-    return f"{100 * share:.1f} %"

@@ -13,8 +13,9 @@ from mseenet.classifier import Classifier, Prediction
 from mseenet.config import CLASS_NAMES
 from mseenet.explain import colormap, has_evidence, overlay
 from mseenet.images import decode_image
+from mseenet.report import percent
 from mseenet.ui import words
-from mseenet.ui.charts import CHART_HEIGHT, percent, probability_bars
+from mseenet.ui.charts import CHART_HEIGHT, probability_bars
 from mseenet.ui.intake import Upload
 
 PREDICTED = "Predicted class"
