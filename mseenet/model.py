@@ -18,8 +18,8 @@ from mseenet.errors import UsageError
 def build_backbone(weights: str | Path | None = None, image_size: int = IMAGE_SIZE) -> keras.Model:
     """Builds EfficientNetV2B0 without its classifier.
 
-    The graph begins with the layers `rescaling` (x / 255, the paper's [0, 1]) and
-    `normalization` (ImageNet's mean and variance): feed raw pixels, never scaled ones.
+    The graph begins with a rescaling layer (x / 255, the paper's [0, 1]) and a
+    normalisation layer (ImageNet's mean and variance): feed raw pixels, never scaled ones.
 
     Args:
         weights: None for random weights, "imagenet" to download Keras's own, or the path

@@ -56,7 +56,9 @@ def test_overlay_has_the_shape_of_the_image():
 
 
 def test_lightness_of_the_colormap_rises_evenly():
-    lightness = colormap() @ np.array([0.2126, 0.7152, 0.0722])
-    steps = np.diff(lightness[::16])
-    assert (steps > 0).all()
-    assert steps.max() < 3 * steps.min()
+    srgb = colormap() / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    lightness = 116 * np.cbrt(linear @ np.array([0.2126, 0.7152, 0.0722])) - 16  # CIE L*
+    steps = np.diff(lightness[16::16])
+    assert steps.min() > 3
+    assert steps.max() < 2 * steps.min()

@@ -57,7 +57,8 @@ def test_pixels_are_scaled_exactly_once(model):
     """Guards against a second division by 255, which nothing else would show."""
     import keras
 
-    normalized = keras.Model(model.input, model.get_layer("normalization").output)
+    (normalization,) = (x for x in model.layers if isinstance(x, keras.layers.Normalization))
+    normalized = keras.Model(model.input, normalization.output)
     pixels = np.stack([np.full((224, 224, 3), value, np.float32) for value in (0, 255)])
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     received = keras.ops.convert_to_numpy(normalized(pixels))[:, 0, 0]

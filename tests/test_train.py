@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(smoke_weights, tmp_path):
     process = subprocess.Popen([*SMOKE, "--out", out], cwd=ROOT)
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
-        if state.is_file() and '"fine_tune"' in state.read_text():
+        if state.is_file() and "fine_tune-000.weights.h5" in state.read_text():
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
