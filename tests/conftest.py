@@ -14,11 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def encode_pil(image: Image.Image, image_format: str, **options) -> bytes:
+    """Encodes a PIL image, of any mode that the format knows, in memory."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=image_format, **options)
+    return buffer.getvalue()
+
+
 def encode(rgb: np.ndarray, image_format: str = "PNG", **options) -> bytes:
     """Encodes pixels in memory."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format=image_format, **options)
-    return buffer.getvalue()
+    return encode_pil(Image.fromarray(rgb), image_format, **options)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT, encode
+from conftest import ROOT, encode, encode_pil
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -62,7 +62,7 @@ def test_bad_files_are_named_and_the_others_go_on(app, fields, field_png):
         ("text <b>bold</b>.jpg", b"this is text"),
         ("truncated.png", field_png[: len(field_png) // 2]),
         ("empty.png", b""),
-        ("cmyk.tif", _encoded(cmyk, "TIFF")),
+        ("cmyk.tif", encode_pil(cmyk, "TIFF")),
         ("deep.tif", encode((fields[2][..., 0].astype("uint16") * 257), "TIFF")),
         ("really a png.jpg", encode(fields[3])),
     )
@@ -155,11 +155,3 @@ def test_the_predicted_bar_stands_out():
     colors = figure.data[0].marker.color
     assert colors[2] not in (colors[0], colors[1], colors[3])
     assert figure.data[0].text[2] == "60.0 %"
-
-
-def _encoded(image: Image.Image, image_format: str) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    image.save(buffer, format=image_format)
-    return buffer.getvalue()

@@ -3,7 +3,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import encode
+from conftest import encode, encode_pil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -24,12 +24,6 @@ from mseenet.images import (
 )
 
 RED_GREEN = np.array([[[200, 10, 20], [10, 200, 30]]], dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-
-
-def encode_pil(image: Image.Image, image_format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=image_format, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF", "BMP"])
