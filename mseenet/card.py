@@ -4,6 +4,7 @@ The card names its weights file by content, so that replacing the card is the on
 in which a new release takes the place of the old.
 """
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, fields
@@ -12,6 +13,7 @@ from pathlib import Path
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER, ModelConfig
 from mseenet.errors import MSEENetError
 from mseenet.files import file_sha256, write_atomically
+from mseenet.novelty import Novelty
 
 FORMAT = 1
 CARD_NAME = "card.json"
@@ -25,6 +27,21 @@ class WeightsError(MSEENetError):
 
 
 @dataclass(frozen=True)
+class NoveltyGate:
+    """What makes an image foreign.
+
+    Attributes:
+        reference: What distances are measured from.
+        review: An image at this distance or farther goes to review.
+        reject: From this distance on it is refused.
+    """
+
+    reference: Novelty
+    review: float
+    reject: float
+
+
+@dataclass(frozen=True)
 class Card:
     """The part of a card that prediction depends on, checked.
 
@@ -34,6 +51,9 @@ class Card:
         model: Widths of the head.
         temperature: Divisor of the logits, > 0.
         heatmap_scale: Evidence at which a heatmap reaches 1, in logits per cell, > 0.
+        review_confidence: Below this confidence an image goes to review, in [0, 1]; 0 for
+            weights that were not cross-validated.
+        novelty: The novelty gate, or None for weights without one (the paper's recipe).
         content: The whole card as it stands in the file.
     """
 
@@ -42,6 +62,8 @@ class Card:
     model: ModelConfig
     temperature: float
     heatmap_scale: float
+    review_confidence: float
+    novelty: NoveltyGate | None
     content: dict
 
 
@@ -94,37 +116,43 @@ def read_card(folder: str | Path) -> Card:
         file, sha256 = content["weights"]["file"], content["weights"]["sha256"]
         temperature = content["temperature"]["value"]
         heatmap_scale = content["heatmap"]["scale"]
+        review_confidence = content.get("review_confidence", {"value": 0.0})["value"]
         model = ModelConfig(**content["model"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path}: the entry {error} is missing or malformed") from error
     for name, value in (("temperature", temperature), ("heatmap scale", heatmap_scale)):
         if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
             raise WeightsError(f"{path}: expected {name} > 0, got {value!r}")
+    if not isinstance(review_confidence, int | float) or not 0 <= review_confidence <= 1:
+        raise WeightsError(
+            f"{path}: expected a review confidence in [0, 1], got {review_confidence!r}"
+        )
     if Path(str(file)).name != file:
         raise WeightsError(f"{path}: expected the name of a file beside it, got {file!r}")
 
     weights_path = folder / file
-    try:
-        actual = file_sha256(weights_path)
-    except OSError as error:
-        raise WeightsError(
-            f"{weights_path}: expected the weights that {CARD_NAME} names ({error.strerror})"
-        ) from error
-    if actual != sha256:
-        raise WeightsError(
-            f"{weights_path}: altered or damaged; expected SHA-256 {sha256[:12]}..., "
-            f"got {actual[:12]}..."
-        )
-    return Card(weights_path, sha256, model, temperature, heatmap_scale, content)
+    _check_hash(weights_path, sha256)
+    return Card(
+        weights_path,
+        sha256,
+        model,
+        temperature,
+        heatmap_scale,
+        review_confidence,
+        _read_novelty(folder, path, content.get("novelty")),
+        content,
+    )
 
 
-def publish(folder: Path, model, content: dict) -> Card:
+def publish(folder: Path, model, content: dict, novelty: Novelty | None = None) -> Card:
     """Puts new weights and their card in the place of the old ones, in one step.
 
     Args:
         folder: Made if missing; older weights files in it are removed at the end.
         model: The `keras.Model` of `build_model`, never compiled.
-        content: The card without `format`, `class_names`, `input` and `weights`.
+        content: The card without `format`, `class_names`, `input` and `weights`; its
+            entry `novelty`, if any, gets the name and hash of the reference's file.
+        novelty: The reference of the novelty gate.
 
     Returns:
         The card as read back from the folder.
@@ -147,11 +175,59 @@ def publish(folder: Path, model, content: dict) -> Card:
         },
         **content,
     }
+    kept = {path}
+    if novelty is not None:
+        reference = novelty.to_bytes()
+        reference_sha256 = hashlib.sha256(reference).hexdigest()
+        reference_path = folder / f"novelty-{reference_sha256[:8]}.npz"
+        reference_path.write_bytes(reference)
+        kept.add(reference_path)
+        record = {"file": reference_path.name, "sha256": reference_sha256}
+        card["novelty"] = card["novelty"] | record
     write_atomically(folder / CARD_NAME, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    for old in folder.glob("mseenet-*.weights.h5"):
-        if old != path:
+    for old in (*folder.glob("mseenet-*.weights.h5"), *folder.glob("novelty-*.npz")):
+        if old not in kept:
             old.unlink()
     return read_card(folder)
+
+
+def update_card(folder: Path, changes: dict) -> Card:
+    """Replaces entries of the card in `folder`, in one step, and reads it back."""
+    content = read_card(folder).content | changes
+    write_atomically(folder / CARD_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return read_card(folder)
+
+
+def _read_novelty(folder: Path, path: Path, record: dict | None) -> NoveltyGate | None:
+    if record is None:
+        return None
+    try:
+        file, sha256 = record["file"], record["sha256"]
+        review, reject = record["review"], record["reject"]
+    except (KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path}: the entry {error} of novelty is missing or malformed"
+        ) from error
+    if not 0 < review <= reject:
+        raise WeightsError(f"{path}: expected 0 < review <= reject, got {review!r}, {reject!r}")
+    if Path(str(file)).name != file:
+        raise WeightsError(f"{path}: expected the name of a file beside it, got {file!r}")
+    content = _check_hash(folder / file, sha256).read_bytes()
+    return NoveltyGate(Novelty.from_bytes(content), review, reject)
+
+
+def _check_hash(path: Path, sha256: str) -> Path:
+    try:
+        actual = file_sha256(path)
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: expected the file that {CARD_NAME} names ({error.strerror})"
+        ) from error
+    if actual != sha256:
+        raise WeightsError(
+            f"{path}: altered or damaged; expected SHA-256 {sha256[:12]}..., got {actual[:12]}..."
+        )
+    return path
 
 
 def _expect(path: Path, name: str, received, expected) -> None:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from mseenet.card import DEFAULT_WEIGHTS, Card, WeightsError, read_card
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER
-from mseenet.images import ImageError, ImageSource, load_image
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER, TRUNK_LAYER
+from mseenet.images import ImageError, ImageSource, decode_image, squeeze
+from mseenet.quality import Finding, check_quality
 
 _PREDICTED = -1
 
@@ -24,25 +25,39 @@ class Prediction:
     """What the network says about one image.
 
     Attributes:
-        status: "ok", or "error" if the image could not be read; then `reasons` says why
-            and all other fields are None.
-        class_name: The most probable class, one of `CLASS_NAMES`.
+        status: "ok"; "review" if a person should look first (low confidence, unlike most
+            training fields, poor quality); "rejected" if the image lies outside of what
+            the network was validated for; "error" if it could not be read.
+        class_name: The most probable class, one of `CLASS_NAMES`. None, like all fields
+            down to `heatmap_class`, for an error, and for a rejected image unless the
+            network's output was asked for all the same.
         probabilities: Calibrated probability of each class, by name, in the order of
             `CLASS_NAMES`; read-only.
         confidence: The largest of them.
         heatmap: Evidence for `heatmap_class`, read-only float32 (224, 224) in [0, 1] over
             the squeezed image, or None if none was asked for (see `mseenet.explain`).
         heatmap_class: The class that the heatmap explains.
+        novelty: Distance from the training fields in units of the distance from which on
+            an image is rejected: below 1 inside, from 1 on outside. None for an error and
+            for weights without a novelty gate.
         reasons: Why the status is what it is, in words for the user.
     """
 
-    status: Literal["ok", "error"]
+    status: Literal["ok", "review", "rejected", "error"]
     class_name: str | None = None
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None
     heatmap: np.ndarray | None = None
     heatmap_class: str | None = None
+    novelty: float | None = None
     reasons: tuple[str, ...] = ()
+
+
+class _Field(NamedTuple):
+    """One decoded image: uint8 (224, 224, 3), and what its quality leaves to be desired."""
+
+    pixels: np.ndarray
+    findings: tuple[Finding, ...]
 
 
 class Classifier:
@@ -90,13 +105,21 @@ class Classifier:
         return cls(card, model, device)
 
     def predict(
-        self, images: Iterable[ImageSource], heatmaps: str | None = None, batch_size: int = 32
+        self,
+        images: Iterable[ImageSource],
+        heatmaps: str | None = None,
+        batch_size: int = 32,
+        anyway: bool = False,
     ) -> list[Prediction]:
         """Predicts all images; see `stream` for the arguments."""
-        return list(self.stream(images, heatmaps, batch_size))
+        return list(self.stream(images, heatmaps, batch_size, anyway))
 
     def stream(
-        self, images: Iterable[ImageSource], heatmaps: str | None = None, batch_size: int = 32
+        self,
+        images: Iterable[ImageSource],
+        heatmaps: str | None = None,
+        batch_size: int = 32,
+        anyway: bool = False,
     ) -> Iterator[Prediction]:
         """Predicts images one batch at a time, so that memory does not grow with them.
 
@@ -106,6 +129,8 @@ class Classifier:
             heatmaps: None; "predicted" for a heatmap of each image's predicted class; or
                 one of `CLASS_NAMES` for a heatmap of that class.
             batch_size: Images that go through the network at once.
+            anyway: Also give class, probabilities and heatmap of rejected images; their
+                status stays "rejected".
 
         Yields:
             One prediction an image, in order. An image that cannot be read gets status
@@ -124,10 +149,10 @@ class Classifier:
                 f'expected heatmaps to be None, "predicted" or one of {CLASS_NAMES}; '
                 f"received {heatmaps!r}"
             )
-        return self._stream(iter(images), heatmaps, batch_size)
+        return self._stream(iter(images), heatmaps, batch_size, anyway)
 
     def _stream(
-        self, images: Iterator[ImageSource], heatmaps: str | None, batch_size: int
+        self, images: Iterator[ImageSource], heatmaps: str | None, batch_size: int, anyway: bool
     ) -> Iterator[Prediction]:
         # While the network works on one batch, the next one is decoded.
         with ThreadPoolExecutor() as pool:
@@ -135,34 +160,38 @@ class Classifier:
             while upcoming:
                 current = upcoming
                 upcoming = [pool.submit(_read, image) for image in islice(images, batch_size)]
-                yield from self._predict_batch([job.result() for job in current], heatmaps)
+                yield from self._predict_batch([job.result() for job in current], heatmaps, anyway)
 
     def _predict_batch(
-        self, decoded: list[np.ndarray | ImageError], heatmaps: str | None
+        self, fields: list[_Field | ImageError], heatmaps: str | None, anyway: bool
     ) -> Iterator[Prediction]:
-        readable = [image for image in decoded if not isinstance(image, ImageError)]
+        readable = [field.pixels for field in fields if isinstance(field, _Field)]
         if readable:
             batch = np.stack(readable)
             if heatmaps is None:
-                probabilities = self._infer(batch).numpy()
+                outputs = self._infer(batch)
             else:
                 index = _PREDICTED if heatmaps == "predicted" else CLASS_NAMES.index(heatmaps)
-                probabilities, heat = (
-                    tensor.numpy() for tensor in self._infer_with_heatmap(batch, np.int32(index))
-                )
+                outputs = self._infer_with_heatmap(batch, np.int32(index))
+            probabilities, distances, *heat = (tensor.numpy() for tensor in outputs)
         row = 0
-        for image in decoded:
-            if isinstance(image, ImageError):
-                yield Prediction("error", reasons=(str(image),))
+        for field in fields:
+            if isinstance(field, ImageError):
+                yield Prediction("error", reasons=(str(field),))
                 continue
             values = probabilities[row]
+            status, novelty, reasons = self._judge(field.findings, values, float(distances[row]))
+            if status == "rejected" and not anyway:
+                yield Prediction(status, novelty=novelty, reasons=reasons)
+                row += 1
+                continue
             predicted = CLASS_NAMES[values.argmax()]
             heatmap = None
             if heatmaps is not None:
-                heatmap = heat[row].copy()  # a view would keep the whole batch in memory
+                heatmap = heat[0][row].copy()  # a view would keep the whole batch in memory
                 heatmap.flags.writeable = False
             yield Prediction(
-                status="ok",
+                status=status,
                 class_name=predicted,
                 probabilities=MappingProxyType(
                     {name: float(p) for name, p in zip(CLASS_NAMES, values, strict=True)}
@@ -170,15 +199,47 @@ class Classifier:
                 confidence=float(values.max()),
                 heatmap=heatmap,
                 heatmap_class=predicted if heatmaps == "predicted" else heatmaps,
+                novelty=novelty,
+                reasons=reasons,
             )
             row += 1
 
+    def _judge(
+        self, findings: tuple[Finding, ...], probabilities: np.ndarray, distance: float
+    ) -> tuple[Literal["ok", "review", "rejected"], float | None, tuple[str, ...]]:
+        """Status, novelty and reasons; the reasons for a rejection come first."""
+        rejecting = [finding.reason for finding in findings if finding.severe]
+        reviewing = [finding.reason for finding in findings if not finding.severe]
+        novelty, gate = None, self.card.novelty
+        if gate is not None:
+            novelty = distance / gate.reject
+            if novelty >= 1:
+                rejecting.append(
+                    "unlike the fields that the network was trained and validated on: novelty "
+                    f"{novelty:.2f}, expected below 1"
+                )
+            elif distance >= gate.review:
+                reviewing.append(
+                    f"at the border of what the network was validated on: novelty {novelty:.2f}; "
+                    f"99 % of fields like those of training stay below {gate.review / gate.reject:.2f}"
+                )
+        confidence = float(probabilities.max())
+        if confidence < self.card.review_confidence:
+            reviewing.append(
+                f"low confidence: {confidence:.1%}; expected at least "
+                f"{self.card.review_confidence:.1%}"
+            )
+        if rejecting:
+            return "rejected", novelty, (*rejecting, *reviewing)
+        return "review" if reviewing else "ok", novelty, tuple(reviewing)
 
-def _read(source: ImageSource) -> np.ndarray | ImageError:
+
+def _read(source: ImageSource) -> _Field | ImageError:
     try:
-        return load_image(source)
+        rgb = decode_image(source)
     except ImageError as error:
         return error
+    return _Field(squeeze(rgb), check_quality(rgb))
 
 
 def _compile(model, card: Card):
@@ -188,25 +249,30 @@ def _compile(model, card: Card):
 
     from mseenet.explain import evidence_maps, heatmaps_of
 
-    outputs = [model.get_layer(TARGET_LAYER).output, model.get_layer("logits").output]
-    network = keras.Model(model.input, outputs)
+    names = (TARGET_LAYER, "logits", TRUNK_LAYER)
+    network = keras.Model(model.input, [model.get_layer(name).output for name in names])
     kernel = model.get_layer("logits").kernel
     images = tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 3), tf.uint8)
     index = tf.TensorSpec((), tf.int32)
 
     def forward(images):
-        activations, logits = network(tf.cast(images, tf.float32), training=False)
-        return activations, tf.nn.softmax(logits / card.temperature)
+        activations, logits, trunk = network(tf.cast(images, tf.float32), training=False)
+        if card.novelty is None:
+            distances = tf.zeros(tf.shape(logits)[0])
+        else:
+            pooled = tf.reduce_mean(trunk, axis=(1, 2))
+            distances = card.novelty.reference.distances(pooled, keras.ops)
+        return activations, tf.nn.softmax(logits / card.temperature), distances
 
     def infer(images):
-        return forward(images)[1]
+        return forward(images)[1:]
 
     def infer_with_heatmap(images, class_index):
-        activations, probabilities = forward(images)
+        activations, probabilities, distances = forward(images)
         predicted = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index == _PREDICTED, predicted, class_index)
         maps = evidence_maps(activations, kernel)
-        return probabilities, heatmaps_of(maps, chosen, card.heatmap_scale)
+        return probabilities, distances, heatmaps_of(maps, chosen, card.heatmap_scale)
 
     # Concrete functions are traced here, once; no call can trace them again.
     infer = tf.function(infer).get_concrete_function(images)

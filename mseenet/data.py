@@ -7,12 +7,14 @@ import csv
 import hashlib
 import io
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.errors import MSEENetError
@@ -30,6 +32,15 @@ PARENT_FOLDERS = ("Original", "Blood cell Cancer [ALL]")
 """Folders of the published archives that hold the class folders."""
 
 SPLIT_NAMES = ("train", "val", "test")
+
+FOLDS = 5
+"""Blocks of file order that the protocol `blocks` cuts each class into."""
+
+EMBARGOES = (50, 100)
+"""Files around a test block that the reports keep out of training, in file numbers."""
+
+NEAR_DUPLICATE = 0.97
+"""Correlation of two thumbnails above which two fields overlap or repeat each other."""
 
 Progress = Callable[[Iterable, str], Iterable]
 """Wraps an iterable and shows how far it is: (iterable, description) -> iterable."""
@@ -94,14 +105,14 @@ class Split:
     """Which image serves for what.
 
     Attributes:
-        protocol: How the images were divided, such as "random".
-        seed: Seed of the division.
+        protocol: How the images were divided: "random", or "blocks" with fold and embargo.
+        seed: Seed of the division; None where nothing is drawn at random.
         assignment: "train", "val" or "test" by `Sample.file`; a file that a protocol
             leaves out is absent.
     """
 
     protocol: str
-    seed: int
+    seed: int | None
     assignment: dict[str, str]
 
     def indices(self, samples: Sequence[Sample], name: str) -> np.ndarray:
@@ -243,6 +254,88 @@ def random_split(
     return Split("random", seed, assignment)
 
 
+def near_duplicates(images: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of images that show (nearly) the same field.
+
+    Args:
+        images: RGB pixels, uint8 (N, H, W, 3) in [0, 255].
+
+    Returns:
+        Positions (i, j), i < j, whose 32x32 grey thumbnails correlate by more than
+        `NEAR_DUPLICATE`.
+    """
+    grey = [Image.fromarray(rgb).convert("L") for rgb in images]
+    small = [np.asarray(g.resize((32, 32), Image.Resampling.BOX), np.float32) for g in grey]
+    thumbnails = np.stack(small).reshape(len(images), -1)
+    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
+    thumbnails /= np.maximum(np.linalg.norm(thumbnails, axis=1, keepdims=True), 1e-6)
+    pairs = np.argwhere(np.triu(thumbnails @ thumbnails.T > NEAR_DUPLICATE, k=1))
+    return [(int(i), int(j)) for i, j in pairs]
+
+
+def block_split(
+    samples: Sequence[Sample],
+    fold: int,
+    embargo: int,
+    duplicates: Iterable[tuple[int, int]] = (),
+    folds: int = FOLDS,
+) -> Split:
+    """A contiguous block of file order is the test part; its surroundings are left out.
+
+    The dataset names no patients, but its file numbers follow the slides: a block holds
+    mostly whole slides, and with an embargo wide enough nothing of them is left in
+    training. Each class is cut into `folds` blocks; over all folds each image is tested
+    once.
+
+    Args:
+        samples: All usable images; each file name ends in its number.
+        fold: Which block is tested, in [0, folds).
+        embargo: Files whose number is at most this far from a number of the test block
+            of their class are left out.
+        duplicates: Pairs of positions in `samples` (`near_duplicates`); what repeats a
+            test image is left out.
+        folds: Number of blocks.
+
+    Returns:
+        A split into "train" and "test"; there is no "val".
+
+    Raises:
+        DatasetError: A file name has no number, or a class has no image for a part.
+        ValueError: `fold` or `embargo` is out of range.
+    """
+    if not 0 <= fold < folds or embargo < 0:
+        raise ValueError(
+            f"expected fold in [0, {folds}) and embargo >= 0; received {fold}, {embargo}"
+        )
+    part = {}
+    for label, class_name in enumerate(CLASS_NAMES):
+        numbered = sorted(
+            (_file_number(sample), i) for i, sample in enumerate(samples) if sample.label == label
+        )
+        tested = np.array_split(np.arange(len(numbered)), folds)[fold]
+        if not len(tested) or len(tested) == len(numbered):
+            raise DatasetError(
+                f"class {class_name}: expected at least {folds} images for {folds} blocks, "
+                f"got {len(numbered)}"
+            )
+        first, last = numbered[tested[0]][0] - embargo, numbered[tested[-1]][0] + embargo
+        part |= {i: None if first <= number <= last else "train" for number, i in numbered}
+        part |= {numbered[position][1]: "test" for position in tested}
+        if not any(part[i] == "train" for _, i in numbered):
+            raise DatasetError(
+                f"class {class_name}: an embargo of {embargo} files leaves nothing to train on"
+            )
+    for pair in duplicates:
+        for one, other in (pair, pair[::-1]):
+            if part[one] == "test" and part[other] == "train":
+                part[other] = None
+    return Split(
+        f"blocks, fold {fold}, embargo {embargo}",
+        None,
+        {samples[i].file: name for i, name in part.items() if name},
+    )
+
+
 def split_csv(split: Split, samples: Sequence[Sample]) -> bytes:
     """The split as a CSV file, `split,file,sha256`, sorted; what `read_split` reads."""
     rows = sorted(
@@ -287,6 +380,13 @@ def read_split(path: Path, index: DatasetIndex, protocol: str, seed: int) -> Spl
             f"are missing or have other content, first {wrong[0]}"
         )
     return Split(protocol, seed, {file: part for file, (part, _) in listed.items()})
+
+
+def _file_number(sample: Sample) -> int:
+    numbers = re.findall(r"\d+", Path(sample.file).stem)
+    if not numbers:
+        raise DatasetError(f"{sample.file}: expected a file name that ends in a number")
+    return int(numbers[-1])
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,13 +11,22 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from mseenet.config import PhaseConfig, TrainingConfig
+from mseenet.config import PhaseConfig, RobustConfig, TrainingConfig
 from mseenet.errors import MSEENetError
 from mseenet.files import write_atomically
 from mseenet.metrics import cross_entropy
 
 MINIMUM_IMPROVEMENT = 1e-4
 """A validation loss counts as lower when it is lower by this much, in nats."""
+
+SHOWN = ("loss", "val_accuracy")
+"""Figures of the latest epoch beside the progress bar."""
+
+WARM_UP = 0.1
+"""Share of all steps in which the rate of a cosine schedule rises."""
+
+Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Makes a batch of training inputs: (rows int (B,), generator) -> (B, ...)."""
 
 
 class TrainingError(MSEENetError):
@@ -30,7 +40,8 @@ class PhaseState:
     Attributes:
         learning_rate: The current one.
         epoch: Epochs done.
-        best_epoch: Where the validation loss was lowest; 0 is before any training.
+        best_epoch: Where the validation loss was lowest, 0 being before any training;
+            the latest one with a cosine schedule.
         best_loss: That loss, in nats.
         stale: Epochs since `best_epoch`.
         plateau: Epochs since `best_epoch` or since the rate last dropped.
@@ -47,9 +58,10 @@ class PhaseState:
 
     def finished(self, phase: PhaseConfig) -> bool:
         """Whether the phase has run its epochs or has stopped improving."""
-        return self.epoch >= phase.epochs or self.stale >= phase.patience
+        stopped = not phase.cosine and self.stale >= phase.patience
+        return self.epoch >= phase.epochs or stopped
 
-    def record(self, phase: PhaseConfig, val_loss: float, **others: float) -> None:
+    def record(self, phase: PhaseConfig, val_loss: float | None, **others: float) -> None:
         """Takes in one epoch's result: history, early stopping, learning rate."""
         self.history.append(
             {
@@ -59,7 +71,7 @@ class PhaseState:
                 **others,
             }
         )
-        if val_loss < self.best_loss - MINIMUM_IMPROVEMENT:
+        if phase.cosine or val_loss < self.best_loss - MINIMUM_IMPROVEMENT:
             self.best_loss, self.best_epoch = val_loss, self.epoch
             self.stale = self.plateau = 0
             return
@@ -137,6 +149,10 @@ class Checkpoint:
         """Whether the phase has begun."""
         return name in self._content["phases"]
 
+    def phases(self) -> list[str]:
+        """Names of the phases that have begun, in their order."""
+        return list(self._content["phases"])
+
     def history(self, name: str) -> list[dict]:
         """One record an epoch: epoch, learning_rate, loss, accuracy, val_loss, val_accuracy.
 
@@ -168,9 +184,9 @@ class Checkpoint:
 def run_phase(
     name: str,
     model: keras.Model,
-    train: tuple[np.ndarray, np.ndarray],
-    val: tuple[np.ndarray, np.ndarray],
-    config: TrainingConfig,
+    train: tuple[np.ndarray | Draw, np.ndarray],
+    val: tuple[np.ndarray, np.ndarray] | None,
+    config: TrainingConfig | RobustConfig,
     checkpoint: Checkpoint,
 ) -> None:
     """Trains `model` and leaves it with the weights of its best epoch.
@@ -180,10 +196,11 @@ def run_phase(
     that was not interrupted.
 
     Args:
-        name: Of the phase: "head" or "fine_tune".
+        name: Of the phase, a field of `config`.
         model: Inputs -> logits (B, C); its trainable weights are trained.
-        train: Inputs (N, ...) and labels int (N,).
-        val: The same for early stopping, learning rate and choice of the epoch.
+        train: Inputs (N, ...), or what draws a batch of them, and labels int (N,).
+        val: Inputs and labels for early stopping, learning rate and choice of the epoch;
+            a phase with a cosine schedule chooses nothing and needs none.
         config: Settings of the phase, batch size and seed.
         checkpoint: Goes on from there if it knows the phase; kept up to date. It holds
             the history in the end.
@@ -193,7 +210,7 @@ def run_phase(
     """
     phase: PhaseConfig = getattr(config, name)
     batch_size = config.batch_size
-    optimizer = keras.optimizers.Adam(phase.learning_rate)
+    optimizer = keras.optimizers.AdamW(phase.learning_rate, weight_decay=phase.weight_decay)
     optimizer.build(model.trainable_variables)  # so that its state can be loaded
     model.compile(
         optimizer,
@@ -208,6 +225,7 @@ def run_phase(
         checkpoint.save(name, state, model)
 
     inputs, labels = train
+    draw = inputs if callable(inputs) else lambda rows, random: inputs[rows]
     steps = math.ceil(len(labels) / batch_size)
     bar = tqdm(
         desc=name,
@@ -217,14 +235,17 @@ def run_phase(
     )
     with bar:
         while not state.finished(phase):
-            optimizer.learning_rate = state.learning_rate
             random = np.random.default_rng([config.seed, *name.encode(), state.epoch])
             _seed_dropout(model, random)
             order = random.permutation(len(labels))
             totals = {"loss": 0.0, "accuracy": 0.0}
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
-                logs = model.train_on_batch(inputs[batch], labels[batch], return_dict=True)
+                if phase.cosine:
+                    done = (state.epoch + start / len(order)) / phase.epochs
+                    state.learning_rate = _cosine(phase, done)
+                optimizer.learning_rate = state.learning_rate
+                logs = model.train_on_batch(draw(batch, random), labels[batch], return_dict=True)
                 if not math.isfinite(logs["loss"]):
                     raise TrainingError(
                         f"{name}: the loss became {float(logs['loss'])} in epoch {state.epoch + 1}; "
@@ -241,10 +262,8 @@ def run_phase(
             )
             checkpoint.save(name, state, model)
             latest = state.history[-1]
-            bar.set_postfix_str(
-                f"epoch {state.epoch}: loss {latest['loss']:.4f}, val loss "
-                f"{latest['val_loss']:.4f}, val accuracy {latest['val_accuracy']:.4f}"
-            )
+            shown = (f"{name} {value:.4f}" for name, value in latest.items() if name in SHOWN)
+            bar.set_postfix_str(f"epoch {state.epoch}: {', '.join(shown)}")
     checkpoint.load_best(name, model)
 
 
@@ -266,6 +285,14 @@ def predict(
     return np.concatenate([keras.ops.convert_to_numpy(output) for output in outputs])
 
 
+def _cosine(phase: PhaseConfig, done: float) -> float:
+    """The learning rate when the share `done` of all steps is done: warm-up, then a cosine."""
+    if done < WARM_UP:
+        return phase.learning_rate * (done / WARM_UP + 0.02)
+    fall = 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+    return max(phase.min_learning_rate, phase.learning_rate * fall)
+
+
 def _seed_dropout(model: keras.Model, random: np.random.Generator) -> None:
     """Seeds each dropout layer (stochastic depth in the backbone too).
 
@@ -276,7 +303,9 @@ def _seed_dropout(model: keras.Model, random: np.random.Generator) -> None:
             layer.seed_generator.state.assign(random.integers(0, 2**31, 2).astype(np.uint32))
 
 
-def _validate(model: keras.Model, val: tuple[np.ndarray, np.ndarray], batch_size: int) -> dict:
+def _validate(model: keras.Model, val: tuple | None, batch_size: int) -> dict:
+    if val is None:
+        return {"val_loss": None}
     inputs, labels = val
     logits = predict(model, inputs, batch_size=batch_size)
     return {

@@ -167,6 +167,37 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(min(candidates, key=lambda t: cross_entropy(logits, labels, t)))
 
 
+def selective_threshold(confidence: np.ndarray, correct: np.ndarray, accuracy: float) -> float:
+    """The lowest confidence from which on answers reach an accuracy.
+
+    Args:
+        confidence: (N,), in [0, 1].
+        correct: Whether each answer is right, bool (N,).
+        accuracy: To be reached by all answers with at least the threshold's confidence.
+
+    Returns:
+        The threshold; 1 if even the most confident answers do not reach the accuracy.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    reached = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(reached >= accuracy)
+    return float(confidence[order[enough[-1]]]) if len(enough) else 1.0
+
+
+def risk_coverage(score: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Accuracy of the best-scored answers, for every number of them.
+
+    Args:
+        score: (N,); higher means more trusted.
+        correct: bool (N,).
+
+    Returns:
+        float64 (N,): entry k - 1 is the accuracy of the k answers with the highest score.
+    """
+    order = np.argsort(-score, kind="stable")
+    return np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+
+
 def expected_calibration_error(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
 ) -> float:

@@ -9,10 +9,23 @@ import os
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import layers
 
-from mseenet.config import CLASS_NAMES, FEATURE_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
+from mseenet.config import (
+    CLASS_NAMES,
+    FEATURE_LAYER,
+    IMAGE_SIZE,
+    TARGET_LAYER,
+    TRUNK_LAYER,
+    ModelConfig,
+)
 from mseenet.errors import UsageError
+
+CORNER = 0.165
+"""Side of the blanked bottom-right corner, as a share of the image's: 37 of 224 pixels,
+which hold the burned-in scale bars of the dataset, of several styles that tell its slides
+apart."""
 
 
 def build_backbone(weights: str | Path | None = None, image_size: int = IMAGE_SIZE) -> keras.Model:
@@ -116,12 +129,60 @@ def build_model(
         uncalibrated probabilities, float32 (B, 4), in the order of `CLASS_NAMES`.
     """
     backbone = build_backbone(backbone_weights, image_size)
+    if config.blank_corner:
+        backbone = _behind_blanked_corner(backbone)
     x = inception_module(backbone.output, config)  # (B, 7, 7, 384)
     x = layers.GlobalAveragePooling2D(name="pooled")(x)  # (B, 384)
     x = layers.Dropout(config.dropout, name="dropout")(x)
     x = layers.Dense(len(CLASS_NAMES), name="logits")(x)  # (B, 4)
     probabilities = layers.Softmax(name="probabilities")(x)
     return keras.Model(backbone.input, probabilities, name="mseenet")
+
+
+def blank_corner(images: keras.KerasTensor) -> keras.KerasTensor:
+    """Fills the corner with the scale bar with the image's own bright background.
+
+    Args:
+        images: RGB in [0, 255], float32 (B, H, W, 3).
+
+    Returns:
+        The same, with the bottom-right square of side `CORNER` replaced by the upper
+        quartile of each channel of the image (the plasma between the cells).
+    """
+    _, height, width, _ = images.shape
+    rows, columns = round(CORNER * height), round(CORNER * width)
+    corner = np.zeros((1, height, width, 1), np.float32)
+    corner[:, -rows:, -columns:] = 1
+    # Every fourth pixel says the same, for a sixteenth of the sorting.
+    sample = keras.ops.reshape(images[:, ::4, ::4, :], (-1, (height // 4) * (width // 4), 3))
+    order = keras.ops.sort(sample, axis=1)
+    background = order[:, (3 * order.shape[1]) // 4, :][:, None, None, :]
+    return images * (1 - corner) + background * corner
+
+
+def _behind_blanked_corner(backbone: keras.Model) -> keras.Model:
+    """The same backbone, reading images whose corner is blanked, in one flat graph."""
+    shape = backbone.input.shape[1:]
+    images = keras.Input(shape)
+    behind = keras.applications.EfficientNetV2B0(
+        include_top=False, weights=None, input_tensor=blank_corner(images), input_shape=shape
+    )
+    behind.set_weights(backbone.get_weights())
+    return keras.Model(images, behind.output)
+
+
+def trunk(model: keras.Model) -> keras.Model:
+    """The part of `model` that the robust recipe keeps as ImageNet left it.
+
+    Sharing its weights: image -> output of `TRUNK_LAYER`, (B, 14, 14, 112).
+    """
+    return keras.Model(model.input, model.get_layer(TRUNK_LAYER).output, name="trunk")
+
+
+def crown(model: keras.Model) -> keras.Model:
+    """The part of `model` above the trunk, sharing its weights: (B, 14, 14, 112) -> logits."""
+    features = model.get_layer(TRUNK_LAYER).output
+    return keras.Model(features, model.get_layer("logits").output, name="crown")
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:

@@ -3,7 +3,8 @@
     python -m mseenet.predict PATH...
 
 Each PATH is an image or a folder, which is searched for images at any depth. Results go
-to standard output (or --output), all else to standard error. The exit status is 0 if
+to standard output (or --output), all else to standard error. An image unlike the fields
+that the network was validated on is rejected, and no class is named. The exit status is 0 if
 every image was read, 1 if any was not, and 2 if the command, a folder or the weights
 cannot be used. For research use only.
 """
@@ -40,6 +41,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="also write each image with the heatmap of its class laid over it, as PNG",
     )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="show the network's output for rejected images too; their status stays rejected",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
     return parser.parse_args(argv)
 
@@ -73,7 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if header:
             print(header, file=output)
-        predictions = classifier.stream(files, "predicted" if arguments.heatmaps else None)
+        predictions = classifier.stream(
+            files, "predicted" if arguments.heatmaps else None, anyway=arguments.anyway
+        )
         numbered = enumerate(zip(files, predictions, strict=True), start=1)
         for number, (file, prediction) in cli.progress(numbered, "predicting", total=len(files)):
             result = record(str(file), prediction, classifier.card.sha256)

@@ -18,9 +18,10 @@ def record(file: str, prediction: Prediction, weights: str) -> dict:
         weights: SHA-256 of the weights file, in hex.
 
     Returns:
-        file, status, predicted, probabilities, confidence, novelty, reasons, weights;
-        all but the first two and the last two are None when the image was not read.
-        `novelty` is reserved and always None.
+        file, status, predicted, probabilities, confidence, novelty, reasons, weights.
+        `predicted`, `probabilities` and `confidence` are None for an image that was not
+        read, and for a rejected one unless the network's output was asked for; `novelty`
+        is None for an image that was not read.
     """
     probabilities = prediction.probabilities
     return {
@@ -29,7 +30,7 @@ def record(file: str, prediction: Prediction, weights: str) -> dict:
         "predicted": prediction.class_name,
         "probabilities": None if probabilities is None else dict(probabilities),
         "confidence": prediction.confidence,
-        "novelty": None,
+        "novelty": prediction.novelty,
         "reasons": list(prediction.reasons),
         "weights": weights,
     }
@@ -40,7 +41,16 @@ def json_line(record: dict) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
-CSV_HEADER = ("file", "status", "predicted", "confidence", *CLASS_NAMES, "reasons", "weights")
+CSV_HEADER = (
+    "file",
+    "status",
+    "predicted",
+    "confidence",
+    *CLASS_NAMES,
+    "novelty",
+    "reasons",
+    "weights",
+)
 
 
 def csv_line(record: dict) -> str:
@@ -55,6 +65,7 @@ def csv_line(record: dict) -> str:
         record["predicted"],
         record["confidence"],
         *probabilities.values(),
+        record["novelty"],
         "; ".join(record["reasons"]),
         record["weights"],
     )
@@ -71,14 +82,16 @@ def percent(share: float) -> str:
 
 
 def table_line(record: dict) -> str:
-    """One line for the terminal: class, confidence, file; or why there is none."""
-    if record["status"] == "error":
-        return f"{'error':<12}{'':>10}  {record['file']}: {'; '.join(record['reasons'])}"
-    return f"{record['predicted']:<12}{percent(record['confidence']):>10}  {record['file']}"
+    """One line for the terminal: status, class, confidence, file, reasons."""
+    named = record["predicted"] is not None
+    answer = record["predicted"] if named else "-"
+    confidence = percent(record["confidence"]) if named else "-"
+    reasons = f": {'; '.join(record['reasons'])}" if record["reasons"] else ""
+    return f"{record['status']:<10}{answer:<12}{confidence:>10}  {record['file']}{reasons}"
 
 
 FORMATS: dict[str, tuple[str | None, Callable[[dict], str]]] = {
-    "table": (f"{'class':<12}{'confidence':>10}  file", table_line),
+    "table": (f"{'status':<10}{'class':<12}{'confidence':>10}  file", table_line),
     "json": (None, json_line),
     "csv": (",".join(CSV_HEADER), csv_line),
 }

@@ -1,14 +1,19 @@
 """Trains MSEENet on the ALL image dataset and writes the weights and their card.
 
-    python -m mseenet.train --data DIR
+    python -m mseenet.train --data DIR [--recipe robust|paper]
 
-The paper's protocol: a stratified random 80/10/10 split, 224x224 pixels, no
-augmentation; first the head on a frozen ImageNet backbone, then the whole network, each
-with early stopping and a learning rate that drops on a plateau. The frozen phase runs
-the backbone once over all images and trains the head on its features.
+The images are divided as in the paper, 80/10/10 at random, 224x224 pixels.
+
+robust: the lower layers keep their ImageNet weights and are run once over augmented
+copies of the images; the upper layers are fine-tuned on that. The scale-bar corner is
+blanked inside the network. What is shipped.
+
+paper: no augmentation; first the head on a frozen backbone, then the whole network, each
+with early stopping and a learning rate that drops on a plateau.
 
 After Ctrl-C or a kill, the same command with --resume goes on from the last whole epoch
-and comes to the same result.
+and comes to the same result. `python -m mseenet.crossvalidate` then measures the recipe
+on unseen slides and calibrates the weights for them.
 """
 
 import argparse
@@ -29,7 +34,15 @@ import numpy as np
 
 from mseenet import __version__, cli
 from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS, HISTORY_NAME, publish
-from mseenet.config import PHASES, TARGET_LAYER, ModelConfig, TrainingConfig
+from mseenet.config import (
+    RECIPES,
+    TARGET_LAYER,
+    TRUNK_LAYER,
+    ModelConfig,
+    PhaseConfig,
+    RobustConfig,
+    TrainingConfig,
+)
 from mseenet.data import SPLIT_NAMES, index_dataset, load_images, random_split, split_csv
 from mseenet.device import prepare_device
 from mseenet.errors import UsageError
@@ -41,6 +54,7 @@ PATH_OPTIONS = {
     "--data": "DIR",
     "--out": "DIR",
     "--checkpoint": "DIR",
+    "--cache": "DIR",
     "--backbone-weights": "FILE",
 }
 """Options whose values say nothing to others; the card shows these words instead."""
@@ -66,12 +80,34 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="ImageNet weights of the bare backbone (default: download them)",
     )
     parser.add_argument(
+        "--recipe", choices=RECIPES, default="robust", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep the robust recipe's trunk features here for other runs, 45 kB an image and "
+        "copy (default: with the checkpoint, removed at the end)",
+    )
+    parser.add_argument(
         "--seed", type=int, default=config.seed, help="of split and training (default: %(default)s)"
     )
     parser.add_argument(
         "--batch-size", type=_positive, default=config.batch_size, help="(default: %(default)s)"
     )
-    for option, phase in (("head", config.head), ("fine-tune", config.fine_tune)):
+    parser.add_argument(
+        "--copies",
+        type=_positive,
+        default=RobustConfig().copies,
+        metavar="N",
+        help="augmented copies of each image in the robust recipe (default: %(default)s)",
+    )
+    phases = {
+        "head": config.head,
+        "fine-tune": config.fine_tune,
+        "crown": RobustConfig().crown,
+    }
+    for option, phase in phases.items():
         parser.add_argument(
             f"--{option}-epochs",
             type=_natural,
@@ -84,7 +120,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             type=float,
             default=phase.learning_rate,
             metavar="RATE",
-            help="at the start (default: %(default)s)",
+            help="the largest one (default: %(default)s)",
         )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument(
@@ -123,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
             arguments.batch_size = 8
             arguments.head_epochs, arguments.head_learning_rate = 15, 1e-2
             arguments.fine_tune_epochs = 1
+            arguments.crown_epochs, arguments.crown_learning_rate = 10, 3e-3
+            arguments.copies = 2
         try:
             train(arguments, command)
         except KeyboardInterrupt:
@@ -135,7 +173,8 @@ def main(argv: list[str] | None = None) -> int:
 def train(arguments: argparse.Namespace, command: str) -> None:
     """Trains both phases, then calibrates, measures and publishes the result."""
     config = training_config(arguments)
-    model_config = ModelConfig()
+    robust = isinstance(config, RobustConfig)
+    model_config = ModelConfig(blank_corner=robust)
     out = arguments.out or DEFAULT_WEIGHTS
     started = time.monotonic()
 
@@ -148,14 +187,8 @@ def train(arguments: argparse.Namespace, command: str) -> None:
     cli.import_keras()
     import keras
 
-    from mseenet.fit import Checkpoint, predict, run_phase
-    from mseenet.model import (
-        build_model,
-        feature_extractor,
-        freeze_batch_normalization,
-        head_on_features,
-        logits_model,
-    )
+    from mseenet.fit import Checkpoint, predict
+    from mseenet.model import build_model, freeze_batch_normalization, logits_model
 
     settings = {
         "training": asdict(config),
@@ -181,33 +214,18 @@ def train(arguments: argparse.Namespace, command: str) -> None:
 
     keras.utils.set_random_seed(config.seed)
     model = build_model(model_config, arguments.backbone_weights)
-
-    if not checkpoint.knows("fine_tune"):
-        extractor = feature_extractor(model)
-        features = {
-            name: predict(extractor, images[rows[name]], f"features of {name}")
-            for name in ("train", "val")
-        }
-        run_phase(
-            "head",
-            head_on_features(model),
-            (features["train"], labels[rows["train"]]),
-            (features["val"], labels[rows["val"]]),
-            config,
-            checkpoint,
-        )
-        del features
-
     freeze_batch_normalization(model)
+    gate = {}
+    if robust:
+        from mseenet.robust import trunk_features
+
+        cache = arguments.cache or checkpoint.folder
+        features = trunk_features(model, index.samples, images, config, backbone, cache)
+        fit_crown(model, features, labels, rows, config, checkpoint)
+        gate = novelty_gate(features.pooled(), labels, rows)
+    else:
+        fit_head_then_all(model, images, labels, rows, config, checkpoint)
     network = logits_model(model)
-    run_phase(
-        "fine_tune",
-        network,
-        (images[rows["train"]], labels[rows["train"]]),
-        (images[rows["val"]], labels[rows["val"]]),
-        config,
-        checkpoint,
-    )
 
     cli.say("measuring")
     val_logits = predict(network, images[rows["val"]], "val")
@@ -220,7 +238,8 @@ def train(arguments: argparse.Namespace, command: str) -> None:
     (out / split_name).write_bytes(split_content)
     write_atomically(
         out / HISTORY_NAME,
-        json.dumps({name: checkpoint.history(name) for name in PHASES}, indent=1) + "\n",
+        json.dumps({name: checkpoint.history(name) for name in checkpoint.phases()}, indent=1)
+        + "\n",
     )
     card = publish(
         out,
@@ -228,6 +247,7 @@ def train(arguments: argparse.Namespace, command: str) -> None:
         {
             "model": asdict(model_config),
             "temperature": {"value": temperature, "fitted_on": "val", "n": len(val_logits)},
+            "novelty": gate.get("record"),
             "heatmap": {
                 "layer": TARGET_LAYER,
                 "scale": scale,
@@ -237,11 +257,11 @@ def train(arguments: argparse.Namespace, command: str) -> None:
             },
             "training": {
                 "command": command,
-                "recipe": "paper",
+                "recipe": arguments.recipe,
                 "settings": asdict(config),
                 "backbone": backbone,
                 "history": HISTORY_NAME,
-                "best_epoch": {name: checkpoint.best_epoch(name) for name in PHASES},
+                "best_epoch": {name: checkpoint.best_epoch(name) for name in checkpoint.phases()},
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "minutes": round((time.monotonic() - started) / 60, 1),
                 "device": device,
@@ -260,6 +280,7 @@ def train(arguments: argparse.Namespace, command: str) -> None:
             "versions": versions(),
             "intended_use": "research only; not a medical device",
         },
+        novelty=gate.get("reference"),
     )
     checkpoint.delete()
     for name in ("val", "test"):
@@ -270,24 +291,73 @@ def train(arguments: argparse.Namespace, command: str) -> None:
     cli.say(f"wrote {card.weights_path} and {out / CARD_NAME}")
 
 
-def training_config(arguments: argparse.Namespace) -> TrainingConfig:
-    """The settings with what the command line changes."""
-    config = TrainingConfig()
-    return replace(
-        config,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        head=replace(
-            config.head,
-            epochs=arguments.head_epochs,
-            learning_rate=arguments.head_learning_rate,
-        ),
-        fine_tune=replace(
-            config.fine_tune,
-            epochs=arguments.fine_tune_epochs,
-            learning_rate=arguments.fine_tune_learning_rate,
-        ),
+def fit_head_then_all(model, images, labels, rows, config: TrainingConfig, checkpoint) -> None:
+    """The paper's recipe: the head on features of the frozen backbone, then all layers."""
+    from mseenet.fit import predict, run_phase
+    from mseenet.model import feature_extractor, head_on_features, logits_model
+
+    if not checkpoint.knows("fine_tune"):
+        extractor = feature_extractor(model)
+        train, val = (
+            (predict(extractor, images[rows[name]], f"features of {name}"), labels[rows[name]])
+            for name in ("train", "val")
+        )
+        run_phase("head", head_on_features(model), train, val, config, checkpoint)
+        del train, val  # 250 kB an image
+    train, val = ((images[rows[name]], labels[rows[name]]) for name in ("train", "val"))
+    run_phase("fine_tune", logits_model(model), train, val, config, checkpoint)
+
+
+def fit_crown(model, features, labels, rows, config: RobustConfig, checkpoint) -> None:
+    """The robust recipe: the layers above the trunk, on augmented copies."""
+    from mseenet.fit import run_phase
+    from mseenet.model import crown
+
+    train = (features.draw(rows["train"]), labels[rows["train"]])
+    val = (features.copies[0][rows["val"]].astype(np.float32), labels[rows["val"]])
+    run_phase("crown", crown(model), train, val, config, checkpoint)
+
+
+def novelty_gate(pooled: np.ndarray, labels: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
+    """The reference of the novelty gate, and what the card says of it.
+
+    Args:
+        pooled: Trunk features of all copies, (copies, N, D).
+        labels: (N,).
+        rows: Positions of the images of "train" and "val".
+    """
+    from mseenet.novelty import fit_novelty, thresholds
+
+    train = rows["train"]
+    reference = fit_novelty(
+        pooled[:, train].reshape(-1, pooled.shape[-1]), np.tile(labels[train], len(pooled))
     )
+    review, reject = thresholds(reference.distances(pooled[0, rows["val"]]))
+    record = {
+        "layer": TRUNK_LAYER,
+        "review": review,
+        "reject": reject,
+        "fitted_on": "train, with augmented copies",
+        "thresholds_from": "val",
+        "n": len(rows["val"]),
+    }
+    return {"reference": reference, "record": record}
+
+
+def training_config(arguments: argparse.Namespace) -> TrainingConfig | RobustConfig:
+    """The recipe's settings with what the command line changes."""
+    robust = arguments.recipe == "robust"
+    config = RobustConfig(copies=arguments.copies) if robust else TrainingConfig()
+    phases = {
+        name: replace(
+            phase,
+            epochs=getattr(arguments, f"{name}_epochs"),
+            learning_rate=getattr(arguments, f"{name}_learning_rate"),
+        )
+        for name, phase in vars(config).items()
+        if isinstance(phase, PhaseConfig)
+    }
+    return replace(config, seed=arguments.seed, batch_size=arguments.batch_size, **phases)
 
 
 def checkpoint_folder(arguments: argparse.Namespace) -> Path:

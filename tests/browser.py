@@ -1,5 +1,6 @@
 """The app in a real server and a real browser, for the tests and the screenshots."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -17,14 +18,15 @@ CHROMIUM = next(
 
 
 @contextmanager
-def running_app() -> Iterator[str]:
-    """Starts the app on a free port and gives its address."""
+def running_app(weights: Path | None = None) -> Iterator[str]:
+    """Starts the app on a free port, with the project's weights or others; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
         cwd=ROOT,
+        env=os.environ | ({"MSEENET_WEIGHTS": str(weights)} if weights else {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests; none of them needs the dataset or a network."""
 
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -41,8 +42,39 @@ def field_png(fields) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def classifier():
-    """The classifier with the weights that come with the project."""
+def foreign(fields) -> np.ndarray:
+    """Foreign to the network: a rendered field with red and blue exchanged."""
+    return fields[0][..., ::-1].copy()
+
+
+@pytest.fixture(scope="session")
+def ungated_weights(tmp_path_factory) -> Path:
+    """The project's weights with a card without a gate or review threshold.
+
+    Rendered fields, which are what tests have, may pass the gate or not; most tests are
+    about what comes after.
+    """
+    from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS
+
+    folder = tmp_path_factory.mktemp("ungated")
+    card = json.loads((DEFAULT_WEIGHTS / CARD_NAME).read_text(encoding="utf-8"))
+    card |= {"novelty": None, "review_confidence": {"value": 0.0}}
+    (folder / CARD_NAME).write_text(json.dumps(card), encoding="utf-8")
+    shutil.copy(DEFAULT_WEIGHTS / card["weights"]["file"], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(ungated_weights):
+    """The network that comes with the project, which refuses nothing here."""
+    from mseenet import Classifier
+
+    return Classifier.load(ungated_weights)
+
+
+@pytest.fixture(scope="session")
+def gated_classifier():
+    """The classifier as it comes with the project."""
     from mseenet import Classifier
 
     return Classifier.load()
@@ -65,6 +97,7 @@ def weights_copy(tmp_path) -> Path:
 
     folder = tmp_path / "weights"
     folder.mkdir()
-    for path in (DEFAULT_WEIGHTS / CARD_NAME, *DEFAULT_WEIGHTS.glob("*.weights.h5")):
+    kept = (*DEFAULT_WEIGHTS.glob("*.weights.h5"), *DEFAULT_WEIGHTS.glob("*.npz"))
+    for path in (DEFAULT_WEIGHTS / CARD_NAME, *kept):
         shutil.copy(path, folder)
     return folder

@@ -1,12 +1,14 @@
 """The page through Streamlit's own test runner, with the real network and real uploads."""
 
 import json
+import shutil
 
 import pytest
 from conftest import ROOT, encode, encode_pil
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
 from mseenet.ui import words
 from mseenet.ui.charts import probability_bars
@@ -14,7 +16,8 @@ from mseenet.ui.results import SHOWN_AT_ONCE
 
 
 @pytest.fixture
-def app() -> AppTest:
+def app(ungated_weights, monkeypatch) -> AppTest:
+    monkeypatch.setenv("MSEENET_WEIGHTS", str(ungated_weights))
     return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
 
 
@@ -148,6 +151,34 @@ def test_without_usable_weights_the_page_says_so_and_predicts_nothing(
     assert not app.exception
     assert "nothing can be predicted" in app.error[0].value
     assert "altered or damaged" in app.code[0].value
+
+
+def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
+    monkeypatch.delenv("MSEENET_WEIGHTS")
+    upload(app, ("a.png", encode(foreign)), ("b.png", encode(foreign[::-1])), ("c.png", b"text"))
+    assert not app.exception
+    assert not app.get("plotly_chart")
+    assert [w.value.startswith(words.REJECTED) for w in app.warning] == [True, True]
+    assert "rejected <b>2</b>" in html(app)
+    assert not any(f"{name} <b>" in html(app) for name in CLASS_NAMES)
+    app.toggle(key="anyway").set_value(True).run()
+    assert len(app.get("plotly_chart")) == 2
+    assert [w.value.startswith(words.REJECTED_SHOWN) for w in app.warning] == [True, True]
+
+
+def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, field_png):
+    weights = tmp_path / "weights"
+    shutil.copytree(ungated_weights, weights)
+    card = json.loads((weights / "card.json").read_text())
+    card["review_confidence"] = {"value": 1.0}
+    (weights / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("MSEENET_WEIGHTS", str(weights))
+    upload(app, ("a.png", field_png))
+    assert len(app.get("plotly_chart")) == 1
+    (warning,) = (w.value for w in app.warning)
+    assert warning.startswith(words.REVIEW)
+    assert "low confidence" in warning
+    assert "to review <b>1</b>" in html(app)
 
 
 def test_the_predicted_bar_stands_out():

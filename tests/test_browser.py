@@ -19,8 +19,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def server():
-    with running_app() as url:
+def server(ungated_weights):
+    with running_app(ungated_weights) as url:
         yield url
 
 
@@ -108,3 +108,19 @@ def test_narrow_window_needs_no_sideways_scrolling(server, browser, fields):
     )
     assert widths[0] <= widths[1]
     page.close()
+
+
+def test_a_rejected_field_names_no_class_until_it_is_asked_for(browser, foreign):
+    with running_app() as url:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(url)
+        page.get_by_text("Add fields").wait_for()
+        upload(page, ("rendered.png", encode(foreign)))
+        page.get_by_text(words.REJECTED).wait_for()
+        assert page.locator(".mseenet-answer").count() == 0
+        assert page.locator(".mseenet-summary").inner_text().endswith("rejected 1")
+        page.get_by_text("Show the network's output for rejected fields").click()
+        page.locator(".mseenet-answer").wait_for()
+        assert page.get_by_text(words.REJECTED_SHOWN).is_visible()
+        page.close()

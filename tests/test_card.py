@@ -14,8 +14,8 @@ def edit(folder, change) -> None:
     path.write_text(json.dumps(card), encoding="utf-8")
 
 
-def test_the_shipped_card_is_complete_and_true(classifier):
-    card = classifier.card
+def test_the_shipped_card_is_complete_and_true(gated_classifier):
+    card = gated_classifier.card
     content = card.content
     assert content["class_names"] == list(CLASS_NAMES)
     assert content["weights"]["bytes"] == card.weights_path.stat().st_size < 30e6
@@ -39,7 +39,7 @@ def test_the_shipped_card_is_complete_and_true(classifier):
         (lambda c: c["model"].pop("dropout"), "expected model settings"),
         (lambda c: c.pop("weights"), "'weights' is missing"),
         (lambda c: c["weights"].update(file="../weights.h5"), "name of a file beside it"),
-        (lambda c: c["weights"].update(file="other.weights.h5"), "expected the weights that card.json names"),
+        (lambda c: c["weights"].update(file="other.weights.h5"), "expected the file that card.json names"),
         (lambda c: c["weights"].update(sha256="0" * 64), "altered or damaged; expected SHA-256 000000000000"),
     ],
 )  # fmt: skip
@@ -87,4 +87,20 @@ def test_a_failure_before_the_last_step_leaves_the_old_weights(weights_copy, net
     monkeypatch.setattr("mseenet.card.write_atomically", fail)
     with pytest.raises(OSError, match="disk full"):
         publish(weights_copy, network, {})
-    assert read_card(weights_copy) == before
+    assert read_card(weights_copy).content == before.content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["novelty"].pop("reject"), "'reject' of novelty is missing"),
+        (lambda c: c["novelty"].update(review=9e9), "expected 0 < review <= reject"),
+        (lambda c: c["novelty"].update(sha256="0" * 64), "altered or damaged"),
+        (lambda c: c["novelty"].update(file="../n.npz"), "name of a file beside it"),
+        (lambda c: c["review_confidence"].update(value=2), "a review confidence in"),
+    ],
+)
+def test_a_gate_that_does_not_fit_is_refused(weights_copy, change, message):
+    edit(weights_copy, change)
+    with pytest.raises(WeightsError, match=message):
+        read_card(weights_copy)

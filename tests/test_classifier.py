@@ -1,6 +1,8 @@
 import gc
+import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from mseenet import Classifier
 from mseenet.card import WeightsError
 from mseenet.config import CLASS_NAMES, TARGET_LAYER
 from mseenet.explain import evidence_maps
-from mseenet.model import logits_model
+from mseenet.model import logits_model, trunk
 
 
 def values(prediction) -> np.ndarray:
@@ -55,6 +57,56 @@ def test_bad_images_keep_their_place_and_spoil_nothing(classifier, fields, tmp_p
             assert prediction.class_name is prediction.probabilities is prediction.heatmap is None
             assert len(prediction.reasons) == 1
             assert "expected" in prediction.reasons[0]
+
+
+def test_a_foreign_image_is_rejected_and_named_only_on_request(gated_classifier, foreign):
+    photo = (
+        np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8).repeat(5, 0).repeat(5, 1)
+    )
+    for image in (foreign, photo):
+        (plain,) = gated_classifier.predict([image], heatmaps="predicted")
+        assert plain.status == "rejected"
+        assert plain.novelty >= 1
+        assert plain.class_name is plain.probabilities is plain.confidence is plain.heatmap is None
+        assert "unlike the fields" in plain.reasons[0]
+        (shown,) = gated_classifier.predict([image], heatmaps="predicted", anyway=True)
+        assert (shown.status, shown.reasons) == (plain.status, plain.reasons)
+        assert shown.class_name in CLASS_NAMES
+        assert shown.heatmap is not None
+
+
+def test_novelty_is_the_distance_of_the_pooled_trunk_features(gated_classifier, network, fields):
+    gate = gated_classifier.card.novelty
+    features = np.asarray(trunk(network)(np.stack(fields).astype(np.float32))).mean(axis=(1, 2))
+    expected = gate.reference.distances(features) / gate.reject
+    received = [p.novelty for p in gated_classifier.predict(fields)]
+    np.testing.assert_allclose(received, expected, rtol=1e-3)
+
+
+def test_an_empty_frame_is_rejected_whatever_the_network_says(classifier):
+    white = np.full((224, 224, 3), 250, np.uint8)
+    (prediction,) = classifier.predict([white])
+    assert prediction.status == "rejected"
+    assert prediction.class_name is None
+
+
+def test_the_scale_bar_has_no_say(classifier, fields):
+    covered = fields[0].copy()
+    covered[190:, 190:] = (255, 0, 0)
+    plain, other = classifier.predict([fields[0], covered], anyway=True)
+    np.testing.assert_allclose(values(plain), values(other), atol=0.02)
+
+
+@pytest.mark.skipif("MSEENET_DATA" not in os.environ, reason="needs the dataset in MSEENET_DATA")
+def test_real_fields_pass_and_foreign_images_do_not(gated_classifier):
+    data = Path(os.environ["MSEENET_DATA"])
+    own = sorted((data / "Original").rglob("*.jpg"))[::40]
+    statuses = [p.status for p in gated_classifier.predict(own)]
+    assert statuses.count("rejected") <= 0.03 * len(own)
+    for folder in sorted((data / "ood").iterdir()):
+        images = sorted(folder.iterdir())[::4]
+        statuses = [p.status for p in gated_classifier.predict(images)]
+        assert statuses.count("rejected") >= 0.98 * len(images), folder.name
 
 
 def test_results_do_not_depend_on_the_batch(classifier, fields):

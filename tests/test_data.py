@@ -15,8 +15,10 @@ from mseenet.data import (
     FOLDER_NAMES,
     DatasetError,
     Sample,
+    block_split,
     index_dataset,
     load_images,
+    near_duplicates,
     random_split,
     read_split,
     split_csv,
@@ -205,3 +207,70 @@ def test_split_file_round_trip_and_check(tmp_path, dataset):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DatasetError, match="columns split, file, sha256"):
         read_split(path, index, "random", 0)
+
+
+def numbered(counts: tuple[int, ...], step: int = 1) -> list[Sample]:
+    """Samples with running file numbers, as in the published archive."""
+    return [
+        Sample(
+            f"{name}/WBC-{name}-{i * step:04d}.jpg", Path(), label, f"{label}-{i}", f"{label}-{i}"
+        )
+        for label, (name, count) in enumerate(zip(CLASS_NAMES, counts, strict=True))
+        for i in range(count)
+    ]
+
+
+def number_of(sample: Sample) -> int:
+    return int(Path(sample.file).stem[-4:])
+
+
+@given(
+    counts=st.tuples(*[st.integers(20, 90)] * 4),
+    step=st.integers(1, 3),
+    embargo=st.integers(0, 8),
+    seed=st.integers(0, 9),
+)
+def test_blocks_test_each_image_once_and_keep_their_distance(counts, step, embargo, seed):
+    samples = numbered(counts, step)
+    random.Random(seed).shuffle(samples)  # the order on disk says nothing
+    tested = []
+    for fold in range(5):
+        split = block_split(samples, fold, embargo)
+        for label in range(4):
+            mine = [s for s in samples if s.label == label]
+            test = [number_of(s) for s in mine if split.assignment.get(s.file) == "test"]
+            train = [number_of(s) for s in mine if split.assignment.get(s.file) == "train"]
+            assert all(n < min(test) - embargo or n > max(test) + embargo for n in train)
+            left_out = len(mine) - len(test) - len(train)
+            assert left_out <= 2 * embargo
+        tested += [file for file, part in split.assignment.items() if part == "test"]
+    assert sorted(tested) == sorted(s.file for s in samples)
+
+
+def test_what_repeats_a_tested_image_is_not_trained_on():
+    samples = numbered((30, 30, 30, 30))
+    # image 29 of the first class repeats image 0, which fold 0 tests; 12 and 13 are both trained
+    split = block_split(samples, 0, 3, [(0, 29), (12, 13)])
+    assert split.assignment[samples[0].file] == "test"
+    assert samples[29].file not in split.assignment
+    assert split.assignment[samples[12].file] == split.assignment[samples[13].file] == "train"
+    split = block_split(samples, 4, 3, [(0, 29)])
+    assert split.assignment[samples[29].file] == "test"
+    assert samples[0].file not in split.assignment
+
+
+def test_unusable_blocks():
+    samples = numbered((30, 30, 30, 30))
+    with pytest.raises(ValueError, match="expected fold in"):
+        block_split(samples, 5, 0)
+    with pytest.raises(DatasetError, match="embargo of 100 files leaves nothing"):
+        block_split(samples, 0, 100)
+    with pytest.raises(DatasetError, match="class Pro-B: expected at least 5 images"):
+        block_split(numbered((30, 30, 30, 3)), 4, 0)
+    with pytest.raises(DatasetError, match="ends in a number"):
+        block_split([replace(samples[0], file="Benign/none.png"), *samples[1:]], 0, 0)
+
+
+def test_near_duplicates_are_found_at_any_light(fields):
+    darker = (0.7 * fields[1]).astype(np.uint8)
+    assert near_duplicates(np.stack([*fields, darker])) == [(1, 4)]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -126,3 +128,24 @@ def test_early_stopping_and_learning_rate_reduction():
     assert state.best_epoch == 1
     assert state.best_loss == 0.5
     assert state.finished(phase)
+
+
+def test_a_cosine_phase_chooses_nothing_and_ends_low(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    cosine = config(epochs=4, learning_rate=0.01)
+    cosine = replace(cosine, head=replace(cosine.head, cosine=True, weight_decay=0.01))
+    drawn = []
+
+    def draw(rows, random):
+        drawn.append(len(rows))
+        return TRAIN[0][rows]
+
+    run_phase("head", small_model(), (draw, TRAIN[1]), None, cosine, checkpoint)
+    history = checkpoint.history("head")
+    assert checkpoint.best_epoch("head") == 4
+    assert sum(drawn) == 4 * len(TRAIN[1])
+    rates = [record["learning_rate"] for record in history[1:]]
+    assert rates == sorted(rates, reverse=True)
+    assert max(rates) < 0.01 > 100 * rates[-1] / 2
+    assert all(record["val_loss"] is None for record in history)
+    assert history[-1]["loss"] < history[1]["loss"]

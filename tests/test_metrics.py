@@ -14,6 +14,8 @@ from mseenet.metrics import (
     expected_calibration_error,
     fit_temperature,
     measure,
+    risk_coverage,
+    selective_threshold,
     softmax,
     summary,
     wilson_interval,
@@ -129,3 +131,17 @@ def test_measure_is_complete():
         wilson_interval(round(200 * figures["accuracy"]), 200)
     )
     assert figures["cross_entropy"] == cross_entropy(LOGITS, LABELS, 2.0)
+
+
+def test_selective_threshold_keeps_as_many_as_possible():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    correct = np.array([True, True, False, True, False])
+    assert selective_threshold(confidence, correct, 1.0) == 0.8
+    assert selective_threshold(confidence, correct, 0.75) == 0.6
+    assert selective_threshold(confidence, correct, 0.0) == 0.5
+    assert selective_threshold(confidence, ~correct, 0.9) == 1.0
+
+
+def test_risk_coverage_ranks_by_score():
+    curve = risk_coverage(np.array([0.1, 0.9, 0.5]), np.array([False, True, False]))
+    np.testing.assert_allclose(curve, [1, 1 / 2, 1 / 3])

@@ -4,6 +4,7 @@ import pytest
 from mseenet.config import FEATURE_LAYER, TARGET_LAYER, ModelConfig
 from mseenet.errors import UsageError
 from mseenet.model import (
+    blank_corner,
     build_backbone,
     build_model,
     feature_extractor,
@@ -106,3 +107,14 @@ def test_unusable_backbone_weights(tmp_path):
     head_on_features(build_model(image_size=64)).save_weights(tmp_path / "head.weights.h5")
     with pytest.raises(UsageError, match=r"could not use .*head\.weights\.h5"):
         build_backbone(tmp_path / "head.weights.h5", image_size=64)
+
+
+def test_the_corner_is_filled_with_the_background():
+    images = np.full((2, 64, 64, 3), (200.0, 180.0, 160.0), np.float32)
+    images[:, ::5] = 90  # cells
+    images[0, -8:, -8:] = 0  # scale bar
+    images[1, -8:, -8:] = (255, 0, 0)
+    blanked = np.asarray(blank_corner(images))
+    np.testing.assert_array_equal(blanked[0], blanked[1])
+    np.testing.assert_allclose(blanked[0, -1, -1], (200, 180, 160))
+    np.testing.assert_array_equal(blanked[:, :-11], images[:, :-11])

@@ -28,6 +28,11 @@ def run(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
+def ungated(ungated_weights) -> tuple[str, str]:
+    return "--weights", str(ungated_weights)
+
+
+@pytest.fixture
 def case(tmp_path, fields) -> Path:
     folder = tmp_path / "case"
     (folder / "deeper").mkdir(parents=True)
@@ -39,10 +44,10 @@ def case(tmp_path, fields) -> Path:
 
 
 @pytest.mark.slow
-def test_json_lines_in_input_order(case, classifier, fields):
+def test_json_lines_in_input_order(case, classifier, fields, ungated):
     (case / "b-empty.png").write_bytes(b"")
     (case / "b-text.jpg").write_text("text")
-    done = run(case, case / "a.png", "absent.png", "--format", "json")
+    done = run(case, case / "a.png", "absent.png", "--format", "json", *ungated)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -75,9 +80,16 @@ def test_json_lines_in_input_order(case, classifier, fields):
 
 
 @pytest.mark.slow
-def test_csv_file_and_overlays(case, tmp_path, fields):
+def test_csv_file_and_overlays(case, tmp_path, fields, ungated):
     done = run(
-        case, "--format", "csv", "--output", tmp_path / "out.csv", "--heatmaps", tmp_path / "maps"
+        case,
+        *ungated,
+        "--format",
+        "csv",
+        "--output",
+        tmp_path / "out.csv",
+        "--heatmaps",
+        tmp_path / "maps",
     )
     assert (done.returncode, done.stdout) == (0, "")
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
@@ -94,21 +106,38 @@ def test_csv_file_and_overlays(case, tmp_path, fields):
 
 
 @pytest.mark.slow
-def test_table_and_all_good(case):
-    done = run(case / "a.png")
+def test_table_and_all_good(case, ungated):
+    done = run(case / "a.png", *ungated)
     assert done.returncode == 0
     header, line = done.stdout.splitlines()
-    assert header.split() == ["class", "confidence", "file"]
+    assert header.split() == ["status", "class", "confidence", "file"]
     assert line.endswith("a.png")
 
 
 @pytest.mark.slow
-def test_a_folder_without_images_does_not_stop_the_others(case, tmp_path):
+def test_a_folder_without_images_does_not_stop_the_others(case, tmp_path, ungated):
     (tmp_path / "empty").mkdir()
-    done = run(tmp_path / "empty", case / "a.png", "--format", "json")
+    done = run(tmp_path / "empty", case / "a.png", "--format", "json", *ungated)
     assert done.returncode == 2
     assert "empty: expected images" in done.stderr
     assert json.loads(done.stdout)["status"] == "ok"
+
+
+@pytest.mark.slow
+def test_a_foreign_image_gets_no_class_unless_asked_for(tmp_path, foreign):
+    image = tmp_path / "foreign.png"
+    image.write_bytes(encode(foreign))
+    (record,) = map(json.loads, run(image, "--format", "json").stdout.splitlines())
+    assert record["status"] == "rejected"
+    assert record["predicted"] is record["probabilities"] is record["confidence"] is None
+    assert record["novelty"] >= 1
+    assert "unlike the fields" in record["reasons"][0]
+    done = run(image, "--format", "json", "--anyway")
+    assert done.returncode == 0
+    record = json.loads(done.stdout)
+    assert record["status"] == "rejected"
+    assert record["predicted"] in CLASS_NAMES
+    assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
 def test_nothing_to_predict(tmp_path):

@@ -45,7 +45,7 @@ def test_names_survive_json_and_csv(name):
     (row,) = csv.reader(io.StringIO(csv_line(record(name, GOOD, "abc")), newline=""))
     assert dict(zip(CSV_HEADER, row, strict=True)) == {
         "file": name, "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
-        "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "reasons": "", "weights": "abc",
+        "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "reasons": "", "weights": "abc",
     }  # fmt: skip
 
 
@@ -53,11 +53,15 @@ def test_names_survive_json_and_csv(name):
 def test_csv_holds_no_formulas(name):
     (row,) = csv.reader([csv_line(record(name, BAD, "abc"))])
     assert row[0] == "'" + name
-    assert row[1:8] == ["error", "", "", "", "", "", ""]
+    assert row[1:9] == ["error", *[""] * 7]
 
 
 def test_table_says_class_or_reason():
-    assert table_line(record("a.png", GOOD, "abc")).split() == ["Pre-B", "90.0", "%", "a.png"]
+    assert table_line(record("a.png", GOOD, "abc")).split() == ["ok", "Pre-B", "90.0", "%", "a.png"]
+    refused = Prediction("rejected", novelty=1.7, reasons=("unlike the fields",))
+    line = table_line(record("c.png", refused, "abc"))
+    assert line.split() == ["rejected", "-", "-", "c.png:", "unlike", "the", "fields"]
+    assert json.loads(json_line(record("c.png", refused, "abc")))["novelty"] == 1.7
     assert "b.png: expected an image, got text" in table_line(record("b.png", BAD, "abc"))
 
 

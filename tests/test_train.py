@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from mseenet.card import CARD_NAME, read_card
-from mseenet.config import TrainingConfig
+from mseenet.config import RobustConfig, TrainingConfig
 from mseenet.fit import TrainingError
 from mseenet.synthetic import write_dataset
 from mseenet.train import (
@@ -21,16 +22,31 @@ from mseenet.train import (
     training_config,
 )
 
-SMOKE = [sys.executable, "-m", "mseenet.train", "--smoke"]
+SMOKE = [sys.executable, "-m", "mseenet.train", "--smoke", "--recipe", "paper"]
 
 
 def test_the_command_line_sets_the_training_settings():
     arguments = parse_arguments(
-        ["--data", "d", "--seed", "7", "--head-epochs", "3", "--fine-tune-learning-rate", "0.5"]
+        [
+            "--data",
+            "d",
+            "--recipe",
+            "paper",
+            "--seed",
+            "7",
+            "--head-epochs",
+            "3",
+            "--fine-tune-learning-rate",
+            "0.5",
+        ]
     )
     config = training_config(arguments)
     assert (config.seed, config.head.epochs, config.fine_tune.learning_rate) == (7, 3, 0.5)
-    assert training_config(parse_arguments(["--data", "d"])) == TrainingConfig()
+    assert training_config(parse_arguments(["--data", "d"])) == RobustConfig()
+    paper = parse_arguments(["--data", "d", "--recipe", "paper"])
+    assert training_config(paper) == TrainingConfig()
+    robust = training_config(parse_arguments(["--data", "d", "--crown-epochs", "2"]))
+    assert robust.crown == replace(RobustConfig().crown, epochs=2)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +117,9 @@ def test_smoke_run_gives_usable_weights(smoke_weights):
     from mseenet import Classifier
 
     card = read_card(smoke_weights)
-    assert card.content["training"]["command"] == "python -m mseenet.train --smoke --out DIR"
+    assert card.content["training"]["command"] == (
+        "python -m mseenet.train --smoke --recipe paper --out DIR"
+    )
     assert card.content["metrics"]["val"]["accuracy"] > 0.5
     assert not (smoke_weights / ".checkpoint").exists()
     data = smoke_weights.parent / "data"
@@ -109,6 +127,26 @@ def test_smoke_run_gives_usable_weights(smoke_weights):
     images = sorted(data.rglob("*.png"))
     predictions = Classifier.load(smoke_weights).predict(images, heatmaps="predicted")
     assert [p.status for p in predictions] == ["ok"] * 8
+
+
+@pytest.mark.slow
+def test_the_robust_recipe_gives_weights_with_a_gate_that_can_be_audited(tmp_path):
+    out = tmp_path / "weights"
+    command = [sys.executable, "-m", "mseenet.train", "--smoke"]
+    subprocess.run([*command, "--out", out], cwd=ROOT, check=True)
+    card = read_card(out)
+    assert card.content["training"]["recipe"] == "robust"
+    assert card.model.blank_corner
+    assert 0 < card.novelty.review < card.novelty.reject
+    assert card.content["metrics"]["val"]["accuracy"] > 0.25
+    assert list(json.loads((out / "history.json").read_text())) == ["crown"]
+
+    write_dataset(tmp_path / "data", per_class=20)
+    audit = [sys.executable, "-m", "mseenet.audit", "--weights", out, "--data", tmp_path / "data"]
+    done = subprocess.run(audit, cwd=ROOT, capture_output=True, text=True)
+    # Twenty images a class are too few for an embargo of 50 files, and the message says so.
+    assert done.returncode == 2
+    assert "leaves nothing to train on" in done.stderr
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def draw_footer(card: Card, device: str) -> None:
     test = card.content["metrics"]["test"]
     low, high = test["interval_95"]["accuracy"]
     st.caption(
-        f"{words.KNOWN_SLIDES} Accuracy on {test['n']} test fields of known slides: "
+        f"{words.UNSEEN_SLIDES} Accuracy on {test['n']} test fields of known slides: "
         f"{test['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})."
     )
     st.caption(f"Weights {html.escape(card.sha256[:12])} · runs on {device}")

@@ -51,7 +51,10 @@ def predict_uploads(classifier: Classifier, uploads: Sequence[Upload]) -> dict[s
     if new:
         bar = st.progress(0.0, text=_counted(0, len(new)))
         # Small batches: on a CPU they are as fast, and the bar tells more.
-        predictions = classifier.stream(new.values(), heatmaps="predicted", batch_size=8)
+        # What the network says of rejected images is computed too, and shown on request.
+        predictions = classifier.stream(
+            new.values(), heatmaps="predicted", batch_size=8, anyway=True
+        )
         for done, (key, prediction) in enumerate(zip(new, predictions, strict=True), start=1):
             shown = None if prediction.status == "error" else _display_copy(new[key])
             known[key] = Result(prediction, shown)
@@ -61,13 +64,13 @@ def predict_uploads(classifier: Classifier, uploads: Sequence[Upload]) -> dict[s
 
 
 def draw_summary(uploads: Sequence[Upload], results: dict[str, Result]) -> None:
-    """Draws how many fields there are and what they were called."""
-    counts = Counter(results[upload.key].prediction.class_name for upload in uploads)
-    failed = counts.pop(None, 0)
+    """Draws how many fields there are, what they were called, and which need a look."""
+    predictions = [results[upload.key].prediction for upload in uploads]
+    named = Counter(p.class_name for p in predictions if p.status in ("ok", "review"))
+    statuses = Counter(p.status for p in predictions)
     parts = [f"<b>{len(uploads)}</b> field{'s' if len(uploads) != 1 else ''}"]
-    parts += [f"{name} <b>{counts[name]}</b>" for name in CLASS_NAMES if counts[name]]
-    if failed:
-        parts.append(f"not read <b>{failed}</b>")
+    parts += [f"{name} <b>{named[name]}</b>" for name in CLASS_NAMES if named[name]]
+    parts += [f"{words.STATUS[s]} <b>{statuses[s]}</b>" for s in words.STATUS if statuses[s]]
     st.html(f'<p class="mseenet-summary">{" &nbsp;·&nbsp; ".join(parts)}</p>')
 
 
@@ -79,26 +82,50 @@ def draw_results(
         opacity = st.slider(
             "Heatmap opacity", 0, 100, 60, step=5, format="%d %%", key="opacity", width=260
         )
+        anyway = any(r.prediction.status == "rejected" for r in results.values()) and st.toggle(
+            "Show the network's output for rejected fields",
+            key="anyway",
+            help="It has no meaning outside of what the network was validated on.",
+        )
         pages = -(-len(uploads) // SHOWN_AT_ONCE)
         page = st.pagination(pages, key="page") if pages > 1 else 1
     first = (page - 1) * SHOWN_AT_ONCE
     for position, upload in enumerate(uploads[first : first + SHOWN_AT_ONCE], start=first):
-        draw_field(classifier, upload, results[upload.key], opacity / 100, position)
+        draw_field(classifier, upload, results[upload.key], opacity / 100, anyway, position)
 
 
 @st.fragment
 def draw_field(
-    classifier: Classifier, upload: Upload, result: Result, opacity: float, position: int
+    classifier: Classifier,
+    upload: Upload,
+    result: Result,
+    opacity: float,
+    anyway: bool,
+    position: int,
 ) -> None:
-    """Draws one image: original, overlay, class and bars; or why it was not read."""
+    """Draws one image: original, overlay, class and bars; or why there is no answer."""
     prediction = result.prediction
     with st.container(border=True, key=f"field-{position}"):
         st.html(_heading(upload))
         if prediction.status == "error":
-            st.error(_sentence(prediction.reasons), icon=":material/broken_image:")
+            st.error(_sentence(words.NOT_READ, prediction.reasons), icon=":material/broken_image:")
             return
+        rejected = prediction.status == "rejected"
         original, explained, answer = st.columns([3, 3, 4], gap="medium")
+        if rejected and not anyway:
+            with original:
+                st.image(result.shown, width="stretch", alt=f"Field {upload.name}, as uploaded")
+                st.caption(_dimensions(result.shown))
+            with explained:
+                st.warning(_sentence(words.REJECTED, prediction.reasons), icon=":material/block:")
+            return
         with answer:
+            if rejected:
+                st.warning(
+                    _sentence(words.REJECTED_SHOWN, prediction.reasons), icon=":material/block:"
+                )
+            elif prediction.status == "review":
+                st.warning(_sentence(words.REVIEW, prediction.reasons), icon=":material/flag:")
             _draw_answer(prediction, position)
             choice = st.selectbox(
                 "Heatmap explains",
@@ -144,7 +171,7 @@ def _heatmap(
 ) -> tuple[np.ndarray, str]:
     if choice in (PREDICTED, prediction.class_name):
         return prediction.heatmap, prediction.class_name
-    return classifier.predict([upload.content], heatmaps=choice)[0].heatmap, choice
+    return classifier.predict([upload.content], heatmaps=choice, anyway=True)[0].heatmap, choice
 
 
 def _evidence_note(heatmap: np.ndarray, class_name: str) -> str:
@@ -187,9 +214,8 @@ def _dimensions(shown: np.ndarray) -> str:
     )
 
 
-def _sentence(reasons: Sequence[str]) -> str:
-    text = "; ".join(reasons)
-    return f"This file was not read: {text}."
+def _sentence(lead: str, reasons: Sequence[str]) -> str:
+    return f"{lead}: {'; '.join(reasons)}."
 
 
 def _counted(done: int, total: int) -> str:

@@ -22,7 +22,18 @@ PRIVACY = "Images stay in this app's memory; they are not stored or logged."
 
 SYNTHETIC = "Synthetic: rendered by a program, not a real smear. What the network says about it has no meaning."
 
-KNOWN_SLIDES = (
-    "Probabilities are calibrated on fields of slides that the network knows. "
-    "On a new slide, stain or laboratory they can be far too sure."
+STATUS = {"review": "to review", "rejected": "rejected", "error": "not read"}
+"""What the summary calls each status that is not plain "ok"."""
+
+NOT_READ = "This file was not read"
+
+REJECTED = "Rejected, no class is named"
+
+REJECTED_SHOWN = "Rejected; what follows has no validated meaning"
+
+REVIEW = "Look at this one yourself"
+
+UNSEEN_SLIDES = (
+    "Probabilities are calibrated on slides that the network had not seen, of one laboratory. "
+    "On another laboratory's stain or camera they have not been validated."
 )

@@ -1,0 +1,301 @@
+import json
+import shutil
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mseenet import baselines
+from mseenet.baselines import (
+    BLOCKS,
+    ENTRIES,
+    RANDOM,
+    Task,
+    binary_swarm,
+    colour_features,
+    compare,
+    inner_split,
+    markdown,
+    measure_row,
+    merge,
+    paired_difference,
+    parse_arguments,
+    read_result,
+    require_scikit_learn,
+    tasks,
+)
+from mseenet.config import CLASS_NAMES
+from mseenet.data import DatasetError, Sample
+from mseenet.errors import UsageError
+from mseenet.metrics import wilson_interval
+from mseenet.synthetic import write_dataset
+
+DATASET = {"n": 400, "sha256": "0" * 64}
+
+
+def a_row(entry="inception-head", split=RANDOM, **others):
+    return {
+        "entry": entry,
+        "split": split,
+        "seeds": [0, 1],
+        "drawn": True,
+        "n": 40,
+        "accuracy": 0.95,
+        "precision": 0.94,
+        "sensitivity": 0.93,
+        "f1": 0.92,
+        "mcc": 0.91,
+        "accuracies": [0.925, 0.975],
+        "sd": 0.0354,
+        "interval_95": [0.83, 0.99],
+        "facts": {"epochs": 6, "parameters": 573_444},
+        "minutes": 1.25,
+        "wrong": [[1, 2], [3]],
+        **others,
+    }
+
+
+@pytest.fixture
+def inputs():
+    """Four classes of 40 numbered files without pixels."""
+    samples = [
+        Sample(f"{name}/WBC-{i * 60:05d}.jpg", None, label, f"{label}-{i}", f"{label}-{i}")
+        for label, name in enumerate(CLASS_NAMES)
+        for i in range(40)
+    ]
+    labels = np.array([sample.label for sample in samples])
+    return SimpleNamespace(samples=samples, labels=labels, duplicates=[])
+
+
+def oracle(mistakes):
+    """Classifies rightly but for the given positions."""
+
+    def classify(inputs, task):
+        labels = inputs.labels[task.test]
+        return np.where(np.isin(task.test, mistakes), (labels + 1) % 4, labels), {"epochs": 2}
+
+    return classify
+
+
+def test_the_swarm_finds_the_informative_features():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 2000)
+    features = random.normal(size=(2000, 20))
+    informative = [2, 7, 11]
+    features[:, informative] += 1.5 * labels[:, None]
+
+    def fitness(mask):
+        # Nearest class mean, learnt on the first half, judged on the second.
+        chosen = features[:, mask]
+        means = np.stack([chosen[:1000][labels[:1000] == k].mean(axis=0) for k in (0, 1)])
+        distance = ((chosen[1000:, None] - means) ** 2).sum(axis=2)
+        return np.mean(distance.argmin(axis=1) == labels[1000:]) - 0.1 * mask.mean()
+
+    found = binary_swarm(fitness, 20, seed=1, particles=20, iterations=40)
+    assert found.mask[informative].all()
+    assert found.mask.sum() < 10
+    assert found.fitness == fitness(found.mask) > fitness(np.ones(20, bool))
+    assert found.evaluations == 20 * 41
+    again = binary_swarm(fitness, 20, seed=1, particles=20, iterations=40)
+    np.testing.assert_array_equal(again.mask, found.mask)
+
+
+def test_the_swarm_never_judges_an_empty_subset_and_stops_in_time():
+    seen = []
+
+    def fitness(mask):
+        seen.append(int(mask.sum()))
+        return -mask.sum()
+
+    found = binary_swarm(fitness, 3, seed=0)
+    assert min(seen) == found.mask.sum() == 1
+    assert binary_swarm(fitness, 3, seed=0, particles=5, seconds=-1).evaluations == 5
+
+
+@pytest.mark.parametrize("contiguous", [False, True])
+def test_the_search_sees_only_training_images(contiguous):
+    labels = np.repeat(np.arange(4), 40)
+    train = np.flatnonzero(np.arange(160) % 40 >= 8)
+    fit, judge = inner_split(
+        labels, Task(train, np.setdiff1d(np.arange(160), train), 3, contiguous)
+    )
+    np.testing.assert_array_equal(np.sort(np.concatenate([fit, judge])), train)
+    for label in range(4):
+        held = judge[labels[judge] == label]
+        assert len(held) == 8
+        assert (np.ptp(held) == 7) == contiguous
+
+
+def test_colour_features_are_the_mean_and_the_bright_background():
+    image = np.full((10, 10, 3), 100, np.uint8)
+    image[0] = (200, 220, 240)
+    mean = [110, 112, 114]
+    np.testing.assert_allclose(colour_features(image[None])[0], [*mean, 200, 220, 240])
+
+
+def test_a_row_pools_folds_and_averages_seeds(inputs):
+    entry = replace(ENTRIES[2], classify=oracle([0, 50, 159]))
+    row = measure_row(entry, BLOCKS[0], inputs, seeds=2)
+    assert row["n"] == 160
+    assert row["wrong"] == [[0, 50, 159]] * 2
+    assert row["accuracies"] == [157 / 160] * 2
+    assert row["sd"] == 0
+    assert row["interval_95"] == list(wilson_interval(157, 160))
+    assert np.sum(row["confusion"]) == 320
+    assert row["facts"] == {"epochs": 2}
+
+    once = measure_row(replace(entry, random_training=False), BLOCKS[0], inputs, seeds=2)
+    assert (once["seeds"], once["sd"], once["drawn"]) == ([0], None, False)
+    split = measure_row(replace(entry, random_training=False), RANDOM, inputs, seeds=2)
+    assert (split["n"], split["seeds"]) == (16, [0, 1])
+
+
+def test_blocks_test_each_image_once_and_never_train_on_it(inputs):
+    for split in BLOCKS:
+        folds = tasks(inputs, split, seed=1)
+        tested = np.sort(np.concatenate([task.test for task in folds]))
+        np.testing.assert_array_equal(tested, np.arange(160))
+        assert not any(np.intersect1d(task.train, task.test).size for task in folds)
+        assert len({task.seed for task in folds}) == len(folds)
+
+
+def test_comparisons_are_paired(inputs):
+    ours, plain, probe = (
+        replace(entry, classify=oracle(mistakes))
+        for entry, mistakes in (
+            (ENTRIES[2], []),
+            (ENTRIES[1], range(0, 160, 8)),  # wrong everywhere alike
+            (ENTRIES[0], []),
+        )
+    )
+    rows = [measure_row(e, s, inputs, 3) for e in (ours, plain, probe) for s in (RANDOM, BLOCKS[0])]
+    found = {(item["second"], item["split"]): item for item in compare(rows, inputs)}
+    assert len(found) == 4
+    better = found["plain-head", BLOCKS[0]]
+    assert better["difference"] == pytest.approx(20 / 160)
+    assert better["interval_95"][0] > 0
+    assert (better["n"], better["groups"]) == (160, 20)
+    assert found["plain-head", RANDOM]["n"] == 48
+    assert found["plain-head", RANDOM]["groups"] <= 48
+    same = found["linear-probe", BLOCKS[0]]
+    assert (same["difference"], same["interval_95"]) == (0, [0, 0])
+
+    text = markdown({"dataset": DATASET, "rows": rows, "comparisons": list(found.values())})
+    assert "+12.50" in text
+    assert "**better, beyond the interval**" in text
+    assert "In the other comparisons it does not differ" in text
+
+
+def test_neighbours_that_fail_together_widen_the_interval():
+    first, second = np.ones(200), np.ones(200)
+    second[:20] = 0
+    alone = paired_difference(first, second, np.arange(200))
+    together = paired_difference(first, second, np.arange(200) // 20)
+    assert alone["difference"] == together["difference"] == pytest.approx(0.1)
+    assert alone["interval_95"][0] > 0
+    assert together["interval_95"][0] == 0
+
+
+def test_the_table_says_what_was_measured():
+    scratch = {"weights": "from scratch at 64x64", "epochs": 5.25, "minutes of training": 4.02}
+    rows = [
+        a_row(),
+        a_row("resnet50", seeds=[0], sd=None, facts=scratch),
+        a_row("linear-probe", BLOCKS[0], seeds=[0], sd=None, drawn=False, facts={}),
+    ]
+    text = markdown({"dataset": DATASET, "rows": rows, "comparisons": []})
+    assert "from 400 images" in text
+    assert (
+        "| inception head (MSEENet) | random | 40 | 2 | 95.00 ± 3.54 | 83.00 to 99.00 | 94.00 "
+        "| 93.00 | 92.00 | 91.00 | 1.2 | 6 epochs, 0.57 M parameters |"
+    ) in text
+    assert "from scratch at 64x64, 5.2 epochs, 4.0 minutes of training | Tusar et al." in text
+    assert "nothing drawn at random" in text
+    assert "has not been compared: rows are missing" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in tables}) == 2
+
+
+def test_new_rows_replace_only_their_like():
+    old = [a_row(accuracy=0.5), a_row(split=BLOCKS[0]), a_row("dense")]
+    merged = merge(old, [a_row(accuracy=0.9), a_row("plain-head")])
+    assert [(row["entry"], row["split"], row["accuracy"]) for row in merged] == [
+        ("plain-head", RANDOM, 0.95),
+        ("inception-head", RANDOM, 0.9),
+        ("inception-head", BLOCKS[0], 0.95),
+        ("dense", RANDOM, 0.95),
+    ]
+
+
+def test_rows_of_other_images_are_refused(tmp_path):
+    path = tmp_path / "baselines.json"
+    assert read_result(path, DATASET)["rows"] == []
+    content = {"dataset": DATASET, "rows": [a_row()], "comparisons": []}
+    path.write_text(json.dumps(content))
+    assert read_result(path, DATASET) == content
+    with pytest.raises(DatasetError, match="of other images"):
+        read_result(path, DATASET | {"n": 5})
+    for broken in ("{", "[]", "{}"):
+        path.write_text(broken)
+        with pytest.raises(DatasetError, match="expected the result of an earlier run"):
+            read_result(path, DATASET)
+
+
+@pytest.mark.parametrize(
+    "argv", [["--only", "dense,yolo"], ["--only", ""], ["--seeds", "0"], ["--minutes-per-run", "0"]]
+)
+def test_wrong_usage(argv, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_arguments(["--data", "d", *argv])
+    assert stopped.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_missing_scikit_learn_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(UsageError, match=r"pip install -r requirements-dev\.txt"):
+        require_scikit_learn()
+
+
+@pytest.mark.slow
+def test_a_small_run_writes_all_kinds_of_rows(tmp_path, monkeypatch, capsys):
+    from mseenet.model import build_backbone
+
+    data = tmp_path / "data"
+    write_dataset(data, per_class=10)
+    for folder in data.iterdir():
+        for i, path in enumerate(sorted(folder.iterdir())):
+            # Numbers far apart, so that the embargo leaves something to train on.
+            shutil.move(path, path.with_name(f"field-{i * 60:05d}.png"))
+    backbone = tmp_path / "random.weights.h5"
+    build_backbone(None).save_weights(backbone)
+    monkeypatch.setattr(baselines, "HEAD_EPOCHS", 1)
+    monkeypatch.setattr(baselines, "FOLDS", 2)
+    monkeypatch.setattr(baselines, "SWARM_SECONDS", 0.0)
+    command = ["--data", str(data), "--out", str(tmp_path / "out"), "--seeds", "1"]
+    command += ["--backbone-weights", str(backbone), "--minutes-per-run", "0.01"]
+
+    only = "linear-probe,inception-head,pso-svm,own-cnn,colour"
+    assert baselines.main([*command, "--only", only]) == 0
+    text = (tmp_path / "out" / "BASELINES.md").read_text()
+    assert text in capsys.readouterr().out
+    path = tmp_path / "out" / "baselines.json"
+    first = json.loads(path.read_text())
+    assert [(row["entry"], row["n"]) for row in first["rows"]] == [
+        *[("linear-probe", n) for n in (4, 40, 40)],
+        *[("inception-head", n) for n in (4, 40, 40)],
+        *[("pso-svm", n) for n in (4, 40)],
+        ("own-cnn", 4),
+        *[("colour", n) for n in (4, 40)],
+    ]
+    assert len(first["comparisons"]) == 3
+    colours = next(row for row in first["rows"] if row["entry"] == "colour")
+    assert colours["accuracy"] == 1  # the rendered classes differ in stain
+    assert "from scratch at 112x112" in text
+
+    assert baselines.main([*command, "--only", "dense"]) == 0
+    second = json.loads(path.read_text())
+    assert [row for row in second["rows"] if row["entry"] != "dense"] == first["rows"]
+    assert [row["n"] for row in second["rows"] if row["entry"] == "dense"] == [4, 40]

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from mseenet.config import CLASS_NAMES
+from mseenet.crossvalidate import (
+    MALIGNANT_SENSITIVITY,
+    TRUSTED_ACCURACY,
+    OutOfFold,
+    calibration,
+    out_of_fold_csv,
+    read_out_of_fold,
+)
+from mseenet.data import DatasetError
+from mseenet.evaluate import measure_blocks
+from mseenet.metrics import softmax
+
+
+def overconfident(seed: int, count: int = 2000) -> OutOfFold:
+    """Logits three times too large for how often they are right."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, size=(count, 4))
+    labels = np.array([random.choice(4, p=p) for p in softmax(logits)])
+    files = [f"{CLASS_NAMES[label]}/field-{i:04d}.png" for i, label in enumerate(labels)]
+    folds = np.arange(count) % 5
+    return OutOfFold(files, folds, labels, 3 * logits, random.uniform(5, 20, count))
+
+
+def test_calibration_finds_the_temperature_and_keeps_its_promises():
+    results = [overconfident(0), overconfident(1)]
+    card = calibration(results)
+    assert card["temperature"]["value"] == pytest.approx(3, abs=0.25)
+    assert card["temperature"]["n"] == 4000
+
+    labels = np.concatenate([r.labels for r in results])
+    probabilities = softmax(
+        np.concatenate([r.logits for r in results]), card["temperature"]["value"]
+    )
+    trusted = probabilities.max(axis=1) >= card["review_confidence"]["value"]
+    assert trusted.any()
+    assert np.mean(probabilities.argmax(axis=1)[trusted] == labels[trusted]) >= TRUSTED_ACCURACY
+    malignant = 1 - probabilities[labels != 0, 0]
+    assert np.mean(malignant >= card["malignant"]["threshold"]) >= MALIGNANT_SENSITIVITY
+    assert card["malignant"]["sensitivity"] >= MALIGNANT_SENSITIVITY
+
+
+def test_results_go_through_the_file(tmp_path):
+    result = overconfident(2, 40)
+    (tmp_path / "out-of-fold.csv").write_text(out_of_fold_csv({50: result, 100: result}))
+    again = read_out_of_fold(tmp_path)
+    assert list(again) == [50, 100]
+    assert again[100].files == result.files
+    np.testing.assert_array_equal(again[50].labels, result.labels)
+    np.testing.assert_array_equal(again[50].folds, result.folds)
+    np.testing.assert_allclose(again[50].logits, result.logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [None, "fold,file\n1,x\n", "embargo,fold,file\nx,1,y\n"])
+def test_an_unusable_file_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "out-of-fold.csv").write_text(content)
+    with pytest.raises(DatasetError, match=r"out-of-fold\.csv: expected"):
+        read_out_of_fold(tmp_path)
+
+
+def test_figures_on_unseen_slides():
+    result = overconfident(3)
+    figures = measure_blocks(result)
+    correct = result.logits.argmax(axis=1) == result.labels
+    assert figures["mean_accuracy"] == pytest.approx(
+        np.mean([correct[result.folds == k].mean() for k in range(5)])
+    )
+    assert figures["after_calibration"]["ece"] < 0.05 < figures["before_calibration"]["ece"]
+    assert figures["selective"]["n"] == 1700
+    assert figures["selective"]["share"] > figures["accuracy"]
+    assert figures["risk_coverage"][-1] == [1.0, pytest.approx(correct.mean())]
