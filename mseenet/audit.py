@@ -189,9 +189,9 @@ def summarize(result: dict) -> list[str]:
                 f"called otherwise than before, {_percent(figures['rejected'])} rejected; named {named}."
             )
     lines.append(
-        f"{plain['heat_on_cells']:.1%} of the heatmaps' mass lies on nucleated cells, which cover "
-        f"{plain['area_of_cells']:.1%} of the fields; {plain['heat_in_corner']:.1%} lies in the "
-        f"scale-bar corner, {plain['area_of_corner']:.1%} of the area. A heatmap cell is 32 pixels "
+        f"{100 * plain['heat_on_cells']:.1f} % of the heatmaps' mass lies on nucleated cells, which cover "
+        f"{100 * plain['area_of_cells']:.1f} % of the fields; {100 * plain['heat_in_corner']:.1f} % lies in the "
+        f"scale-bar corner, {100 * plain['area_of_corner']:.1f} % of the area. A heatmap cell is 32 pixels "
         "wide, more than a blast."
     )
     return lines

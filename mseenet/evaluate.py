@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from mseenet import cli
-from mseenet.card import DEFAULT_WEIGHTS, HISTORY_NAME, Card, read_card
+from mseenet.card import DEFAULT_WEIGHTS, HISTORY_NAME, Card, read_card, update_card
 from mseenet.classifier import Classifier
 from mseenet.config import CLASS_NAMES, ModelConfig, TrainingConfig
 from mseenet.crossvalidate import OUT_OF_FOLD_NAME, OutOfFold, read_out_of_fold
@@ -160,6 +160,8 @@ def main(argv: list[str] | None = None) -> int:
         draw_reliability(result["blocks"], figures / "reliability.svg")
         draw_risk_coverage(result["blocks"], figures / "risk-coverage.svg")
     write_atomically(out / "evaluation.json", json.dumps(result, indent=1) + "\n")
+    if out == arguments.weights:  # the temperature may be newer than the card's figures
+        update_card(out, {"metrics": {name: result["parts"][name] for name in ("val", "test")}})
     text = markdown(result, card)
     write_atomically(out / "EVALUATION.md", text)
     write_atomically(out / "MODEL_CARD.md", model_card(card.content, result, out))
@@ -375,7 +377,8 @@ def markdown(result: dict, card: Card) -> str:
         "The split is the paper's: stratified at random, 80/10/10. Fields of one slide lie in "
         "training and test alike (the dataset names no patients), so these figures say how well "
         "known slides are recognised. **Expect less on a slide that the network has not seen.** "
-        "`val` chose epochs and temperature; `test` chose nothing.",
+        f"Temperature {card.temperature}, fitted on {card.content['temperature']['fitted_on']}; "
+        "`test` chose nothing.",
         "",
         "## Each part of the split",
         "",

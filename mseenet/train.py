@@ -159,8 +159,8 @@ def main(argv: list[str] | None = None) -> int:
             arguments.batch_size = 8
             arguments.head_epochs, arguments.head_learning_rate = 15, 1e-2
             arguments.fine_tune_epochs = 1
-            arguments.crown_epochs, arguments.crown_learning_rate = 10, 3e-3
-            arguments.copies = 2
+            arguments.crown_epochs, arguments.crown_learning_rate = 16, 1e-2
+            arguments.copies = 1
         try:
             train(arguments, command)
         except KeyboardInterrupt:
