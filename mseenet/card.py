@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mseenet.calibration import Calibration
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER, ModelConfig
 from mseenet.errors import MSEENetError
 from mseenet.files import file_sha256, write_atomically
@@ -49,7 +50,7 @@ class Card:
         weights_path: The weights file, whose SHA-256 was compared.
         sha256: Of the weights file, in hex.
         model: Widths of the head.
-        temperature: Divisor of the logits, > 0.
+        calibration: Turns logits and novelty into probabilities.
         heatmap_scale: Evidence at which a heatmap reaches 1, in logits per cell, > 0.
         review_confidence: Below this confidence an image goes to review, in [0, 1]; 0 for
             weights that were not cross-validated.
@@ -60,7 +61,7 @@ class Card:
     weights_path: Path
     sha256: str
     model: ModelConfig
-    temperature: float
+    calibration: Calibration
     heatmap_scale: float
     review_confidence: float
     novelty: NoveltyGate | None
@@ -114,16 +115,18 @@ def read_card(folder: str | Path) -> Card:
             sorted(f.name for f in fields(ModelConfig)),
         )
         file, sha256 = content["weights"]["file"], content["weights"]["sha256"]
-        temperature = content["temperature"]["value"]
+        temperature, slope = (content["calibration"][name] for name in ("value", "slope"))
         heatmap_scale = content["heatmap"]["scale"]
         review_confidence = content.get("review_confidence", {"value": 0.0})["value"]
         model = ModelConfig(**content["model"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path}: the entry {error} is missing or malformed") from error
     for name, value in (("temperature", temperature), ("heatmap scale", heatmap_scale)):
-        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        if not _is_number(value) or value <= 0:
             raise WeightsError(f"{path}: expected {name} > 0, got {value!r}")
-    if not isinstance(review_confidence, int | float) or not 0 <= review_confidence <= 1:
+    if not _is_number(slope) or slope < 0:
+        raise WeightsError(f"{path}: expected a slope of the temperature >= 0, got {slope!r}")
+    if not _is_number(review_confidence) or not 0 <= review_confidence <= 1:
         raise WeightsError(
             f"{path}: expected a review confidence in [0, 1], got {review_confidence!r}"
         )
@@ -136,7 +139,7 @@ def read_card(folder: str | Path) -> Card:
         weights_path,
         sha256,
         model,
-        temperature,
+        Calibration(temperature, slope),
         heatmap_scale,
         review_confidence,
         _read_novelty(folder, path, content.get("novelty")),
@@ -228,6 +231,10 @@ def _check_hash(path: Path, sha256: str) -> Path:
             f"{path}: altered or damaged; expected SHA-256 {sha256[:12]}..., got {actual[:12]}..."
         )
     return path
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _expect(path: Path, name: str, received, expected) -> None:

@@ -173,14 +173,14 @@ class Classifier:
             else:
                 index = _PREDICTED if heatmaps == "predicted" else CLASS_NAMES.index(heatmaps)
                 outputs = self._infer_with_heatmap(batch, np.int32(index))
-            probabilities, distances, *heat = (tensor.numpy() for tensor in outputs)
+            probabilities, novelties, *heat = (tensor.numpy() for tensor in outputs)
         row = 0
         for field in fields:
             if isinstance(field, ImageError):
                 yield Prediction("error", reasons=(str(field),))
                 continue
             values = probabilities[row]
-            status, novelty, reasons = self._judge(field.findings, values, float(distances[row]))
+            status, novelty, reasons = self._judge(field.findings, values, float(novelties[row]))
             if status == "rejected" and not anyway:
                 yield Prediction(status, novelty=novelty, reasons=reasons)
                 row += 1
@@ -205,23 +205,23 @@ class Classifier:
             row += 1
 
     def _judge(
-        self, findings: tuple[Finding, ...], probabilities: np.ndarray, distance: float
+        self, findings: tuple[Finding, ...], probabilities: np.ndarray, novelty: float
     ) -> tuple[Literal["ok", "review", "rejected"], float | None, tuple[str, ...]]:
         """Status, novelty and reasons; the reasons for a rejection come first."""
         rejecting = [finding.reason for finding in findings if finding.severe]
         reviewing = [finding.reason for finding in findings if not finding.severe]
-        novelty, gate = None, self.card.novelty
+        gate = self.card.novelty
         if gate is not None:
-            novelty = distance / gate.reject
+            border = gate.review / gate.reject
             if novelty >= 1:
                 rejecting.append(
                     "unlike the fields that the network was trained and validated on: novelty "
                     f"{novelty:.2f}, expected below 1"
                 )
-            elif distance >= gate.review:
+            elif novelty >= border:
                 reviewing.append(
                     f"at the border of what the network was validated on: novelty {novelty:.2f}; "
-                    f"99 % of fields like those of training stay below {gate.review / gate.reject:.2f}"
+                    f"99 % of fields like those of training stay below {border:.2f}"
                 )
         confidence = float(probabilities.max())
         if confidence < self.card.review_confidence:
@@ -229,9 +229,10 @@ class Classifier:
                 f"low confidence: {confidence:.1%}; expected at least "
                 f"{self.card.review_confidence:.1%}"
             )
+        known = None if gate is None else novelty
         if rejecting:
-            return "rejected", novelty, (*rejecting, *reviewing)
-        return "review" if reviewing else "ok", novelty, tuple(reviewing)
+            return "rejected", known, (*rejecting, *reviewing)
+        return "review" if reviewing else "ok", known, tuple(reviewing)
 
 
 def _read(source: ImageSource) -> _Field | ImageError:
@@ -258,21 +259,23 @@ def _compile(model, card: Card):
     def forward(images):
         activations, logits, trunk = network(tf.cast(images, tf.float32), training=False)
         if card.novelty is None:
-            distances = tf.zeros(tf.shape(logits)[0])
+            novelty = tf.zeros(tf.shape(logits)[0])
         else:
             pooled = tf.reduce_mean(trunk, axis=(1, 2))
             distances = card.novelty.reference.distances(pooled, keras.ops)
-        return activations, tf.nn.softmax(logits / card.temperature), distances
+            novelty = distances / card.novelty.reject
+        temperatures = card.calibration.temperatures(novelty, keras.ops)
+        return activations, tf.nn.softmax(logits / temperatures), novelty
 
     def infer(images):
         return forward(images)[1:]
 
     def infer_with_heatmap(images, class_index):
-        activations, probabilities, distances = forward(images)
+        activations, probabilities, novelty = forward(images)
         predicted = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index == _PREDICTED, predicted, class_index)
         maps = evidence_maps(activations, kernel)
-        return probabilities, distances, heatmaps_of(maps, chosen, card.heatmap_scale)
+        return probabilities, novelty, heatmaps_of(maps, chosen, card.heatmap_scale)
 
     # Concrete functions are traced here, once; no call can trace them again.
     infer = tf.function(infer).get_concrete_function(images)

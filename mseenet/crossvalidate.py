@@ -6,7 +6,7 @@ The file order follows the slides, so contiguous blocks of it are tested by netw
 were trained without them and without an embargo of files around them (protocol `blocks`
 of `mseenet.data`): 5 folds for each embargo, with the settings in the card of the
 weights. Logits and novelty of every tested field go to out-of-fold.csv beside the
-weights; temperature, review threshold and malignant operating point that follow from
+weights; calibration, review threshold and malignant operating point that follow from
 them go into the card. Each fold is kept when it is done; the same command goes on after
 an interruption.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from mseenet import cli
+from mseenet.calibration import fit_calibration
 from mseenet.card import DEFAULT_WEIGHTS, read_card, update_card
 from mseenet.config import CLASS_NAMES, ModelConfig, PhaseConfig, RobustConfig
 from mseenet.data import (
@@ -34,7 +35,7 @@ from mseenet.data import (
 )
 from mseenet.errors import UsageError
 from mseenet.files import write_atomically
-from mseenet.metrics import fit_temperature, selective_threshold, softmax
+from mseenet.metrics import selective_threshold, softmax
 
 OUT_OF_FOLD_NAME = "out-of-fold.csv"
 
@@ -122,13 +123,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     results = {embargo: collect(index, work, embargo) for embargo in EMBARGOES}
     write_atomically(arguments.weights / OUT_OF_FOLD_NAME, out_of_fold_csv(results))
-    changes = calibration(list(results.values()))
+    changes = calibrate(list(results.values()), card.novelty.reject)
     update_card(arguments.weights, changes)
     for path in sorted(work.iterdir()):
         path.unlink()
     work.rmdir()
     cli.say(
-        f"temperature {changes['temperature']['value']}, review below confidence "
+        f"temperature {changes['calibration']['value']} at novelty 1, review below confidence "
         f"{changes['review_confidence']['value']:.3f}; wrote {OUT_OF_FOLD_NAME} and the card"
     )
     return 0
@@ -245,20 +246,22 @@ def read_out_of_fold(weights: Path) -> dict[int, OutOfFold]:
     return results
 
 
-def calibration(results: list[OutOfFold]) -> dict:
+def calibrate(results: list[OutOfFold], reject: float) -> dict:
     """Entries of the card that follow from the networks' errors on unseen slides.
 
     Args:
         results: One for each embargo; the fields of all of them count alike.
+        reject: Distance from which on the weights' gate refuses a field.
 
     Returns:
-        `temperature`, `review_confidence` and `malignant`, each with its origin.
+        `calibration`, `review_confidence` and `malignant`, each with its origin.
     """
     logits = np.concatenate([result.logits for result in results])
     labels = np.concatenate([result.labels for result in results])
     origin = {"fitted_on": "out-of-fold predictions, protocol blocks", "n": len(labels)}
-    temperature = fit_temperature(logits, labels)
-    probabilities = softmax(logits, temperature)
+    novelty = np.concatenate([result.novelty for result in results]) / reject
+    found = fit_calibration(logits, novelty, labels)
+    probabilities = softmax(logits, found.temperatures(novelty))
     correct = probabilities.argmax(axis=1) == labels
     review = selective_threshold(probabilities.max(axis=1), correct, TRUSTED_ACCURACY)
     benign = CLASS_NAMES.index("Benign")
@@ -266,7 +269,7 @@ def calibration(results: list[OutOfFold]) -> dict:
     ill = labels != benign
     point = float(np.quantile(malignant[ill], 1 - MALIGNANT_SENSITIVITY, method="lower"))
     return {
-        "temperature": {"value": temperature, **origin},
+        "calibration": found.record() | origin,
         "review_confidence": {"value": review, "accuracy": TRUSTED_ACCURACY, **origin},
         "malignant": {
             "threshold": point,

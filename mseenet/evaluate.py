@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from mseenet import cli
+from mseenet.calibration import fit_calibration
 from mseenet.card import DEFAULT_WEIGHTS, HISTORY_NAME, Card, read_card, update_card
 from mseenet.classifier import Classifier
 from mseenet.config import CLASS_NAMES, ModelConfig, TrainingConfig
@@ -42,14 +43,13 @@ from mseenet.metrics import (
     class_metrics,
     confusion_matrix,
     expected_calibration_error,
-    fit_temperature,
     measure,
     risk_coverage,
     softmax,
     summary,
     wilson_interval,
 )
-from mseenet.modelcard import model_card
+from mseenet.modelcard import model_card, temperature_text
 
 COVERAGE = 0.85
 """Share of fields that are left when the least confident ones are flagged."""
@@ -121,19 +121,21 @@ def main(argv: list[str] | None = None) -> int:
     images = load_images(index.samples, progress=cli.progress)
     cli.import_keras()
 
+    split = checked_split(card, index, arguments.weights)
+    classifier = Classifier.load(arguments.weights)
     result = {
         "weights": card.sha256,
         "split": {name: card.content["split"][name] for name in ("protocol", "seed", "sha256")},
-        "parts": measure_parts(card, index, images, arguments.weights),
+        "parts": measure_parts(classifier, split, index, images),
     }
-    split = checked_split(card, index, arguments.weights)
     test = split.indices(index.samples, "test")
-    classifier = Classifier.load(arguments.weights)
     result["statuses"] = measure_statuses(classifier, images[test], arguments.foreign)
     result["robustness"] = measure_robustness(classifier, images[test], index.labels[test])
     if (arguments.weights / OUT_OF_FOLD_NAME).is_file():
         folds = read_out_of_fold(arguments.weights)
-        result["blocks"] = {str(embargo): measure_blocks(r) for embargo, r in folds.items()}
+        result["blocks"] = {
+            str(embargo): measure_blocks(r, card.novelty.reject) for embargo, r in folds.items()
+        }
         result["malignant"] = measure_malignant(card, result, folds)
     if arguments.head_seeds:
         result["head_on_frozen_features"] = measure_head(
@@ -178,20 +180,14 @@ def read_history(weights: Path) -> dict[str, list[dict]]:
         raise DatasetError(f"{path}: expected the training history ({error})") from error
 
 
-def measure_parts(card: Card, index, images: np.ndarray, weights: Path) -> dict[str, dict]:
-    """Figures of the shipped network on each part of its split."""
-    from mseenet.fit import predict
-    from mseenet.model import build_model, logits_model
-
-    split = checked_split(card, index, weights)
-    model = build_model(card.model)
-    model.load_weights(card.weights_path)
-    network = logits_model(model)
+def measure_parts(classifier: Classifier, split: Split, index, images: np.ndarray) -> dict:
+    """Figures of the shipped network on each part of its split, whatever the gate says."""
     parts = {}
     for name in SPLIT_NAMES:
         rows = split.indices(index.samples, name)
-        logits = predict(network, images[rows], name)
-        parts[name] = measure(logits, index.labels[rows], card.temperature)
+        stream = classifier.stream(images[rows], anyway=True)
+        answers = [list(p.probabilities.values()) for p in cli.progress(stream, name, len(rows))]
+        parts[name] = measure(np.array(answers), index.labels[rows])
     return parts
 
 
@@ -251,18 +247,23 @@ def measure_robustness(classifier: Classifier, images: np.ndarray, labels: np.nd
     return results
 
 
-def measure_blocks(result: OutOfFold) -> dict:
+def measure_blocks(result: OutOfFold, reject: float) -> dict:
     """Figures on unseen slides for one embargo.
 
-    Each fold is calibrated with the temperature of the other four, so that no field has
-    a part in its own calibration.
+    Each fold is calibrated with what fits the other four, so that no field has a part in
+    its own calibration.
+
+    Args:
+        result: Logits and distances.
+        reject: Distance from which on the weights' gate refuses a field.
     """
-    labels, logits = result.labels, result.logits
+    labels, logits, novelty = result.labels, result.logits, result.novelty / reject
     correct = logits.argmax(axis=1) == labels
     calibrated = np.empty(logits.shape)
     for fold in range(FOLDS):
         mine = result.folds == fold
-        calibrated[mine] = softmax(logits[mine], fit_temperature(logits[~mine], labels[~mine]))
+        fitted = fit_calibration(logits[~mine], novelty[~mine], labels[~mine])
+        calibrated[mine] = softmax(logits[mine], fitted.temperatures(novelty[mine]))
     per_fold = []
     for fold in range(FOLDS):
         mine = result.folds == fold
@@ -279,7 +280,7 @@ def measure_blocks(result: OutOfFold) -> dict:
     curve = risk_coverage(confidence, correct)
     kept = int(COVERAGE * len(labels))
     return {
-        **measure(logits, labels, 1.0),
+        **measure(calibrated, labels),
         "folds": per_fold,
         "mean_accuracy": float(np.mean([f["accuracy"] for f in per_fold])),
         "mean_sensitivity": np.mean([f["sensitivity"] for f in per_fold], axis=0).tolist(),
@@ -377,8 +378,7 @@ def markdown(result: dict, card: Card) -> str:
         "The split is the paper's: stratified at random, 80/10/10. Fields of one slide lie in "
         "training and test alike (the dataset names no patients), so these figures say how well "
         "known slides are recognised. **Expect less on a slide that the network has not seen.** "
-        f"Temperature {card.temperature}, fitted on {card.content['temperature']['fitted_on']}; "
-        "`test` chose nothing.",
+        f"Calibrated with {temperature_text(card.content['calibration'])}; `test` chose nothing.",
         "",
         "## Each part of the split",
         "",
@@ -501,8 +501,8 @@ def _blocks_lines(result: dict) -> list[str]:
         )
     lines += [
         "",
-        f"Confidence on unseen slides (ECE with {BINS} bins; each fold calibrated with the "
-        "temperature of the other four), and accuracy of the most confident "
+        f"Confidence on unseen slides (ECE with {BINS} bins; each fold calibrated with what "
+        "fits the other four), and accuracy of the most confident "
         f"{COVERAGE:.0%} of the fields:",
         "",
         "| protocol | ECE before | ECE after | Brier before | Brier after | accuracy of the most confident |",
@@ -523,7 +523,7 @@ def _blocks_lines(result: dict) -> list[str]:
     ]
     return [
         *lines,
-        f"| random test, with the card's temperature | | {test['ece']:.3f} | | {test['brier']:.4f} | |",
+        f"| random test, with the card's calibration | | {test['ece']:.3f} | | {test['brier']:.4f} | |",
         "",
         f"Malignant fields called Benign: {'; '.join(called)}. Calling a field malignant from a "
         f"probability of {point['threshold']:.3f} on (all classes but Benign together) catches "

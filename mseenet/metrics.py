@@ -132,14 +132,16 @@ def bootstrap_intervals(
     }
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities of logits (N, C) divided by `temperature` > 0, float64 (N, C)."""
+def softmax(logits: np.ndarray, temperature: float | np.ndarray = 1.0) -> np.ndarray:
+    """Probabilities of logits (N, C) divided by `temperature` > 0, one or (N, 1); float64 (N, C)."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
+def cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, temperature: float | np.ndarray = 1.0
+) -> float:
     """Mean negative log-likelihood of the true labels, in nats."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     top = scaled.max(axis=1, keepdims=True)
@@ -224,21 +226,19 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.sum((probabilities - truth) ** 2, axis=1)))
 
 
-def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
+def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
     """All figures of one part of a split, ready for JSON.
 
     Args:
-        logits: (N, C).
+        probabilities: Calibrated, (N, C).
         labels: (N,).
-        temperature: Divisor of the logits for the calibration figures.
 
     Returns:
         `n`; each of `SUMMARY_NAMES`; `interval_95` of each (Wilson for the accuracy,
         bootstrap for the macro-averages, None without errors); `confusion` (rows are the true labels);
-        `cross_entropy`, `ece` and `brier` after calibration.
+        `ece` and `brier`.
     """
-    probabilities = softmax(logits, temperature)
-    confusion = confusion_matrix(labels, logits.argmax(axis=1), logits.shape[1])
+    confusion = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
     correct = int(np.trace(confusion))
     intervals = bootstrap_intervals(confusion) | {"accuracy": wilson_interval(correct, len(labels))}
     return {
@@ -246,7 +246,6 @@ def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict:
         **{name: float(value) for name, value in summary(confusion).items()},
         "interval_95": {name: interval and list(interval) for name, interval in intervals.items()},
         "confusion": confusion.tolist(),
-        "cross_entropy": cross_entropy(logits, labels, temperature),
         "ece": expected_calibration_error(probabilities, labels),
         "brier": brier_score(probabilities, labels),
     }

@@ -6,6 +6,14 @@ from pathlib import Path
 from mseenet.config import CLASS_NAMES
 
 
+def temperature_text(record: dict) -> str:
+    """The card's calibration in words."""
+    text = f"temperature {record['value']}"
+    if record["slope"]:
+        text = f"temperature max(1, {record['value']} exp({record['slope']} (novelty - 1)))"
+    return f"{text}, fitted on {record['fitted_on']} (n = {record['n']})"
+
+
 def model_card(card: dict, evaluation: dict, folder: Path) -> str:
     """The card for people.
 
@@ -29,9 +37,7 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
         "multi-scale module, after Najjar, Kadum and Hassan (2025)",
         f"- Input: {card['input']['channels']}, {card['input']['height']} x {card['input']['width']} "
         f"pixels in {card['input']['value_range']}, {card['input']['resize']}",
-        f"- Output: probabilities of {', '.join(CLASS_NAMES)}, calibrated with temperature "
-        f"{card['temperature']['value']} (fitted on {card['temperature']['fitted_on']}, "
-        f"n = {card['temperature']['n']})",
+        f"- Output: probabilities of {', '.join(CLASS_NAMES)}, calibrated with {temperature_text(card['calibration'])}",
         f"- Trained {training['finished'][:10]} on {training['device']} in {training['minutes']} "
         f"minutes, recipe `{training['recipe']}`: `{training['command']}`",
         "",

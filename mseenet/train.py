@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from mseenet import __version__, cli
+from mseenet.calibration import Calibration
 from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS, HISTORY_NAME, publish
 from mseenet.config import (
     RECIPES,
@@ -48,7 +49,7 @@ from mseenet.device import prepare_device
 from mseenet.errors import UsageError
 from mseenet.explain import evidence_scale
 from mseenet.files import file_sha256, write_atomically
-from mseenet.metrics import fit_temperature, measure, wilson_interval
+from mseenet.metrics import fit_temperature, measure, softmax, wilson_interval
 
 PATH_OPTIONS = {
     "--data": "DIR",
@@ -231,7 +232,8 @@ def train(arguments: argparse.Namespace, command: str) -> None:
     val_logits = predict(network, images[rows["val"]], "val")
     test_logits = predict(network, images[rows["test"]], "test")
     refuse_if_useless(val_logits, labels[rows["val"]])
-    temperature = fit_temperature(val_logits, labels[rows["val"]])
+    # One temperature until cross-validation has seen errors on unseen slides.
+    calibration = Calibration(fit_temperature(val_logits, labels[rows["val"]]))
     scale = evidence_scale(model, images[rows["val"]])
     split_name = f"split-{split.protocol}-seed{split.seed}.csv"
     out.mkdir(parents=True, exist_ok=True)
@@ -246,7 +248,7 @@ def train(arguments: argparse.Namespace, command: str) -> None:
         model,
         {
             "model": asdict(model_config),
-            "temperature": {"value": temperature, "fitted_on": "val", "n": len(val_logits)},
+            "calibration": calibration.record() | {"fitted_on": "val", "n": len(val_logits)},
             "novelty": gate.get("record"),
             "heatmap": {
                 "layer": TARGET_LAYER,
@@ -274,8 +276,8 @@ def train(arguments: argparse.Namespace, command: str) -> None:
                 "n": {name: len(r) for name, r in rows.items()},
             },
             "metrics": {
-                "val": measure(val_logits, labels[rows["val"]], temperature),
-                "test": measure(test_logits, labels[rows["test"]], temperature),
+                "val": measure(softmax(val_logits, calibration.value), labels[rows["val"]]),
+                "test": measure(softmax(test_logits, calibration.value), labels[rows["test"]]),
             },
             "versions": versions(),
             "intended_use": "research only; not a medical device",

@@ -7,27 +7,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mseenet import baselines
-from mseenet.baselines import (
+from mseenet.baselines import __main__ as command
+from mseenet.baselines import classifiers, networks, protocol
+from mseenet.baselines.protocol import (
     BLOCKS,
-    ENTRIES,
     RANDOM,
-    Task,
-    binary_swarm,
-    colour_features,
     compare,
-    inner_split,
-    markdown,
     measure_row,
-    merge,
     paired_difference,
-    parse_arguments,
-    read_result,
-    require_scikit_learn,
     tasks,
 )
+from mseenet.baselines.swarm import binary_swarm
+from mseenet.baselines.table import ENTRIES, markdown
 from mseenet.config import CLASS_NAMES
-from mseenet.data import DatasetError, Sample
+from mseenet.data import DatasetError, DatasetIndex, Sample
 from mseenet.errors import UsageError
 from mseenet.metrics import wilson_interval
 from mseenet.synthetic import write_dataset
@@ -93,16 +86,15 @@ def test_the_swarm_finds_the_informative_features():
         distance = ((chosen[1000:, None] - means) ** 2).sum(axis=2)
         return np.mean(distance.argmin(axis=1) == labels[1000:]) - 0.1 * mask.mean()
 
-    found = binary_swarm(fitness, 20, seed=1, particles=20, iterations=40)
-    assert found.mask[informative].all()
-    assert found.mask.sum() < 10
-    assert found.fitness == fitness(found.mask) > fitness(np.ones(20, bool))
-    assert found.evaluations == 20 * 41
-    again = binary_swarm(fitness, 20, seed=1, particles=20, iterations=40)
-    np.testing.assert_array_equal(again.mask, found.mask)
+    found = binary_swarm(fitness, 20, seed=1, particles=20, moves=40)
+    assert found[informative].all()
+    assert found.sum() < 10
+    assert fitness(found) > fitness(np.ones(20, bool))
+    again = binary_swarm(fitness, 20, seed=1, particles=20, moves=40)
+    np.testing.assert_array_equal(again, found)
 
 
-def test_the_swarm_never_judges_an_empty_subset_and_stops_in_time():
+def test_the_swarm_never_judges_an_empty_subset():
     seen = []
 
     def fitness(mask):
@@ -110,29 +102,65 @@ def test_the_swarm_never_judges_an_empty_subset_and_stops_in_time():
         return -mask.sum()
 
     found = binary_swarm(fitness, 3, seed=0)
-    assert min(seen) == found.mask.sum() == 1
-    assert binary_swarm(fitness, 3, seed=0, particles=5, seconds=-1).evaluations == 5
+    assert min(seen) == found.sum() == 1
+    assert len(seen) == 12 * 16
 
 
-@pytest.mark.parametrize("contiguous", [False, True])
-def test_the_search_sees_only_training_images(contiguous):
-    labels = np.repeat(np.arange(4), 40)
-    train = np.flatnonzero(np.arange(160) % 40 >= 8)
-    fit, judge = inner_split(
-        labels, Task(train, np.setdiff1d(np.arange(160), train), 3, contiguous)
-    )
-    np.testing.assert_array_equal(np.sort(np.concatenate([fit, judge])), train)
-    for label in range(4):
-        held = judge[labels[judge] == label]
-        assert len(held) == 8
-        assert (np.ptp(held) == 7) == contiguous
+@pytest.fixture
+def pooled(inputs):
+    """Features that tell the classes apart, (160, 120)."""
+    random = np.random.default_rng(0)
+    noise, means = random.normal(size=(160, 120)), random.normal(size=(4, 120))
+    return (noise + means[inputs.labels]).astype(np.float32)
 
 
-def test_colour_features_are_the_mean_and_the_bright_background():
-    image = np.full((10, 10, 3), 100, np.uint8)
-    image[0] = (200, 220, 240)
-    mean = [110, 112, 114]
-    np.testing.assert_allclose(colour_features(image[None])[0], [*mean, 200, 220, 240])
+@pytest.mark.parametrize(
+    "classify",
+    [classifiers.linear_probe, classifiers.pca_svm, classifiers.pso_svm, networks.plain_head],
+)
+def test_test_images_do_not_reach_the_training(classify, inputs, pooled):
+    task = tasks(inputs, BLOCKS[0], seed=1)[0]
+    first, *others = task.test
+
+    def predict(labels, features):
+        return classify(SimpleNamespace(labels=labels, pooled=features), task)[0]
+
+    expected = predict(inputs.labels, pooled)
+    assert np.mean(expected == inputs.labels[task.test]) > 0.8
+    labels, changed = inputs.labels.copy(), pooled.copy()
+    labels[task.test] = 3
+    changed[others] = 100
+    assert predict(labels, changed)[0] == expected[0]
+    changed[first] = pooled[task.train[-1]]  # of the last class
+    assert predict(labels, changed)[0] == 3
+
+
+def test_the_search_is_judged_on_contiguous_training_images(inputs, pooled, monkeypatch):
+    seen = []
+    svm = classifiers._svm
+
+    def spy(features, labels, train, test):
+        seen.append((train, test))
+        return svm(features, labels, train, test)
+
+    monkeypatch.setattr(classifiers, "_svm", spy)
+    task = tasks(inputs, BLOCKS[0], seed=0)[0]
+    classifiers.pso_svm(SimpleNamespace(labels=inputs.labels, pooled=pooled), task)
+    *search, final = seen
+    np.testing.assert_array_equal(final[0], task.train)
+    for fit, judge in search:
+        np.testing.assert_array_equal(np.union1d(fit, judge), task.train)
+        assert not np.intersect1d(fit, judge).size
+        for label in range(4):
+            held = judge[inputs.labels[judge] == label]
+            assert np.ptp(held) == len(held) - 1 > 0
+
+
+def test_colour_alone_tells_stains_apart(inputs):
+    images = np.zeros((160, 32, 32, 3), np.uint8) + (50 * inputs.labels[:, None, None, None] + 9)
+    given = SimpleNamespace(labels=inputs.labels, images=lambda: images.astype(np.uint8))
+    task = tasks(inputs, RANDOM, seed=0)[0]
+    np.testing.assert_array_equal(classifiers.colour(given, task)[0], inputs.labels[task.test])
 
 
 def test_a_row_pools_folds_and_averages_seeds(inputs):
@@ -146,9 +174,9 @@ def test_a_row_pools_folds_and_averages_seeds(inputs):
     assert np.sum(row["confusion"]) == 320
     assert row["facts"] == {"epochs": 2}
 
-    once = measure_row(replace(entry, random_training=False), BLOCKS[0], inputs, seeds=2)
+    once = measure_row(replace(entry, drawn=False), BLOCKS[0], inputs, seeds=2)
     assert (once["seeds"], once["sd"], once["drawn"]) == ([0], None, False)
-    split = measure_row(replace(entry, random_training=False), RANDOM, inputs, seeds=2)
+    split = measure_row(replace(entry, drawn=False), RANDOM, inputs, seeds=2)
     assert (split["n"], split["seeds"]) == (16, [0, 1])
 
 
@@ -185,21 +213,21 @@ def test_comparisons_are_paired(inputs):
     text = markdown({"dataset": DATASET, "rows": rows, "comparisons": list(found.values())})
     assert "+12.50" in text
     assert "**better, beyond the interval**" in text
-    assert "In the other comparisons it does not differ" in text
+    assert "no difference beyond the interval." in text
 
 
 def test_neighbours_that_fail_together_widen_the_interval():
     first, second = np.ones(200), np.ones(200)
     second[:20] = 0
-    alone = paired_difference(first, second, np.arange(200))
-    together = paired_difference(first, second, np.arange(200) // 20)
+    alone = paired_difference(first - second, np.arange(200))
+    together = paired_difference(first - second, np.arange(200) // 20)
     assert alone["difference"] == together["difference"] == pytest.approx(0.1)
     assert alone["interval_95"][0] > 0
     assert together["interval_95"][0] == 0
 
 
 def test_the_table_says_what_was_measured():
-    scratch = {"weights": "from scratch at 64x64", "epochs": 5.25, "minutes of training": 4.02}
+    scratch = {"weights": "from scratch at 64x64", "epochs": 5.25, "minutes of training": 4.0}
     rows = [
         a_row(),
         a_row("resnet50", seeds=[0], sd=None, facts=scratch),
@@ -209,9 +237,9 @@ def test_the_table_says_what_was_measured():
     assert "from 400 images" in text
     assert (
         "| inception head (MSEENet) | random | 40 | 2 | 95.00 ± 3.54 | 83.00 to 99.00 | 94.00 "
-        "| 93.00 | 92.00 | 91.00 | 1.2 | 6 epochs, 0.57 M parameters |"
+        "| 93.00 | 92.00 | 91.00 | 1.2 | 6 epochs, 573,444 parameters |"
     ) in text
-    assert "from scratch at 64x64, 5.2 epochs, 4.0 minutes of training | Tusar et al." in text
+    assert "from scratch at 64x64, 5.2 epochs, 4 minutes of training | Tusar et al." in text
     assert "nothing drawn at random" in text
     assert "has not been compared: rows are missing" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
@@ -219,9 +247,10 @@ def test_the_table_says_what_was_measured():
 
 
 def test_new_rows_replace_only_their_like():
-    old = [a_row(accuracy=0.5), a_row(split=BLOCKS[0]), a_row("dense")]
-    merged = merge(old, [a_row(accuracy=0.9), a_row("plain-head")])
-    assert [(row["entry"], row["split"], row["accuracy"]) for row in merged] == [
+    rows = [a_row("dense"), a_row(split=BLOCKS[0]), a_row(accuracy=0.5)]
+    for new in (a_row(accuracy=0.9), a_row("plain-head")):
+        rows = command.merge(rows, new)
+    assert [(row["entry"], row["split"], row["accuracy"]) for row in rows] == [
         ("plain-head", RANDOM, 0.95),
         ("inception-head", RANDOM, 0.9),
         ("inception-head", BLOCKS[0], 0.95),
@@ -229,18 +258,16 @@ def test_new_rows_replace_only_their_like():
     ]
 
 
-def test_rows_of_other_images_are_refused(tmp_path):
+def test_rows_of_other_images_are_refused(tmp_path, inputs):
     path = tmp_path / "baselines.json"
-    assert read_result(path, DATASET)["rows"] == []
-    content = {"dataset": DATASET, "rows": [a_row()], "comparisons": []}
+    index = DatasetIndex(tmp_path, tuple(inputs.samples), ())
+    content = command.read_result(path, index)
+    assert content["rows"] == []
+    content["rows"] = [a_row()]
     path.write_text(json.dumps(content))
-    assert read_result(path, DATASET) == content
+    assert command.read_result(path, index) == content
     with pytest.raises(DatasetError, match="of other images"):
-        read_result(path, DATASET | {"n": 5})
-    for broken in ("{", "[]", "{}"):
-        path.write_text(broken)
-        with pytest.raises(DatasetError, match="expected the result of an earlier run"):
-            read_result(path, DATASET)
+        command.read_result(path, replace(index, samples=index.samples[1:]))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +275,7 @@ def test_rows_of_other_images_are_refused(tmp_path):
 )
 def test_wrong_usage(argv, capsys):
     with pytest.raises(SystemExit) as stopped:
-        parse_arguments(["--data", "d", *argv])
+        command.parse_arguments(["--data", "d", *argv])
     assert stopped.value.code == 2
     assert "error:" in capsys.readouterr().err
 
@@ -256,7 +283,7 @@ def test_wrong_usage(argv, capsys):
 def test_a_missing_scikit_learn_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(UsageError, match=r"pip install -r requirements-dev\.txt"):
-        require_scikit_learn()
+        command.main(["--data", "d"])
 
 
 @pytest.mark.slow
@@ -271,14 +298,13 @@ def test_a_small_run_writes_all_kinds_of_rows(tmp_path, monkeypatch, capsys):
             shutil.move(path, path.with_name(f"field-{i * 60:05d}.png"))
     backbone = tmp_path / "random.weights.h5"
     build_backbone(None).save_weights(backbone)
-    monkeypatch.setattr(baselines, "HEAD_EPOCHS", 1)
-    monkeypatch.setattr(baselines, "FOLDS", 2)
-    monkeypatch.setattr(baselines, "SWARM_SECONDS", 0.0)
-    command = ["--data", str(data), "--out", str(tmp_path / "out"), "--seeds", "1"]
-    command += ["--backbone-weights", str(backbone), "--minutes-per-run", "0.01"]
+    monkeypatch.setattr(networks, "HEAD_EPOCHS", 1)
+    monkeypatch.setattr(protocol, "FOLDS", 2)
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), "--seeds", "1"]
+    options += ["--backbone-weights", str(backbone), "--minutes-per-run", "0.01"]
 
     only = "linear-probe,inception-head,pso-svm,own-cnn,colour"
-    assert baselines.main([*command, "--only", only]) == 0
+    assert command.main([*options, "--only", only]) == 0
     text = (tmp_path / "out" / "BASELINES.md").read_text()
     assert text in capsys.readouterr().out
     path = tmp_path / "out" / "baselines.json"
@@ -295,7 +321,32 @@ def test_a_small_run_writes_all_kinds_of_rows(tmp_path, monkeypatch, capsys):
     assert colours["accuracy"] == 1  # the rendered classes differ in stain
     assert "from scratch at 112x112" in text
 
-    assert baselines.main([*command, "--only", "dense"]) == 0
+    assert command.main([*options, "--only", "dense"]) == 0
     second = json.loads(path.read_text())
     assert [row for row in second["rows"] if row["entry"] != "dense"] == first["rows"]
     assert [row["n"] for row in second["rows"] if row["entry"] == "dense"] == [4, 40]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "offline"), [("mobilenetv2", False), ("resnet50", True)])
+def test_networks_without_their_weights_are_trained_and_say_so(name, offline, inputs, monkeypatch):
+    import keras
+
+    entry = next(entry for entry in ENTRIES if entry.name == name)
+    network = entry.classify.args[0]
+    build = getattr(keras.applications, network)
+
+    def stand_in(weights, **options):
+        if weights and offline:
+            raise Exception("URL fetch failure")
+        return build(weights=None, **options)
+
+    monkeypatch.setattr(keras.applications, network, stand_in)
+    random = np.random.default_rng(0)
+    inputs.minutes = 0.001
+    inputs.images = lambda size=224: random.integers(0, 256, (160, size, size, 3), np.uint8)
+    task = tasks(inputs, RANDOM, seed=0)[0]
+    predicted, facts = entry.classify(inputs, task)
+    assert predicted.shape == task.test.shape
+    assert facts["weights"].startswith("from scratch at" if offline else "ImageNet, frozen")
+    assert ("epochs" in facts) == offline

@@ -32,8 +32,8 @@ def test_the_shipped_card_is_complete_and_true(gated_classifier):
         (lambda c: c["class_names"].reverse(), r"expected class_names \['Benign', .*got \['Pro-B'"),
         (lambda c: c.update(format=2), "expected format 1, got 2"),
         (lambda c: c["input"].update(value_range=[0, 1]), "expected input"),
-        (lambda c: c["temperature"].update(value=0), "expected temperature > 0, got 0"),
-        (lambda c: c["temperature"].update(value=float("nan")), "expected temperature > 0, got nan"),
+        (lambda c: c["calibration"].update(value=0), "expected temperature > 0, got 0"),
+        (lambda c: c["calibration"].update(value=float("nan")), "expected temperature > 0, got nan"),
         (lambda c: c["heatmap"].update(scale="1"), "expected heatmap scale > 0, got '1'"),
         (lambda c: c["heatmap"].update(layer="top_conv"), "expected heatmap layer inception_concat"),
         (lambda c: c["model"].pop("dropout"), "expected model settings"),
@@ -71,7 +71,7 @@ def test_publishing_takes_the_place_of_the_old_weights(weights_copy, network):
 
     (old,) = weights_copy.glob("*.weights.h5")
     content = read_card(weights_copy).content
-    kept = {name: content[name] for name in ("model", "temperature", "heatmap")}
+    kept = {name: content[name] for name in ("model", "calibration", "heatmap")}
     card = publish(weights_copy, build_model(ModelConfig()), kept)
     assert [path.name for path in weights_copy.glob("*.weights.h5")] == [card.weights_path.name]
     assert card.weights_path.name != old.name

@@ -22,7 +22,7 @@ def values(prediction) -> np.ndarray:
 def test_predictions_are_those_of_the_bare_network(classifier, network, fields):
     predictions = classifier.predict(fields)
     logits = np.asarray(logits_model(network)(np.stack(fields).astype(np.float32)))
-    scaled = np.exp(logits / classifier.card.temperature)
+    scaled = np.exp(logits / classifier.card.calibration.temperatures(np.zeros(1)))
     expected = scaled / scaled.sum(axis=1, keepdims=True)
     np.testing.assert_allclose([values(p) for p in predictions], expected, atol=1e-5)
     for prediction, row in zip(predictions, expected, strict=True):

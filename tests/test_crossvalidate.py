@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from mseenet.calibration import Calibration
 from mseenet.config import CLASS_NAMES
 from mseenet.crossvalidate import (
     MALIGNANT_SENSITIVITY,
     TRUSTED_ACCURACY,
     OutOfFold,
-    calibration,
+    calibrate,
     out_of_fold_csv,
     read_out_of_fold,
 )
@@ -14,26 +15,33 @@ from mseenet.data import DatasetError
 from mseenet.evaluate import measure_blocks
 from mseenet.metrics import softmax
 
+REJECT = 10.0
+
 
 def overconfident(seed: int, count: int = 2000) -> OutOfFold:
-    """Logits three times too large for how often they are right."""
+    """Logits too large for how often they are right, the more so the farther they are."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 2, size=(count, 4))
     labels = np.array([random.choice(4, p=p) for p in softmax(logits)])
     files = [f"{CLASS_NAMES[label]}/field-{i:04d}.png" for i, label in enumerate(labels)]
     folds = np.arange(count) % 5
-    return OutOfFold(files, folds, labels, 3 * logits, random.uniform(5, 20, count))
+    distances = random.uniform(5, 15, count)
+    temperatures = 3 * np.exp(2 * (distances / REJECT - 1))[:, None]
+    return OutOfFold(files, folds, labels, temperatures * logits, distances)
 
 
 def test_calibration_finds_the_temperature_and_keeps_its_promises():
     results = [overconfident(0), overconfident(1)]
-    card = calibration(results)
-    assert card["temperature"]["value"] == pytest.approx(3, abs=0.25)
-    assert card["temperature"]["n"] == 4000
+    card = calibrate(results, REJECT)
+    assert card["calibration"]["value"] == pytest.approx(3, abs=0.3)
+    assert card["calibration"]["slope"] == pytest.approx(2, abs=0.3)
+    assert card["calibration"]["n"] == 4000
 
     labels = np.concatenate([r.labels for r in results])
+    calibration = Calibration(*(card["calibration"][name] for name in ("value", "slope")))
+    novelty = np.concatenate([r.novelty for r in results]) / REJECT
     probabilities = softmax(
-        np.concatenate([r.logits for r in results]), card["temperature"]["value"]
+        np.concatenate([r.logits for r in results]), calibration.temperatures(novelty)
     )
     trusted = probabilities.max(axis=1) >= card["review_confidence"]["value"]
     assert trusted.any()
@@ -64,7 +72,7 @@ def test_an_unusable_file_is_named(tmp_path, content):
 
 def test_figures_on_unseen_slides():
     result = overconfident(3)
-    figures = measure_blocks(result)
+    figures = measure_blocks(result, REJECT)
     correct = result.logits.argmax(axis=1) == result.labels
     assert figures["mean_accuracy"] == pytest.approx(
         np.mean([correct[result.folds == k].mean() for k in range(5)])
