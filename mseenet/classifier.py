@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,10 +54,10 @@ class Prediction:
 
 
 class _Field(NamedTuple):
-    """One decoded image: uint8 (224, 224, 3), and what its quality leaves to be desired."""
+    """One decoded image: uint8 (224, 224, 3), and what its quality will leave to be desired."""
 
     pixels: np.ndarray
-    findings: tuple[Finding, ...]
+    findings: Future[tuple[Finding, ...]]
 
 
 class Classifier:
@@ -154,12 +154,12 @@ class Classifier:
     def _stream(
         self, images: Iterator[ImageSource], heatmaps: str | None, batch_size: int, anyway: bool
     ) -> Iterator[Prediction]:
-        # While the network works on one batch, the next one is decoded.
+        # While the network works on one batch, its quality is checked and the next one decoded.
         with ThreadPoolExecutor() as pool:
-            upcoming = [pool.submit(_read, image) for image in islice(images, batch_size)]
+            upcoming = [pool.submit(_read, image, pool) for image in islice(images, batch_size)]
             while upcoming:
                 current = upcoming
-                upcoming = [pool.submit(_read, image) for image in islice(images, batch_size)]
+                upcoming = [pool.submit(_read, image, pool) for image in islice(images, batch_size)]
                 yield from self._predict_batch([job.result() for job in current], heatmaps, anyway)
 
     def _predict_batch(
@@ -180,7 +180,9 @@ class Classifier:
                 yield Prediction("error", reasons=(str(field),))
                 continue
             values = probabilities[row]
-            status, novelty, reasons = self._judge(field.findings, values, float(novelties[row]))
+            status, novelty, reasons = self._judge(
+                field.findings.result(), values, float(novelties[row])
+            )
             if status == "rejected" and not anyway:
                 yield Prediction(status, novelty=novelty, reasons=reasons)
                 row += 1
@@ -235,12 +237,12 @@ class Classifier:
         return "review" if reviewing else "ok", known, tuple(reviewing)
 
 
-def _read(source: ImageSource) -> _Field | ImageError:
+def _read(source: ImageSource, pool: ThreadPoolExecutor) -> _Field | ImageError:
     try:
         rgb = decode_image(source)
     except ImageError as error:
         return error
-    return _Field(squeeze(rgb), check_quality(rgb))
+    return _Field(squeeze(rgb), pool.submit(check_quality, rgb))
 
 
 def _compile(model, card: Card):

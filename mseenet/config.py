@@ -118,11 +118,17 @@ class RobustConfig:
         batch_size: Images per gradient step.
         copies: Augmented copies of each training image.
         unchanged: Share of training images that are taken without augmentation.
-        crown: The only phase; batch normalisation keeps ImageNet's statistics.
+        mixed: Share of training images whose trunk features get some of the style (mean
+            and deviation of each channel) of another image.
+        head: The phase with the frozen crown.
+        crown: The phase that trains all layers above the trunk but batch normalisation,
+            whose statistics stay those of ImageNet.
     """
 
     seed: int = 0
     batch_size: int = 32
-    copies: int = 4
+    copies: int = 6
     unchanged: float = 0.5
+    mixed: float = 0.5
+    head: PhaseConfig = PhaseConfig(epochs=2, learning_rate=1e-3, cosine=True, weight_decay=0.01)
     crown: PhaseConfig = PhaseConfig(epochs=6, learning_rate=3e-4, cosine=True, weight_decay=0.01)

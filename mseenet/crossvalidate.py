@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{card.content['training']['recipe']}"
         )
     settings = dict(card.content["training"]["settings"])
-    settings["crown"] = PhaseConfig(**settings["crown"])
+    settings |= {name: PhaseConfig(**settings[name]) for name in ("head", "crown")}
     config = RobustConfig(**settings)
     index = index_dataset(arguments.data, cli.progress)
     cli.say(index.describe())
@@ -147,10 +147,10 @@ def run_folds(
     cli.import_keras()
     import keras
 
-    from mseenet.fit import Checkpoint, predict, run_phase
-    from mseenet.model import build_model, crown, freeze_batch_normalization
+    from mseenet.fit import Checkpoint, predict
+    from mseenet.model import build_model, crown
     from mseenet.novelty import fit_novelty
-    from mseenet.robust import trunk_features
+    from mseenet.robust import fit_head_then_crown, trunk_features
     from mseenet.train import backbone_record
 
     work.mkdir(parents=True, exist_ok=True)
@@ -170,13 +170,11 @@ def run_folds(
                 train, test = (split.indices(index.samples, name) for name in ("train", "test"))
                 keras.utils.set_random_seed(config.seed)
                 model = build_model(model_config, arguments.backbone_weights)
-                freeze_batch_normalization(model)
-                network = crown(model)
                 checkpoint = Checkpoint(Path(temporary) / "fold", {})
                 data = (features.draw(train), labels[train])
-                run_phase("crown", network, data, None, config, checkpoint)
+                fit_head_then_crown(model, data, None, config, checkpoint)
                 checkpoint.delete()
-                logits = predict(network, features.copies[0][test].astype(np.float32))
+                logits = predict(crown(model), features.copies[0][test].astype(np.float32))
                 gate = fit_novelty(
                     pooled[:, train].reshape(-1, pooled.shape[-1]),
                     np.tile(labels[train], len(pooled)),

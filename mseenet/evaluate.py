@@ -162,8 +162,12 @@ def main(argv: list[str] | None = None) -> int:
         draw_reliability(result["blocks"], figures / "reliability.svg")
         draw_risk_coverage(result["blocks"], figures / "risk-coverage.svg")
     write_atomically(out / "evaluation.json", json.dumps(result, indent=1) + "\n")
-    if out == arguments.weights:  # the temperature may be newer than the card's figures
-        update_card(out, {"metrics": {name: result["parts"][name] for name in ("val", "test")}})
+    if out == arguments.weights:  # the calibration may be newer than the card's figures
+        metrics = {name: result["parts"][name] for name in ("val", "test")}
+        for embargo, figures in result.get("blocks", {}).items():
+            kept = ("n", "mean_accuracy", "interval_95")
+            metrics[f"blocks, embargo {embargo}"] = {name: figures[name] for name in kept}
+        update_card(out, {"metrics": metrics})
     text = markdown(result, card)
     write_atomically(out / "EVALUATION.md", text)
     write_atomically(out / "MODEL_CARD.md", model_card(card.content, result, out))

@@ -201,6 +201,15 @@ def logits_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("logits").output, name="mseenet_logits")
 
 
+def freeze_backbone(model: keras.Model, frozen: bool) -> None:
+    """Leaves only the head trainable, or all layers but batch normalisation again."""
+    in_head = False
+    for layer in model.layers:
+        layer.trainable = in_head or not frozen
+        in_head = in_head or layer.name == FEATURE_LAYER
+    freeze_batch_normalization(model)
+
+
 def freeze_batch_normalization(model: keras.Model) -> None:
     """Makes every batch-normalisation layer use its stored statistics, in training too."""
     for layer in model.layers:

@@ -16,8 +16,12 @@ from mseenet import augment, cli
 from mseenet.config import TRUNK_LAYER, RobustConfig
 from mseenet.data import Sample
 from mseenet.files import file_sha256
-from mseenet.fit import Draw
-from mseenet.model import blank_corner, trunk
+from mseenet.fit import Checkpoint, Draw, run_phase
+from mseenet.model import blank_corner, crown, freeze_backbone, trunk
+
+STYLE = 0.3
+"""Both parameters of the beta distribution of how much of its style an image keeps: mostly
+nearly all or nearly nothing."""
 
 _BATCH = 64
 
@@ -29,10 +33,12 @@ class TrunkFeatures:
     Attributes:
         copies: float16 (N, 14, 14, 112) each; the first one is of the unchanged images.
         unchanged: Share of drawn images that are unchanged.
+        mixed: Share of drawn images that get some of another one's style.
     """
 
     copies: tuple[np.ndarray, ...]
     unchanged: float
+    mixed: float
 
     def draw(self, rows: np.ndarray) -> Draw:
         """What draws batches of the images `rows`, a random copy of each, float32."""
@@ -41,7 +47,8 @@ class TrunkFeatures:
             copy = random.integers(1, len(self.copies), len(chosen))
             copy[random.random(len(chosen)) < self.unchanged] = 0
             pairs = zip(copy, rows[chosen], strict=True)
-            return np.stack([self.copies[c][i] for c, i in pairs]).astype(np.float32)
+            features = np.stack([self.copies[c][i] for c, i in pairs]).astype(np.float32)
+            return mix_styles(features, self.mixed, random)
 
         return batch
 
@@ -97,7 +104,64 @@ def trunk_features(
                 np.save(stream, np.concatenate(features))
             temporary.replace(path)
         copies.append(np.load(path, mmap_mode="r"))
-    return TrunkFeatures(tuple(copies), config.unchanged)
+    return TrunkFeatures(tuple(copies), config.unchanged, config.mixed)
+
+
+def mix_styles(features: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
+    """Gives some images of a batch the style of others, as on a slide that does not exist.
+
+    Mean and standard deviation of each channel over the positions, which hold stain, light
+    and thickness of the smear more than they hold cells, move towards those of another
+    image of the batch, whatever its class.
+
+    Reference:
+        K. Zhou et al., "Domain Generalization with MixStyle", ICLR 2021.
+
+    Args:
+        features: Trunk features, float32 (B, H, W, C).
+        share: Of the images that change, in [0, 1].
+        random: Drawn from.
+    """
+    count = len(features)
+    mean = features.mean(axis=(1, 2), keepdims=True)
+    deviation = features.std(axis=(1, 2), keepdims=True) + 1e-3
+    kept = random.beta(STYLE, STYLE, count)
+    kept[random.random(count) >= share] = 1
+    kept = kept[:, None, None, None].astype(np.float32)
+    other = random.permutation(count)
+    mixed_mean = kept * mean + (1 - kept) * mean[other]
+    mixed_deviation = kept * deviation + (1 - kept) * deviation[other]
+    return (features - mean) / deviation * mixed_deviation + mixed_mean
+
+
+def fit_head_then_crown(
+    model: keras.Model,
+    train: tuple,
+    val: tuple | None,
+    config: RobustConfig,
+    checkpoint: Checkpoint,
+) -> None:
+    """Trains the head on frozen features, then all layers above the trunk.
+
+    A crown that is trained with a random head at once loses what it knew before the head
+    has learned anything, and with it some of what holds on an unseen slide.
+
+    Reference:
+        A. Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+        Out-of-Distribution", ICLR 2022.
+
+    Args:
+        model: Of `build_model`, with the backbone's weights; trained in place.
+        train: What draws batches of trunk features, and labels, as for `fit.run_phase`.
+        val: Trunk features and labels, or None.
+        config: Settings of the phases.
+        checkpoint: To go on from, and kept up to date.
+    """
+    network = crown(model)
+    for name in ("head", "crown"):
+        if name == "crown" or not checkpoint.knows("crown"):
+            freeze_backbone(model, name == "head")
+            run_phase(name, network, train, val, config, checkpoint)
 
 
 def _copy(images: np.ndarray, seed: int, copy: int, start: int) -> np.ndarray:

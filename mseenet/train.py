@@ -5,8 +5,8 @@
 The images are divided as in the paper, 80/10/10 at random, 224x224 pixels.
 
 robust: the lower layers keep their ImageNet weights and are run once over augmented
-copies of the images; the upper layers are fine-tuned on that. The scale-bar corner is
-blanked inside the network. What is shipped.
+copies of the images; on that, first the head is trained, then all upper layers. The
+scale-bar corner is blanked inside the network. What is shipped.
 
 paper: no augmentation; first the head on a frozen backbone, then the whole network, each
 with early stopping and a learning rate that drops on a plateau.
@@ -103,25 +103,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="augmented copies of each image in the robust recipe (default: %(default)s)",
     )
-    phases = {
-        "head": config.head,
-        "fine-tune": config.fine_tune,
-        "crown": RobustConfig().crown,
-    }
-    for option, phase in phases.items():
+    for phase in ("head", "fine-tune", "crown"):
         parser.add_argument(
-            f"--{option}-epochs",
+            f"--{phase}-epochs",
             type=_natural,
-            default=phase.epochs,
             metavar="N",
-            help="at most; 0 skips the phase (default: %(default)s)",
+            help="at most; 0 skips the phase (default: the recipe's)",
         )
         parser.add_argument(
-            f"--{option}-learning-rate",
+            f"--{phase}-learning-rate",
             type=float,
-            default=phase.learning_rate,
             metavar="RATE",
-            help="the largest one (default: %(default)s)",
+            help="the largest one (default: the recipe's)",
         )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument(
@@ -159,9 +152,8 @@ def main(argv: list[str] | None = None) -> int:
             # there are few images: a higher rate and smaller batches make up for it.
             arguments.batch_size = 8
             arguments.head_epochs, arguments.head_learning_rate = 15, 1e-2
-            arguments.fine_tune_epochs = 1
-            arguments.crown_epochs, arguments.crown_learning_rate = 16, 1e-2
-            arguments.copies = 1
+            arguments.fine_tune_epochs = arguments.crown_epochs = arguments.copies = 1
+            arguments.crown_learning_rate = 1e-5  # a random crown has nothing to be tuned
         try:
             train(arguments, command)
         except KeyboardInterrupt:
@@ -218,11 +210,13 @@ def train(arguments: argparse.Namespace, command: str) -> None:
     freeze_batch_normalization(model)
     gate = {}
     if robust:
-        from mseenet.robust import trunk_features
+        from mseenet.robust import fit_head_then_crown, trunk_features
 
         cache = arguments.cache or checkpoint.folder
         features = trunk_features(model, index.samples, images, config, backbone, cache)
-        fit_crown(model, features, labels, rows, config, checkpoint)
+        train = (features.draw(rows["train"]), labels[rows["train"]])
+        val = (features.copies[0][rows["val"]].astype(np.float32), labels[rows["val"]])
+        fit_head_then_crown(model, train, val, config, checkpoint)
         gate = novelty_gate(features.pooled(), labels, rows)
     else:
         fit_head_then_all(model, images, labels, rows, config, checkpoint)
@@ -310,16 +304,6 @@ def fit_head_then_all(model, images, labels, rows, config: TrainingConfig, check
     run_phase("fine_tune", logits_model(model), train, val, config, checkpoint)
 
 
-def fit_crown(model, features, labels, rows, config: RobustConfig, checkpoint) -> None:
-    """The robust recipe: the layers above the trunk, on augmented copies."""
-    from mseenet.fit import run_phase
-    from mseenet.model import crown
-
-    train = (features.draw(rows["train"]), labels[rows["train"]])
-    val = (features.copies[0][rows["val"]].astype(np.float32), labels[rows["val"]])
-    run_phase("crown", crown(model), train, val, config, checkpoint)
-
-
 def novelty_gate(pooled: np.ndarray, labels: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
     """The reference of the novelty gate, and what the card says of it.
 
@@ -350,15 +334,11 @@ def training_config(arguments: argparse.Namespace) -> TrainingConfig | RobustCon
     """The recipe's settings with what the command line changes."""
     robust = arguments.recipe == "robust"
     config = RobustConfig(copies=arguments.copies) if robust else TrainingConfig()
-    phases = {
-        name: replace(
-            phase,
-            epochs=getattr(arguments, f"{name}_epochs"),
-            learning_rate=getattr(arguments, f"{name}_learning_rate"),
-        )
-        for name, phase in vars(config).items()
-        if isinstance(phase, PhaseConfig)
-    }
+    phases = {}
+    for name, phase in vars(config).items():
+        if isinstance(phase, PhaseConfig):
+            given = {s: getattr(arguments, f"{name}_{s}") for s in ("epochs", "learning_rate")}
+            phases[name] = replace(phase, **{s: v for s, v in given.items() if v is not None})
     return replace(config, seed=arguments.seed, batch_size=arguments.batch_size, **phases)
 
 

@@ -8,6 +8,7 @@ from mseenet.model import (
     build_backbone,
     build_model,
     feature_extractor,
+    freeze_backbone,
     freeze_batch_normalization,
     head_on_features,
     logits_model,
@@ -96,6 +97,24 @@ def test_frozen_batch_normalization_uses_its_statistics_in_training():
     np.testing.assert_array_equal(features(images, training=True), features(images, training=False))
     frozen = [layer for layer in model.layers if not layer.trainable]
     assert {type(layer).__name__ for layer in frozen} == {"BatchNormalization"}
+
+
+def test_with_a_frozen_backbone_only_the_head_is_trained():
+    model = build_model(image_size=64)
+    freeze_backbone(model, True)
+    trained = {variable.path.split("/")[0] for variable in model.trainable_variables}
+    assert trained == {
+        "inception_1x1",
+        "inception_3x3",
+        "inception_3x3_reduce",
+        "inception_5x5",
+        "inception_5x5_reduce",
+        "inception_pool_project",
+        "logits",
+    }
+    freeze_backbone(model, False)
+    untrained = [layer for layer in model.layers if not layer.trainable]
+    assert {type(layer).__name__ for layer in untrained} == {"BatchNormalization"}
 
 
 def test_unusable_backbone_weights(tmp_path):

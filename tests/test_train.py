@@ -139,7 +139,7 @@ def test_the_robust_recipe_gives_weights_with_a_gate_that_can_be_audited(tmp_pat
     assert card.model.blank_corner
     assert 0 < card.novelty.review < card.novelty.reject
     assert card.content["metrics"]["val"]["accuracy"] > 0.25
-    assert list(json.loads((out / "history.json").read_text())) == ["crown"]
+    assert list(json.loads((out / "history.json").read_text())) == ["head", "crown"]
 
     write_dataset(tmp_path / "data", per_class=20)
     audit = [sys.executable, "-m", "mseenet.audit", "--weights", out, "--data", tmp_path / "data"]

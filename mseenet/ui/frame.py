@@ -72,10 +72,17 @@ def draw_empty_state() -> None:
 
 def draw_footer(card: Card, device: str) -> None:
     """Draws what computed the results, and how far to trust them."""
-    test = card.content["metrics"]["test"]
-    low, high = test["interval_95"]["accuracy"]
-    st.caption(
-        f"{words.UNSEEN_SLIDES} Accuracy on {test['n']} test fields of known slides: "
-        f"{test['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})."
+    metrics = card.content["metrics"]
+    low, high = metrics["test"]["interval_95"]["accuracy"]
+    known = (
+        f"Accuracy on {metrics['test']['n']} test fields of known slides: "
+        f"{metrics['test']['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"
     )
+    unseen = [figures for name, figures in metrics.items() if name.startswith("blocks")]
+    if unseen:
+        worst = min(unseen, key=lambda figures: figures["mean_accuracy"])
+        known += (
+            f"; on {worst['n']} fields of slides not seen in training: {worst['mean_accuracy']:.1%}"
+        )
+    st.caption(f"{words.UNSEEN_SLIDES} {known}.")
     st.caption(f"Weights {html.escape(card.sha256[:12])} · runs on {device}")
