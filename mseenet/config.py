@@ -120,7 +120,7 @@ class RobustConfig:
         unchanged: Share of training images that are taken without augmentation.
         mixed: Share of training images whose trunk features get some of the style (mean
             and deviation of each channel) of another image.
-        head: The phase with the frozen crown.
+        head: A phase with the frozen crown; left out unless asked for, as it did not help.
         crown: The phase that trains all layers above the trunk but batch normalisation,
             whose statistics stay those of ImageNet.
     """
@@ -130,5 +130,5 @@ class RobustConfig:
     copies: int = 6
     unchanged: float = 0.5
     mixed: float = 0.5
-    head: PhaseConfig = PhaseConfig(epochs=2, learning_rate=1e-3, cosine=True, weight_decay=0.01)
+    head: PhaseConfig = PhaseConfig(epochs=0, learning_rate=1e-3, cosine=True, weight_decay=0.01)
     crown: PhaseConfig = PhaseConfig(epochs=6, learning_rate=3e-4, cosine=True, weight_decay=0.01)

@@ -141,14 +141,7 @@ def fit_head_then_crown(
     config: RobustConfig,
     checkpoint: Checkpoint,
 ) -> None:
-    """Trains the head on frozen features, then all layers above the trunk.
-
-    A crown that is trained with a random head at once loses what it knew before the head
-    has learned anything, and with it some of what holds on an unseen slide.
-
-    Reference:
-        A. Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
-        Out-of-Distribution", ICLR 2022.
+    """Trains the head on frozen features, if asked for, then all layers above the trunk.
 
     Args:
         model: Of `build_model`, with the backbone's weights; trained in place.
@@ -159,7 +152,8 @@ def fit_head_then_crown(
     """
     network = crown(model)
     for name in ("head", "crown"):
-        if name == "crown" or not checkpoint.knows("crown"):
+        skipped = getattr(config, name).epochs == 0 or checkpoint.knows("crown")
+        if name == "crown" or not skipped:
             freeze_backbone(model, name == "head")
             run_phase(name, network, train, val, config, checkpoint)
 

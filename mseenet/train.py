@@ -5,8 +5,8 @@
 The images are divided as in the paper, 80/10/10 at random, 224x224 pixels.
 
 robust: the lower layers keep their ImageNet weights and are run once over augmented
-copies of the images; on that, first the head is trained, then all upper layers. The
-scale-bar corner is blanked inside the network. What is shipped.
+copies of the images; the upper layers are fine-tuned on that. The scale-bar corner is
+blanked inside the network. What is shipped.
 
 paper: no augmentation; first the head on a frozen backbone, then the whole network, each
 with early stopping and a learning rate that drops on a plateau.
