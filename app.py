@@ -1,27 +1,32 @@
-"""MSEENet in the browser: upload, predict, show.
+"""MSEENet in the browser: analyse a case, look at the model, read about it.
 
 streamlit run app.py
 """
 
 import streamlit as st
 
-from mseenet.ui.frame import draw_empty_state, draw_footer, draw_header, page_icon
-from mseenet.ui.intake import take_in
-from mseenet.ui.results import draw_results, draw_summary, predict_uploads
+from mseenet.ui.about_page import draw_about_page
+from mseenet.ui.access import require_sign_in
+from mseenet.ui.analyse_page import draw_analyse_page
+from mseenet.ui.frame import draw_footer, draw_header, page_icon
+from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.shared import load_classifier
 
 
 def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
     draw_header()
-    uploads = take_in()
+    require_sign_in()
     classifier = load_classifier()
-    if uploads:
-        results = predict_uploads(classifier, uploads)
-        draw_summary(uploads, results)
-        draw_results(classifier, uploads, results)
-    else:
-        draw_empty_state()
+    page = st.navigation(
+        [
+            st.Page(lambda: draw_analyse_page(classifier), title="Analyse", default=True),
+            st.Page(lambda: draw_model_page(classifier), title="Model", url_path="model"),
+            st.Page(draw_about_page, title="About", url_path="about"),
+        ],
+        position="top",
+    )
+    page.run()
     draw_footer(classifier.card, classifier.device)
 
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mseenet.cam import METHODS, CamExplainer
 from mseenet.card import DEFAULT_WEIGHTS, Card, WeightsError, read_card
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER, TRUNK_LAYER
 from mseenet.images import ImageError, ImageSource, decode_image, squeeze
@@ -74,6 +75,7 @@ class Classifier:
         self.card = card
         self.device = device
         self._infer, self._infer_with_heatmap = _compile(model, card)
+        self._cam = CamExplainer(model)
 
     @classmethod
     def load(cls, weights: str | os.PathLike = DEFAULT_WEIGHTS) -> "Classifier":
@@ -150,6 +152,30 @@ class Classifier:
                 f"received {heatmaps!r}"
             )
         return self._stream(iter(images), heatmaps, batch_size, anyway)
+
+    def heatmap(self, image: ImageSource, class_name: str, method: str = "Grad-CAM") -> np.ndarray:
+        """Where in one image the evidence for a class lies.
+
+        Args:
+            image: As for `mseenet.images.decode_image`.
+            class_name: One of `CLASS_NAMES`.
+            method: "Grad-CAM", in units that all images share, or a key of
+                `mseenet.cam.METHODS`, relative to the map's own maximum.
+
+        Returns:
+            float32 (224, 224) in [0, 1] over the squeezed image.
+
+        Raises:
+            ImageError: The image cannot be read.
+            ValueError: Class or method are none of the above.
+        """
+        if class_name not in CLASS_NAMES or method not in ("Grad-CAM", *METHODS):
+            raise ValueError(f"expected a class and a method; received {class_name!r}, {method!r}")
+        pixels = squeeze(decode_image(image))
+        if method != "Grad-CAM":
+            return self._cam.heatmap(pixels, class_name, method)
+        index = np.int32(CLASS_NAMES.index(class_name))
+        return self._infer_with_heatmap(pixels[None], index)[2].numpy()[0]
 
     def _stream(
         self, images: Iterator[ImageSource], heatmaps: str | None, batch_size: int, anyway: bool

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
 from mseenet.classifier import Prediction
 from mseenet.config import CLASS_NAMES
@@ -54,22 +55,33 @@ CSV_HEADER = (
 
 
 def csv_line(record: dict) -> str:
-    """One line of CSV, without its end of line, with the columns of `CSV_HEADER`.
-
-    A cell that a spreadsheet would run as a formula gets an apostrophe in front.
-    """
+    """One line of CSV, without its end of line, with the columns of `CSV_HEADER`."""
     probabilities = record["probabilities"] or dict.fromkeys(CLASS_NAMES)
-    cells = (
-        record["file"],
-        record["status"],
-        record["predicted"],
-        record["confidence"],
-        *probabilities.values(),
-        record["novelty"],
-        "; ".join(record["reasons"]),
-        record["weights"],
+    return csv_row(
+        (
+            record["file"],
+            record["status"],
+            record["predicted"],
+            record["confidence"],
+            *probabilities.values(),
+            record["novelty"],
+            "; ".join(record["reasons"]),
+            record["weights"],
+        )
     )
-    return _csv(tuple(_harmless(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def csv_row(cells: Iterable) -> str:
+    """One line of CSV, without its end of line, of text, numbers and None.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    buffer = io.StringIO(newline="")
+    # With this end of line the writer quotes a lone carriage return, too.
+    csv.writer(buffer, lineterminator="\r\n").writerow(
+        [_harmless(cell) if isinstance(cell, str) else cell for cell in cells]
+    )
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 def percent(share: float) -> str:
@@ -98,11 +110,15 @@ FORMATS: dict[str, tuple[str | None, Callable[[dict], str]]] = {
 """For each format its header line, if any, and what makes a line of a record."""
 
 
-def _csv(cells: tuple) -> str:
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue().removesuffix("\n")
+# Where a spreadsheet may see a cell begin: at the start and, where the semicolon or the tab
+# separates cells (as in much of Europe), behind one; then a sign of a formula, full-width ones
+# included, behind any space, control or invisible character.
+_FORMULA = re.compile(
+    r"\A(?=[\t\r\n])"
+    r"|(?:\A|(?<=[;\t\r\n]))"
+    r"(?=[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])"
+)
 
 
 def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return _FORMULA.sub("'", text)

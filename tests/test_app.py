@@ -3,16 +3,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from conftest import ROOT, encode, encode_pil
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
-from mseenet.ui import words
-from mseenet.ui.charts import probability_bars
-from mseenet.ui.results import SHOWN_AT_ONCE
+from mseenet.ui.analysis import FIELDS_AT_ONCE
+from mseenet.ui.charts import field_pair, malignancy_bar, probability_bars
 
 
 @pytest.fixture
@@ -22,7 +23,8 @@ def app(ungated_weights, monkeypatch) -> AppTest:
 
 
 def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    app.run()
+    if not app.file_uploader:
+        app.run()
     app.file_uploader[0].set_value([(name, content, "image/png") for name, content in files])
     return app.run()
 
@@ -35,6 +37,27 @@ def captions(app: AppTest) -> str:
     return " ".join(caption.value for caption in app.caption)
 
 
+def tiles(app: AppTest) -> dict[str, int]:
+    """The numbers of the summary by their titles."""
+    (body,) = (e.proto.body for e in app.get("html") if '<ul class="mseenet-tiles"' in e.proto.body)
+    items = [item.split("</b><span>") for item in body.split("<b>")[1:]]
+    return {title.split("</span>")[0]: int(number) for number, title in items}
+
+
+def choose(app: AppTest, name: str) -> AppTest:
+    """Selects the field of that name, as the table would."""
+    (field,) = (f for f in app.session_state["case"].fields.values() if f.name == name)
+    app.session_state["case"].selected = field.key
+    app.session_state["steps"] = (
+        app.session_state["steps"] + 1 if "steps" in app.session_state else 1
+    )
+    return app.run()
+
+
+def chart(app: AppTest, position: int) -> dict:
+    return json.loads(app.get("plotly_chart")[position].proto.spec)
+
+
 def test_the_empty_page_says_what_it_does(app):
     app.run()
     assert not app.exception
@@ -42,6 +65,7 @@ def test_the_empty_page_says_what_it_does(app):
     assert "Add fields" in html(app)
     assert words.PRIVACY in captions(app)
     assert "runs on" in captions(app)
+    assert not app.get("plotly_chart")
 
 
 def test_one_field(app, classifier, field_png):
@@ -49,11 +73,10 @@ def test_one_field(app, classifier, field_png):
     assert not app.exception
     (expected,) = classifier.predict([field_png])
     assert words.CLASS_TITLES[expected.class_name] in html(app)
-    assert "<b>1</b> field" in html(app)
-    assert len(app.image) == 2
-    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
-    assert figure["data"][0]["y"] == list(expected.probabilities)
-    assert figure["data"][0]["text"] == [percent(p) for p in expected.probabilities.values()]
+    assert tiles(app) == {"fields analysed": 1, expected.class_name: 1}
+    bars = chart(app, 1)["data"][0]
+    assert bars["y"] == list(expected.probabilities)
+    assert bars["text"] == [percent(p) for p in expected.probabilities.values()]
     assert words.RESEARCH_USE in html(app)
 
 
@@ -70,75 +93,123 @@ def test_bad_files_are_named_and_the_others_go_on(app, fields, field_png):
         ("really a png.jpg", encode(fields[3])),
     )
     assert not app.exception
-    messages = [error.value for error in app.error]
-    assert len(messages) == 3
-    assert "got content of another kind" in messages[0]
-    assert "truncated or damaged data" in messages[1]
-    assert "0 bytes" in messages[2]
-    assert len(app.get("plotly_chart")) == 4
-    assert "not read <b>3</b>" in html(app)
+    assert tiles(app)["fields analysed"] == 7
+    assert tiles(app)["not read"] == 3
+    for name, message in (
+        ("text <b>bold</b>.jpg", "got content of another kind"),
+        ("truncated.png", "truncated or damaged data"),
+        ("empty.png", "0 bytes"),
+    ):
+        choose(app, name)
+        assert message in app.error[0].value
+        assert not app.get("plotly_chart")
+    choose(app, "text <b>bold</b>.jpg")
     assert "text &lt;b&gt;bold&lt;/b&gt;.jpg" in html(app)
 
 
 def test_a_file_type_that_is_not_offered_is_refused(app):
     app.run()
-    assert set(app.file_uploader[0].allowed_type) >= {".png", ".jpg", ".tif", ".bmp", ".webp"}
+    assert set(app.file_uploader[0].allowed_type) >= {".png", ".jpg", ".tif", ".bmp", ".zip"}
     assert ".gif" not in app.file_uploader[0].allowed_type
 
 
 def test_examples_are_marked_as_synthetic(app):
     app.run()
-    app.toggle(key="examples").set_value(True).run()
+    app.button(key="examples").click().run()
     assert not app.exception
-    assert len(app.get("plotly_chart")) == 4
-    assert html(app).count("synthetic example") == 4
-    assert html(app).count(words.SYNTHETIC) == 4
-    app.toggle(key="examples").set_value(False).run()
-    assert not app.get("plotly_chart")
+    assert tiles(app)["fields analysed"] == 4
+    assert "synthetic example" in html(app)
+    assert words.SYNTHETIC in html(app)
 
 
-def test_another_class_and_opacity_change_the_overlay(app, field_png):
+def test_another_class_opacity_and_method_change_the_overlay(app, field_png):
     upload(app, ("field.png", field_png))
+    first = chart(app, 0)["data"]
+    choice = next(s for s in app.selectbox if s.label == "Evidence for")
+    assert choice.options[0].endswith("(predicted)")
+    assert choice.options[1].endswith("(second choice)")
+    second = choice.options[1].removesuffix(" (second choice)")
+    choice.set_value(second).run()
+    assert f"for {second}" in captions(app) + "".join(i.value for i in app.info)
+    assert chart(app, 0)["data"][0] == first[0]
+    assert chart(app, 0)["data"][2]["z"] != first[2]["z"]
 
-    def images() -> list[str]:
-        return [url for element in app.image for url in element.value]
-
-    original, overlay = images()
-    other = next(
-        o for o in app.selectbox[0].options[1:] if f"Evidence for {o}." not in captions(app)
-    )
-    app.selectbox[0].set_value(other).run()
-    assert f"for {other}" in captions(app)
-    assert images()[0] == original
-    assert images()[1] != overlay
-    app.selectbox[0].set_value("Predicted class").run()
-    assert images() == [original, overlay]
     app.slider(key="opacity").set_value(0).run()
-    assert images() == [original, original]
+    assert all(color.endswith("0.000)") for _, color in chart(app, 0)["data"][2]["colorscale"])
+    before = chart(app, 0)["data"][2]["z"]
+    app.selectbox(key="method").set_value("LayerCAM 28 x 28").run()
+    assert not app.exception
+    assert chart(app, 0)["data"][2]["z"] != before
 
 
-def test_what_was_computed_is_kept_and_what_was_removed_is_forgotten(app, fields):
+def test_more_files_keep_what_was_computed_and_removed_ones_are_forgotten(app, fields):
     first, second = encode(fields[0]), encode(fields[1])
     upload(app, ("a.png", first))
-    (kept,) = app.session_state["results"].values()
-    app.file_uploader[0].set_value([("a.png", first, "image/png"), ("b.png", second, "image/png")])
-    app.run()
-    results = list(app.session_state["results"].values())
-    assert results[0] is kept
-    assert len(results) == 2
-    app.file_uploader[0].set_value([("b.png", second, "image/png")])
-    app.run()
-    assert list(app.session_state["results"].values()) == results[1:]
+    (kept,) = app.session_state["case"].fields.values()
+    prediction = kept.prediction
+    upload(app, ("again.png", first), ("b.png", second))
+    case = app.session_state["case"]
+    assert [f.name for f in case.fields.values()] == ["a.png", "b.png"]
+    assert kept.prediction is prediction
+    assert kept.repeats == ["again.png"]
+    choose(app, "a.png")
+    assert "added 2 times" in html(app)
+    app.button(key=f"remove-{kept.key}").click().run()
+    assert [f.name for f in app.session_state["case"].fields.values()] == ["b.png"]
 
 
-def test_many_fields_come_in_pages(app, fields):
-    files = [(f"{i}.png", encode(fields[i % 4])) for i in range(SHOWN_AT_ONCE + 3)]
+def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
+    random = np.random.default_rng(0)
+    count = FIELDS_AT_ONCE + 3
+    files = []
+    for i in range(count):
+        noisy = fields[i % 4].copy()
+        noisy[:4, :4] = random.integers(0, 256, (4, 4, 3))
+        files.append((f"{i}.png", encode(noisy)))
     upload(app, *files)
     assert not app.exception
-    assert len(app.get("plotly_chart")) == SHOWN_AT_ONCE
-    app.pagination(key="page").set_value(2).run()
-    assert len(app.get("plotly_chart")) == 3
-    assert f"{SHOWN_AT_ONCE}.png" in html(app)
+    assert tiles(app)["fields analysed"] == count
+
+    # Put one back to the waiting ones, stopped: the page shows the rest and how to go on.
+    case = app.session_state["case"]
+    waiting = next(iter(case.fields.values()))
+    waiting.prediction, case.paused = None, True
+    app.run()
+    assert tiles(app)["fields analysed"] == count - 1
+    app.button(key="pause").click().run()
+    assert tiles(app)["fields analysed"] == count
+    assert waiting.prediction is not None
+
+
+def test_filters_and_orders(app, fields):
+    upload(app, *((f"{name}.png", encode(fields[i])) for i, name in enumerate("cabd")))
+
+    def listed() -> list[str]:
+        return list(app.dataframe[0].value["File"])
+
+    doubtful = listed()
+    app.selectbox(key="order").set_value("File name").run()
+    assert listed() == ["a.png", "b.png", "c.png", "d.png"]
+    by_name = {f.name: f.prediction.confidence for f in app.session_state["case"].fields.values()}
+    assert doubtful == sorted(by_name, key=by_name.get)
+    one = app.dataframe[0].value["Class"][0]
+    app.multiselect(key="classes").set_value([one]).run()
+    assert set(app.dataframe[0].value["Class"]) == {one}
+    app.multiselect(key="statuses").set_value(["error"]).run()
+    assert not app.dataframe
+    assert "No field matches." in captions(app)
+
+
+def test_a_new_case_forgets_everything(app, field_png):
+    upload(app, ("field.png", field_png))
+    app.text_input[0].set_value("case 7").run()
+    assert app.session_state["case"].label == "case 7"
+    next(b for b in app.button if b.label == "New case").click().run()
+    assert not app.session_state["case"].fields
+    assert "Add fields" in html(app)
+    assert app.session_state["case"].label == ""
+    upload(app, ("field.png", field_png))
+    assert app.text_input[0].value == ""
 
 
 def test_without_usable_weights_the_page_says_so_and_predicts_nothing(
@@ -155,15 +226,15 @@ def test_without_usable_weights_the_page_says_so_and_predicts_nothing(
 
 def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     monkeypatch.delenv("MSEENET_WEIGHTS")
-    upload(app, ("a.png", encode(foreign)), ("b.png", encode(foreign[::-1])), ("c.png", b"text"))
+    upload(app, ("a.png", encode(foreign)))
     assert not app.exception
-    assert not app.get("plotly_chart")
-    assert [w.value.startswith(words.REJECTED) for w in app.warning] == [True, True]
-    assert "rejected <b>2</b>" in html(app)
-    assert not any(f"{name} <b>" in html(app) for name in CLASS_NAMES)
-    app.toggle(key="anyway").set_value(True).run()
-    assert len(app.get("plotly_chart")) == 2
-    assert [w.value.startswith(words.REJECTED_SHOWN) for w in app.warning] == [True, True]
+    assert len(app.get("plotly_chart")) == 1  # the field alone
+    assert len(chart(app, 0)["data"]) == 1
+    assert app.warning[0].value.startswith(words.REJECTED)
+    assert tiles(app) == {"fields analysed": 1, "rejected": 1}
+    app.toggle[0].set_value(True).run()
+    assert len(app.get("plotly_chart")) == 3
+    assert app.warning[0].value.startswith(words.REJECTED_SHOWN)
 
 
 def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, field_png):
@@ -174,15 +245,38 @@ def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, 
     (weights / "card.json").write_text(json.dumps(card))
     monkeypatch.setenv("MSEENET_WEIGHTS", str(weights))
     upload(app, ("a.png", field_png))
-    assert len(app.get("plotly_chart")) == 1
     (warning,) = (w.value for w in app.warning)
     assert warning.startswith(words.REVIEW)
     assert "low confidence" in warning
-    assert "to review <b>1</b>" in html(app)
+    assert tiles(app)["to review"] == 1
 
 
-def test_the_predicted_bar_stands_out():
-    figure = probability_bars({"Benign": 0.2, "Early Pre-B": 0.1, "Pre-B": 0.6, "Pro-B": 0.1})
+def test_the_predicted_bar_stands_out_and_the_threshold_is_marked():
+    probabilities = {"Benign": 0.2, "Early Pre-B": 0.1, "Pre-B": 0.6, "Pro-B": 0.1}
+    figure = probability_bars(probabilities, review=0.9)
     colors = figure.data[0].marker.color
     assert colors[2] not in (colors[0], colors[1], colors[3])
     assert figure.data[0].text[2] == "60.0 %"
+    assert figure.layout.shapes[0].x0 == 90
+    malignant, benign = malignancy_bar(probabilities).data
+    assert (malignant.x[0], benign.x[0]) == (80, 20)
+
+
+def test_both_pictures_show_the_field_and_move_together():
+    shown = np.zeros((30, 60, 3), np.uint8)
+    heat = np.eye(224, dtype=np.float32)
+    figure = field_pair(shown, heat, 0.5, "Inferno", absolute=True, height=300)
+    assert figure.data[0].source == figure.data[1].source
+    assert figure.layout.xaxis2.matches == "x"
+    assert figure.layout.yaxis2.matches == "y"
+    overlay = figure.data[2]
+    # The map spans the field exactly: from the left edge of its first pixel to the right of its last.
+    assert overlay.x0 - overlay.dx / 2 == pytest.approx(-0.5)
+    assert overlay.x0 + overlay.dx * (np.shape(overlay.z)[1] - 0.5) == pytest.approx(59.5)
+    assert overlay.y0 + overlay.dy * (np.shape(overlay.z)[0] - 0.5) == pytest.approx(29.5)
+    assert overlay.colorscale[0][1].endswith("0.000)")
+    assert overlay.colorscale[-1][1].endswith("0.500)")
+
+
+def test_no_class_is_missing_from_the_words():
+    assert set(words.CLASS_TITLES) == set(words.CLASS_NOTES) == set(CLASS_NAMES)

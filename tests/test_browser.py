@@ -9,8 +9,8 @@ from browser import CHROMIUM, running_app, running_browser
 from conftest import encode
 from PIL import Image
 
+from mseenet import words
 from mseenet.config import CLASS_NAMES
-from mseenet.ui import words
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,26 +1,39 @@
-"""Plotly charts of one prediction."""
+"""Plotly charts of one field."""
 
+import base64
 from collections.abc import Mapping
 
+import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale, unlabel_rgb
+from plotly.subplots import make_subplots
 
+from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
-from mseenet.ui.words import CLASS_TITLES
+from mseenet.ui.case import encoded
+from mseenet.words import CLASS_TITLES
 
 HIGHLIGHT = "#7a5bc0"
 """Colour of the predicted class; 3:1 or more against the page in light and dark."""
 
 OTHERS = "#9a93ab"
 
-CHART_HEIGHT = 180
+MALIGNANT, BENIGN = "#b4551d", "#2f7f95"
+"""A pair that stays apart in any colour vision."""
+
+COLOR_MAPS = ("Inferno", "Viridis", "Cividis")
+"""Their lightness rises evenly, so that they can be read with any colour vision."""
+
+BARS_HEIGHT = 210
 """In pixels."""
 
 
-def probability_bars(probabilities: Mapping[str, float]) -> go.Figure:
+def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Figure:
     """Horizontal bars of the calibrated probabilities, the predicted class highlighted.
 
     Args:
         probabilities: By class name, each in [0, 1].
+        review: Confidence below which a field goes to review, in [0, 1]; marked if > 0.
     """
     names = list(probabilities)
     values = [100 * probabilities[name] for name in names]
@@ -38,9 +51,135 @@ def probability_bars(probabilities: Mapping[str, float]) -> go.Figure:
             hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>",
         )
     )
-    figure.update_layout(
-        height=CHART_HEIGHT,
-        margin={"l": 0, "r": 56, "t": 4, "b": 4},
+    if review > 0:
+        figure.add_vline(
+            100 * review,
+            line={"width": 1.5, "dash": "dot", "color": OTHERS},
+            annotation={"text": f"review below {review:.0%}", "font": {"size": 12}},
+            annotation_position="bottom left",
+        )
+    return _quiet(figure, BARS_HEIGHT)
+
+
+def malignancy_bar(probabilities: Mapping[str, float]) -> go.Figure:
+    """One bar that the malignant classes and Benign share.
+
+    Args:
+        probabilities: By class name, each in [0, 1].
+    """
+    benign = probabilities[CLASS_NAMES[0]]
+    figure = go.Figure()
+    for name, share, color in (("malignant", 1 - benign, MALIGNANT), ("benign", benign, BENIGN)):
+        figure.add_bar(
+            x=[100 * share],
+            y=[""],
+            orientation="h",
+            marker_color=color,
+            text=f"{name} {percent(share)}" if share >= 0.2 else "",
+            textposition="inside",
+            insidetextanchor="middle",
+            textfont={"color": "white", "size": 14},
+            hovertemplate=f"{name}: {percent(share)}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack")
+    figure = _quiet(figure, 44)
+    return figure.update_layout(margin={"l": 0, "r": 0, "t": 2, "b": 2}, bargap=0)
+
+
+def field_pair(
+    shown: np.ndarray,
+    heatmap: np.ndarray | None,
+    opacity: float,
+    color_map: str,
+    absolute: bool,
+    height: int,
+) -> go.Figure:
+    """The field, and beside it the field under its heatmap; both zoom and pan together.
+
+    Args:
+        shown: RGB, uint8 (H, W, 3) in [0, 255].
+        heatmap: float32 (h, w) in [0, 1], stretched over the field; None for the field alone.
+        opacity: Share of the heat's colour where the heat is 1, in [0, 1].
+        color_map: One of `COLOR_MAPS`.
+        absolute: Whether heat is in units that all fields share.
+        height: Of the chart, in pixels.
+    """
+    rows, columns = shown.shape[:2]
+    source = "data:image/jpeg;base64," + base64.b64encode(encoded(shown)).decode()
+    panels = 1 if heatmap is None else 2
+    figure = make_subplots(1, panels, horizontal_spacing=0.01)
+    for panel in range(1, panels + 1):
+        # Its pixels' colours under the pointer say nothing to a person.
+        figure.add_trace(go.Image(source=source, hoverinfo="skip"), 1, panel)
+    if heatmap is not None:
+        coarse = heatmap[::2, ::2]
+        figure.add_trace(
+            go.Heatmap(
+                z=coarse.round(3),
+                x0=columns / coarse.shape[1] / 2 - 0.5,
+                dx=columns / coarse.shape[1],
+                y0=rows / coarse.shape[0] / 2 - 0.5,
+                dy=rows / coarse.shape[0],
+                zmin=0,
+                zmax=1,
+                zsmooth="best",
+                colorscale=_heat_scale(color_map, opacity),
+                showscale=False,
+                hovertemplate="%{z:.0%}<extra></extra>",
+            ),
+            1,
+            2,
+        )
+        # A colour bar of the translucent scale would show the page through it.
+        key = {
+            "color": [0],
+            "cmin": 0,
+            "cmax": 1,
+            "colorscale": _heat_scale(color_map, opacity, over_white=True),
+            "colorbar": {
+                "title": {"text": "evidence" if absolute else "relative evidence", "side": "right"},
+                "tickformat": ".0%",
+                "thickness": 12,
+                "len": 0.9,
+            },
+        }
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key), 1, 2)
+    figure.update_xaxes(visible=False, range=[-0.5, columns - 0.5], constrain="domain", matches="x")
+    figure.update_yaxes(visible=False, range=[rows - 0.5, -0.5], constrain="domain", matches="y")
+    for panel in range(1, panels + 1):
+        name = "" if panel == 1 else str(panel)
+        figure.update_layout({f"yaxis{name}": {"scaleanchor": f"x{name}"}})
+    return figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        dragmode="pan",
+        showlegend=False,
+        plot_bgcolor="rgba(0,0,0,0)",
+        paper_bgcolor="rgba(0,0,0,0)",
+    )
+
+
+def _heat_scale(color_map: str, opacity: float, over_white: bool = False) -> list[list]:
+    """A colour scale that covers in proportion to the heat, like `explain.overlay`.
+
+    Translucent, or as it looks over white.
+    """
+    stops = np.linspace(0, 1, 33)
+    scale = []
+    for stop, color in zip(stops, sample_colorscale(color_map, list(stops)), strict=True):
+        weight, rgb = opacity * stop, np.array(unlabel_rgb(color))
+        if over_white:
+            rgb, alpha = rgb * weight + 255 * (1 - weight), 1
+        else:
+            alpha = weight
+        scale.append([float(stop), "rgba({:.0f},{:.0f},{:.0f},{:.3f})".format(*rgb, alpha)])
+    return scale
+
+
+def _quiet(figure: go.Figure, height: int) -> go.Figure:
+    return figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 56, "t": 4, "b": 22},
         bargap=0.4,
         font={"size": 14},
         showlegend=False,
@@ -52,4 +191,3 @@ def probability_bars(probabilities: Mapping[str, float]) -> go.Figure:
             "tickfont": {"size": 14},
         },
     )
-    return figure

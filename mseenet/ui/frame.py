@@ -5,13 +5,13 @@ import html
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from mseenet import words
 from mseenet.card import Card
-from mseenet.ui import words
 
 # Colours come from the theme, so that light and dark both hold.
 _STYLE = """
 <style>
-.stMainBlockContainer { max-width: 1240px; padding-top: 2.2rem; padding-bottom: 4.5rem; }
+.stMainBlockContainer { max-width: 1640px; padding-top: 4.4rem; padding-bottom: 4.5rem; }
 .mseenet-title { display: flex; align-items: baseline; gap: .75rem; flex-wrap: wrap; margin: 0; }
 .mseenet-title h1 { font-size: 1.9rem; letter-spacing: -.01em; margin: 0; padding: 0; }
 .mseenet-title p { margin: 0; opacity: .8; }
@@ -28,6 +28,25 @@ _STYLE = """
 .mseenet-research { position: fixed; left: 0; right: 0; bottom: 0; z-index: 100; margin: 0;
   padding: .45rem 1rem; text-align: center; font-size: .85rem; font-weight: 600;
   color: #f4f0fb; background: #33274f; }
+.mseenet-section { font-size: 1.15rem; font-weight: 650; margin: .6rem 0 0; padding: 0; }
+.mseenet-tiles { display: flex; flex-wrap: wrap; gap: .6rem; margin: .2rem 0 !important; padding: 0 !important;
+  list-style: none; }
+.mseenet-tiles li { display: flex; flex-direction: column; min-width: 7rem; margin: 0 !important;
+  padding: .45rem .8rem; border: 1px solid #8a839a66; border-top: 3px solid #7a5bc0; border-radius: .5rem; }
+.mseenet-tiles b { font-size: 1.35rem; line-height: 1.2; }
+.mseenet-tiles span { font-size: .85rem; opacity: .85; }
+.mseenet-tiles .mseenet-review { border-top-color: #c77700; }
+.mseenet-tiles .mseenet-rejected, .mseenet-tiles .mseenet-error { border-top-color: #b3261e; }
+.mseenet-card { position: relative; }
+.mseenet-card img, .mseenet-card > span { display: block; width: 100%; aspect-ratio: 1; object-fit: cover;
+  border-radius: .4rem; background: #8a839a33; }
+.mseenet-card small { position: absolute; left: .3rem; bottom: .3rem; padding: 0 .4rem; border-radius: .3rem;
+  color: #fff; background: #33274f; }
+.mseenet-card:not(.mseenet-review) small { display: none; }
+@media (max-width: 1000px) {
+  .stMainBlockContainer [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-wrap: wrap; }
+  .stMainBlockContainer [data-testid="stColumn"] { min-width: 100%; }
+}
 .mseenet-steps { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr));
   margin: 1rem 0 0 !important; padding: 0 !important; list-style: none; }
 .mseenet-steps li { border-top: 3px solid #7a5bc0; padding: .6rem 0 0; margin: 0; font-size: .95rem; }
@@ -61,8 +80,8 @@ def draw_empty_state() -> None:
     """Draws what the page does, while there is no image."""
     st.html(
         '<ol class="mseenet-steps">'
-        "<li><b>Add fields</b>Drop one or many images above. A file that cannot be read is "
-        "named with its reason; the others go on.</li>"
+        "<li><b>Add fields</b>Drop 1 to 200 images of a case above. A file that cannot be read "
+        "is named with its reason; the others go on.</li>"
         "<li><b>Read the answer</b>One of four classes of the training data: benign "
         "(haematogones), Early Pre-B, Pre-B or Pro-B, with its calibrated probability.</li>"
         "<li><b>Check the evidence</b>A heatmap shows where in the field the evidence lies, for "

@@ -1,66 +1,84 @@
-"""Where images come in: uploads, and rendered examples for people without any."""
+"""Where images come in: files, folders, archives, the clipboard, a camera, examples."""
 
-import hashlib
 import io
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import streamlit as st
 from PIL import Image
 
+from mseenet import words
 from mseenet.images import SUFFIXES
 from mseenet.synthetic import example_fields
-from mseenet.ui import words
+from mseenet.ui.case import Case
+
+TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
+WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
 
 
-@dataclass(frozen=True)
-class Upload:
-    """One image as the user handed it over.
-
-    Attributes:
-        name: File name, for display only.
-        content: Encoded bytes.
-        key: SHA-256 of the content, in hex; equal content has equal results.
-        synthetic: Whether this project rendered it.
-    """
-
-    name: str
-    content: bytes
-    key: str
-    synthetic: bool = False
-
-
-def take_in() -> list[Upload]:
-    """Draws the uploader and the switch for examples; returns all images, uploads first."""
-    files = st.file_uploader(
-        "Peripheral blood smear fields",
-        type=[suffix.lstrip(".") for suffix in SUFFIXES],
-        accept_multiple_files=True,
-        help="Whole fields at 100x magnification, as in the training data; PNG, JPEG, TIFF, BMP or WebP.",
-        key="files",
-    )
-    left, right = st.columns([3, 2], vertical_alignment="center")
-    left.caption(
-        f"{words.PRIVACY} Any size is accepted; each field is squeezed to 224 x 224 pixels."
-    )
-    with right.container(horizontal=True, horizontal_alignment="right"):
-        examples = st.toggle(
-            "Show synthetic examples",
-            key="examples",
-            help="Four fields rendered by a program, to try the page without an image.",
+def draw_intake(case: Case) -> None:
+    """Draws the ways to add images; what comes in goes into the case, and the page runs anew."""
+    with st.container(key="intake"):
+        way = st.segmented_control(
+            "Source of the images",
+            WAYS,
+            default=WAYS[0],
+            required=True,
+            key="way",
+            label_visibility="collapsed",
         )
-    uploads = [_upload(file.name, file.getvalue()) for file in files]
-    return uploads + (_examples() if examples else [])
+        # A new key after each intake empties the widget: the case itself lists what is in it.
+        key = f"{way}-{case.intakes}"
+        if way == "Camera":
+            photo = st.camera_input("Photograph through the eyepiece or of the screen", key=key)
+            taken = [photo] if photo else []
+        elif way == "Paste":
+            pasted = st.chat_input(
+                "Click here, paste an image (Ctrl+V), press Enter",
+                accept_file="multiple",
+                file_type=TYPES,
+                key=key,
+            )
+            taken = pasted.files if pasted else []
+        else:
+            folder = way == "Folder"
+            taken = st.file_uploader(
+                "Folder of peripheral blood smear fields"
+                if folder
+                else "Peripheral blood smear fields",
+                type=TYPES if folder else [*TYPES, "zip"],
+                accept_multiple_files="directory" if folder else True,
+                key=key,
+                label_visibility="collapsed",
+            )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{words.INTAKE} {words.PRIVACY}", width="stretch")
+            if st.button("Try synthetic examples", key="examples", type="tertiary"):
+                for name, content in _examples().items():
+                    case.add(name, content, synthetic=True)
+                _taken_in(case)
+    if taken:
+        for file in taken:
+            case.add(file.name, file.getvalue())
+        _taken_in(case)
 
 
-def _upload(name: str, content: bytes, synthetic: bool = False) -> Upload:
-    return Upload(name, content, hashlib.sha256(content).hexdigest(), synthetic)
+def draw_problems(problems: Iterable[str]) -> None:
+    """Draws what could not be taken in."""
+    for problem in problems:
+        st.error(problem, icon=":material/folder_off:")
+
+
+def _taken_in(case: Case) -> None:
+    case.intakes += 1
+    case.paused = False
+    st.rerun()
 
 
 @st.cache_data(show_spinner="Rendering examples ...")
-def _examples() -> list[Upload]:
-    uploads = []
+def _examples() -> dict[str, bytes]:
+    encoded = {}
     for name, rgb in example_fields().items():
         buffer = io.BytesIO()
         Image.fromarray(rgb).save(buffer, format="PNG")
-        uploads.append(_upload(name, buffer.getvalue(), synthetic=True))
-    return uploads
+        encoded[name] = buffer.getvalue()
+    return encoded

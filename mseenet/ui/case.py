@@ -1,0 +1,173 @@
+"""The state of one browser session: the fields of a case, in memory only."""
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from mseenet import words
+from mseenet.classifier import Prediction
+from mseenet.images import SUFFIXES, decode_image
+
+LARGEST_SIDE = 1024
+"""Fields are shown at most this large, in pixels; the network has its own copy."""
+
+THUMBNAIL = 72
+"""Side of the thumbnails in lists, in pixels."""
+
+MOST_MEMBERS, LARGEST_MEMBER = 2000, 50 * 2**20
+"""Of a ZIP archive: more files, or a larger one unpacked (bytes), are refused, so that a
+small archive cannot fill the memory."""
+
+
+@dataclass(eq=False)
+class Field:
+    """One field of the case.
+
+    Attributes:
+        key: SHA-256 of the content, in hex; equal content is one field.
+        name: File name, for display only.
+        content: Encoded bytes, as they came.
+        synthetic: Whether this project rendered it.
+        repeats: Names under which the same content came again.
+        prediction: With the heatmap of the predicted class; None while it waits.
+        shown: RGB uint8 (H, W, 3) in [0, 255] in its own shape; None if unreadable.
+        thumbnail: Small JPEG of it.
+        anyway: Whether the user asked for the network's output although it is rejected.
+    """
+
+    key: str
+    name: str
+    content: bytes
+    synthetic: bool = False
+    repeats: list[str] = field(default_factory=list)
+    prediction: Prediction | None = None
+    shown: np.ndarray | None = None
+    thumbnail: bytes = b""
+    anyway: bool = False
+
+    def take(self, prediction: Prediction) -> None:
+        """Keeps the prediction, and what is shown of the field."""
+        if prediction.status != "error":
+            image = Image.fromarray(decode_image(self.content))
+            image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BILINEAR)
+            self.shown = np.asarray(image)
+            image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+            self.thumbnail = encoded(np.asarray(image))
+        self.prediction = prediction
+
+
+@dataclass(eq=False)
+class Case:
+    """What one session has put in, and what became of it.
+
+    Attributes:
+        fields: By key, in the order in which they came.
+        problems: What could not be taken in, in words.
+        paused: Whether the user has stopped the analysis.
+        selected: Key of the field that is looked at.
+        label: What the user calls it.
+        intakes: How often something was taken in; names the next uploader, which starts empty.
+    """
+
+    fields: dict[str, Field] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    paused: bool = False
+    selected: str | None = None
+    label: str = ""
+    intakes: int = 0
+
+    def add(self, name: str, content: bytes, synthetic: bool = False) -> None:
+        """Takes in an image, or every image in a ZIP archive; a repeated one only once."""
+        if content[:4] == b"PK\x03\x04" and not name.lower().endswith(SUFFIXES):
+            self._add_archive(name, content)
+            return
+        key = hashlib.sha256(content).hexdigest()
+        if key in self.fields:
+            self.fields[key].repeats.append(name)
+        else:
+            self.fields[key] = Field(key, name, content, synthetic)
+
+    def waiting(self) -> list[Field]:
+        """Fields without a prediction."""
+        return [f for f in self.fields.values() if f.prediction is None]
+
+    def done(self) -> list[Field]:
+        """Fields with a prediction."""
+        return [f for f in self.fields.values() if f.prediction is not None]
+
+    def remove(self, key: str) -> None:
+        """Forgets a field."""
+        del self.fields[key]
+        if self.selected == key:
+            self.selected = None
+
+    def _add_archive(self, name: str, content: bytes) -> None:
+        try:
+            archive = zipfile.ZipFile(io.BytesIO(content))
+        except zipfile.BadZipFile as error:
+            self.problems.append(f"{name}: {words.ARCHIVE_NOT_READ} ({error})")
+            return
+        members = [info for info in archive.infolist() if _is_image(info.filename)]
+        if not 0 < len(members) <= MOST_MEMBERS:
+            self.problems.append(
+                f"{name}: expected 1 to {MOST_MEMBERS} images in the archive, found {len(members)}"
+            )
+            return
+        for info in members:
+            inside = f"{name}/{info.filename}"
+            try:
+                with archive.open(info) as stream:
+                    data = stream.read(LARGEST_MEMBER + 1)
+            except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+                self.problems.append(f"{inside}: {words.ARCHIVE_NOT_READ} ({error})")
+                continue
+            if len(data) > LARGEST_MEMBER:
+                limit = LARGEST_MEMBER // 2**20
+                self.problems.append(f"{inside}: expected at most {limit} MB")
+                continue
+            self.add(inside, data)
+
+
+def current_case() -> Case:
+    """The case of this browser session; it ends with the session."""
+    return st.session_state.setdefault("case", Case())
+
+
+def new_case() -> None:
+    """Drops all fields and settings of this session, the case label too."""
+    intakes = current_case().intakes + 1
+    st.session_state.clear()
+    st.session_state["case"] = Case(intakes=intakes)
+
+
+def by_doubt(fields: Iterable[Field]) -> list[Field]:
+    """The fields that need a person most come first."""
+    order = ("review", "rejected", "error", "ok")
+    return sorted(
+        fields,
+        key=lambda f: (
+            order.index(f.prediction.status),
+            f.prediction.confidence or 0.0,
+            -(f.prediction.novelty or 0.0),
+        ),
+    )
+
+
+def encoded(rgb: np.ndarray, quality: int = 88) -> bytes:
+    """Pixels as JPEG without metadata."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _is_image(path: str) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(path).parts)
+    return path.lower().endswith(SUFFIXES) and not hidden

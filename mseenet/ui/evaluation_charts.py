@@ -1,0 +1,435 @@
+"""Plotly charts of the reports beside the weights; each shows only what its report holds.
+
+Purple is what matters most, orange what it is compared with, grey what surrounds them: told
+apart with any colour vision, 3:1 or more against the page in light and dark. Markers and
+line styles say the same once more.
+"""
+
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mseenet.config import CLASS_NAMES
+from mseenet.metrics import wilson_interval
+from mseenet.ui.charts import HIGHLIGHT
+
+ORANGE = "#d55e00"
+
+GREY = "#8a839a"
+
+_GRID = "rgba(138, 131, 154, 0.25)"
+
+
+def percentage(share: float) -> str:
+    """A share with one decimal: "99.3 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def interval_text(interval: Sequence[float]) -> str:
+    """An interval of shares: "97.4-99.8 %"."""
+    low, high = interval
+    return f"{100 * low:.1f}-{100 * high:.1f} %"
+
+
+def confusion_heatmap(confusion: Sequence[Sequence[int]]) -> go.Figure:
+    """Counts, and their percentages of each true class, which are also the shade.
+
+    Args:
+        confusion: Rows are the true, columns the predicted classes.
+    """
+    totals = [sum(row) for row in confusion]
+    shares = [[c / max(1, n) for c in row] for row, n in zip(confusion, totals, strict=True)]
+    details = [
+        [
+            f"true {true}, called {called}:<br>{count} of {n} fields<br>{percentage(count / max(1, n))}, "
+            f"95 % interval {interval_text(wilson_interval(count, n))}"
+            for called, count in zip(CLASS_NAMES, row, strict=True)
+        ]
+        for true, row, n in zip(CLASS_NAMES, confusion, totals, strict=True)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[100 * share for share in row] for row in shares],
+            zmin=0,
+            zmax=100,
+            # Shades between which neither text would be legible are skipped.
+            colorscale=[
+                [0, "rgba(91, 61, 153, 0.1)"],
+                [0.5, "rgba(91, 61, 153, 0.45)"],
+                [0.5, "rgba(91, 61, 153, 0.8)"],
+                [1, "rgba(91, 61, 153, 1)"],
+            ],
+            showscale=False,
+            xgap=3,
+            ygap=3,
+            customdata=details,
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )
+    places = list(range(len(totals)))
+    text = [
+        [f"<b>{count}</b><br>{percentage(share)}" for count, share in zip(*row, strict=True)]
+        for row in zip(confusion, shares, strict=True)
+    ]
+    dark = [(i, j) for i in places for j in places if shares[i][j] >= 0.5]
+    figure.add_scatter(
+        x=[j for _, j in dark],
+        y=[i for i, _ in dark],
+        mode="text",
+        text=[text[i][j] for i, j in dark],
+        textfont_color="#fff",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    for i, j in {(i, j) for i in places for j in places} - {*dark}:
+        figure.add_annotation(x=j, y=i, text=text[i][j], showarrow=False)
+    _lay_out(figure, height=390)
+    figure.update_xaxes(
+        title="called by the network",
+        side="top",
+        showgrid=False,
+        tickvals=places,
+        ticktext=CLASS_NAMES,
+    )
+    figure.update_yaxes(
+        title="true class",
+        autorange="reversed",
+        showgrid=False,
+        tickvals=places,
+        ticktext=[f"{name}<br>n = {n}" for name, n in zip(CLASS_NAMES, totals, strict=True)],
+    )
+    return figure
+
+
+def accuracy_by_split(evaluation: dict) -> go.Figure:
+    """Accuracy with its interval on known and on unseen slides, and of each fold."""
+    test = evaluation["parts"]["test"]
+    rows = [("Known slides<br>random test", test["accuracy"], test)]
+    rows += [
+        (f"Unseen slides<br>embargo {embargo}", figures["mean_accuracy"], figures)
+        for embargo, figures in evaluation.get("blocks", {}).items()
+    ]
+    names = [f"<b>{lines}</b><br>n = {figures['n']:,}" for lines, _, figures in rows]
+    values = [100 * accuracy for _, accuracy, _ in rows]
+    intervals = [figures["interval_95"]["accuracy"] for _, _, figures in rows]
+    figure = go.Figure()
+    folds = [
+        (position, number, fold)
+        for position, (_, _, figures) in enumerate(rows)
+        for number, fold in enumerate(figures.get("folds", []), start=1)
+    ]
+    figure.add_scatter(
+        x=[100 * fold["accuracy"] for _, _, fold in folds],
+        y=[position + 0.24 for position, _, _ in folds],
+        mode="markers",
+        marker={"symbol": "diamond-open", "size": 9, "color": ORANGE, "line": {"width": 2}},
+        name="each fold",
+        customdata=[[number, fold["n"]] for _, number, fold in folds],
+        hovertemplate="Fold %{customdata[0]}: %{x:.1f} % of %{customdata[1]} fields<extra></extra>",
+        visible=bool(folds),
+    )
+    figure.add_scatter(
+        x=values,
+        y=list(range(len(rows))),
+        error_x=_error_bars(values, intervals),
+        mode="markers",
+        marker={"size": 11, "color": HIGHLIGHT},
+        name="all, with 95 % interval",
+        customdata=[
+            [interval_text(interval), figures["n"]]
+            for interval, (_, _, figures) in zip(intervals, rows, strict=True)
+        ],
+        hovertemplate="%{x:.1f} % of %{customdata[1]:,} fields<br>"
+        "95 % interval %{customdata[0]}<extra></extra>",
+    )
+    for position, value in enumerate(values):
+        figure.add_annotation(
+            x=value, y=position, text=f"{value:.1f} %", showarrow=False, yanchor="bottom", yshift=8
+        )
+    lowest = min([*(100 * i[0] for i in intervals), *(100 * f["accuracy"] for _, _, f in folds)])
+    _lay_out(figure, height=95 * len(rows) + 105)
+    figure.update_xaxes(title="accuracy, percent", range=_range(lowest))
+    figure.update_xaxes(showgrid=True)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.5, -0.5]
+    )
+    return figure
+
+
+def reliability(blocks: dict[str, dict]) -> go.Figure:
+    """Accuracy against confidence on unseen slides, before and after calibration.
+
+    Args:
+        blocks: By embargo.
+    """
+    figure = make_subplots(
+        rows=1,
+        cols=len(blocks),
+        shared_yaxes=True,
+        horizontal_spacing=0.05,
+        subplot_titles=[f"embargo {e}, n = {figures['n']:,}" for e, figures in blocks.items()],
+    )
+    series = (
+        ("before", ORANGE, "213, 94, 0", "square"),
+        ("after", HIGHLIGHT, "122, 91, 192", "circle"),
+    )
+    lowest = 100.0
+    for column, figures in enumerate(blocks.values(), start=1):
+        cell = {"row": 1, "col": column}
+        figure.add_scatter(
+            x=[0, 100],
+            y=[0, 100],
+            mode="lines",
+            line={"color": GREY, "width": 1, "dash": "dot"},
+            name="confidence = accuracy",
+            showlegend=column == 1,
+            hoverinfo="skip",
+            **cell,
+        )
+        for name, color, rgb, symbol in series:
+            bins = figures[f"{name}_calibration"]["bins"]
+            accuracy = [100 * share for _, share, _ in bins]
+            intervals = [wilson_interval(round(share * n), n) for _, share, n in bins]
+            lowest = min(lowest, 100 * bins[0][0])
+            figure.add_scatter(
+                x=[100 * confidence for confidence, _, _ in bins],
+                y=accuracy,
+                error_y=_error_bars(accuracy, intervals)
+                | {"thickness": 1.5, "width": 0, "color": f"rgba({rgb}, 0.4)"},
+                mode="markers",
+                marker={
+                    "symbol": symbol,
+                    "size": [7 + 8 * math.sqrt(n / figures["n"]) for _, _, n in bins],
+                    "color": color,
+                    "opacity": 1,
+                    "line": {"width": 0},
+                },
+                name=f"{name} calibration",
+                legendgroup=name,
+                showlegend=column == 1,
+                customdata=[
+                    [n, interval_text(interval)]
+                    for (_, _, n), interval in zip(bins, intervals, strict=True)
+                ],
+                hovertemplate=f"<b>{name} calibration</b><br>"
+                "confidence %{x:.1f} % on average<br>accuracy %{y:.1f} % of %{customdata[0]:,} "
+                "fields<br>95 % interval %{customdata[1]}<extra></extra>",
+                **cell,
+            )
+    _lay_out(figure, height=400)
+    figure.update_layout(margin={"t": 70}, legend={"y": 1.1, "itemsizing": "constant"})
+    figure.update_xaxes(title="confidence, percent", range=[max(0, lowest - 5), 103])
+    figure.update_yaxes(range=[-2, 104], dtick=20)
+    figure.update_yaxes(title="accuracy, percent", col=1)
+    return figure
+
+
+def risk_coverage(blocks: dict[str, dict]) -> go.Figure:
+    """Accuracy of what is left when the least confident fields are set aside.
+
+    Args:
+        blocks: By embargo.
+    """
+    figure = go.Figure()
+    styles = ((HIGHLIGHT, "solid", "122, 91, 192"), (ORANGE, "dash", "213, 94, 0"))
+    lowest = 100.0
+    for (embargo, figures), (color, dash, rgb) in zip(blocks.items(), styles, strict=False):
+        coverage, accuracy = zip(*figures["risk_coverage"], strict=True)
+        kept = [int(share * figures["n"]) for share in coverage]
+        intervals = [
+            wilson_interval(round(share * n), n) for share, n in zip(accuracy, kept, strict=True)
+        ]
+        percent = [100 * share for share in coverage]
+        lowest = min(lowest, *(100 * low for low, _ in intervals))
+        figure.add_scatter(
+            x=percent + percent[::-1],
+            y=[100 * high for _, high in intervals] + [100 * low for low, _ in intervals[::-1]],
+            fill="toself",
+            fillcolor=f"rgba({rgb}, 0.18)",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+            name=f"interval, embargo {embargo}",
+        )
+        figure.add_scatter(
+            x=percent,
+            y=[100 * share for share in accuracy],
+            mode="lines",
+            line={"color": color, "width": 2.5, "dash": dash},
+            name=f"embargo {embargo}, n = {figures['n']:,}",
+            customdata=[
+                [n, interval_text(interval)] for n, interval in zip(kept, intervals, strict=True)
+            ],
+            hovertemplate=f"embargo {embargo}: "
+            "%{y:.1f} % of %{customdata[0]:,} (%{customdata[1]})<extra></extra>",
+        )
+    _lay_out(figure, height=400, hovermode="x unified")
+    figure.update_xaxes(
+        title="most confident fields that are kept, percent",
+        range=[100 * coverage[0] - 1, 101],
+        spikethickness=1,
+        spikecolor=GREY,
+        unifiedhovertitle={"text": "%{x} % most confident"},
+    )
+    figure.update_yaxes(title="accuracy, percent", range=_range(lowest))
+    return figure
+
+
+def robustness(changes: dict[str, dict], unchanged: dict) -> go.Figure:
+    """Accuracy by severity, a panel for each kind of change.
+
+    Args:
+        changes: By kind and severity.
+        unchanged: `parts.test` of the report, the line to compare with.
+    """
+    columns = 2
+    kinds = list(changes.items())
+    rows = -(-len(kinds) // columns)
+    sizes = [
+        max(len(severities) for _, severities in kinds[columns * r : columns * (r + 1)])
+        for r in range(rows)
+    ]
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        row_heights=sizes,
+        horizontal_spacing=0.16,
+        vertical_spacing=0.22 / rows,
+        subplot_titles=[kind[:1].upper() + kind[1:] for kind, _ in kinds],
+    )
+    lowest = 100.0
+    for position, (_, severities) in enumerate(kinds):
+        cell = {"row": position // columns + 1, "col": position % columns + 1}
+        values = [100 * figures["share"] for figures in severities.values()]
+        intervals = [figures["interval_95"] for figures in severities.values()]
+        lowest = min(lowest, *(100 * low for low, _ in intervals))
+        figure.add_scatter(
+            x=values,
+            y=list(severities),
+            error_x=_error_bars(values, intervals),
+            mode="markers",
+            marker={"size": 9, "color": HIGHLIGHT},
+            showlegend=False,
+            customdata=[
+                [figures["n"], interval_text(figures["interval_95"])]
+                for figures in severities.values()
+            ],
+            hovertemplate="%{y}: %{x:.1f} % of %{customdata[0]} fields<br>"
+            "95 % interval %{customdata[1]}<extra></extra>",
+            **cell,
+        )
+        figure.add_vline(
+            100 * unchanged["accuracy"],
+            line={"color": ORANGE, "width": 1.5, "dash": "dash"},
+            **cell,
+        )
+        figure.update_yaxes(
+            type="category", range=[len(severities) - 0.4, -0.6], ticklabelstandoff=6, **cell
+        )
+    _lay_out(figure, height=27 * sum(sizes) + 34 * rows + 70)
+    figure.update_layout(margin={"t": 30})
+    figure.update_xaxes(range=_range(lowest), showgrid=True, showticklabels=False)
+    for column in range(1, columns + 1):
+        last = (len(kinds) - column) // columns + 1
+        figure.update_xaxes(title="accuracy, percent", showticklabels=True, row=last, col=column)
+    return figure
+
+
+def audit_bars(audit: dict) -> go.Figure:
+    """What colour alone, and the network with parts of the image blanked out, get right."""
+    parts = (
+        ("network", audit["network"], HIGHLIGHT),
+        ("colour alone", audit["color_alone"], ORANGE),
+    )
+    figure, names, top = go.Figure(), [], 0
+    for part, results, color in parts:
+        values = [100 * figures["share"] for figures in results.values()]
+        positions = list(range(top, top + len(results)))
+        top += len(results)
+        names += [f"{part}: {name}" for name in results]
+        figure.add_bar(
+            x=values,
+            y=positions,
+            orientation="h",
+            marker_color=color,
+            error_x=_error_bars(values, [f["interval_95"] for f in results.values()]),
+            name=part,
+            customdata=[
+                [figures["n"], interval_text(figures["interval_95"])]
+                for figures in results.values()
+            ],
+            hovertemplate=f"{part}: " + "%{x:.1f} % of %{customdata[0]:,} fields<br>"
+            "95 % interval %{customdata[1]}<extra></extra>",
+        )
+        for position, figures in zip(positions, results.values(), strict=True):
+            figure.add_annotation(
+                x=100 * figures["interval_95"][1],
+                y=position,
+                text=f"{percentage(figures['share'])}, n = {figures['n']:,}",
+                showarrow=False,
+                xanchor="left",
+                xshift=8,
+            )
+    figure.update_traces(error_x_width=6)
+    _lay_out(figure, height=34 * top + 100)
+    figure.update_layout(bargap=0.35)
+    figure.update_xaxes(
+        title="accuracy, percent", range=[0, 124], tickvals=[0, 20, 40, 60, 80, 100]
+    )
+    figure.update_yaxes(
+        tickvals=list(range(top)), ticktext=names, range=[top - 0.4, -0.6], showgrid=False
+    )
+    return figure
+
+
+def _error_bars(values: Sequence[float], intervals: Sequence[Sequence[float]]) -> dict:
+    """From values in percent and intervals in [0, 1]; rounding must not make a bar negative."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0, 100 * i[1] - v) for v, i in zip(values, intervals, strict=True)],
+        "arrayminus": [max(0, v - 100 * i[0]) for v, i in zip(values, intervals, strict=True)],
+        "thickness": 2,
+        "width": 4,
+    }
+
+
+def _range(lowest: float) -> list[float]:
+    """From below the lowest value to a little over 100 percent."""
+    margin = 0.06 * (100 - lowest) + 0.2
+    return [max(0, lowest - margin), 100 + margin]
+
+
+def _lay_out(figure: go.Figure, height: int, hovermode: str = "closest") -> None:
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 8, "t": 44, "b": 0},
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        font={"size": 13},
+        hovermode=hovermode,
+        dragmode=False,
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "itemclick": False,
+            "itemdoubleclick": False,
+            "font": {"size": 13},
+        },
+    )
+    figure.update_annotations(font_size=13)
+    axis = {
+        "fixedrange": True,
+        "automargin": True,
+        "zeroline": False,
+        "gridcolor": _GRID,
+        "tickfont": {"size": 13},
+        "title": {"font": {"size": 13}},
+    }
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)

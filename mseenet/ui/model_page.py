@@ -1,0 +1,422 @@
+"""The page about the weights: how far to trust them, from the reports beside them."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from mseenet import words
+from mseenet.classifier import Classifier
+from mseenet.config import CLASS_NAMES
+from mseenet.modelcard import temperature_text
+from mseenet.ui.evaluation_charts import (
+    accuracy_by_split,
+    audit_bars,
+    confusion_heatmap,
+    interval_text,
+    percentage,
+    reliability,
+    risk_coverage,
+    robustness,
+)
+
+RANDOM = "Random test"
+
+# Streamlit's own captions, and its text in charts, are too faint for small text.
+_STYLE = """
+<style>
+.st-key-model-page h2 { font-size: 1.5rem; padding: 1.4rem 0 .2rem; }
+.st-key-model-page h3 { font-size: 1.1rem; padding: .6rem 0 0; }
+.st-key-model-page h4 { font-size: 1rem; }
+.st-key-model-page [data-testid="stCaptionContainer"] { color: inherit; opacity: .85; }
+.st-key-model-page th { color: inherit !important; }
+.st-key-model-page .js-plotly-plot :is([class$="tick"] text, [class$="title"], .annotation-text,
+  .hoverlayer text) { fill: currentColor !important; }
+.st-key-chart-audit .errorbar path { stroke: currentColor !important; }
+.mseenet-measured { display: grid; gap: 1rem; margin: .3rem 0 !important;
+  padding: 0 !important; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
+.mseenet-measured > div { border-top: 3px solid #7a5bc0; padding-top: .5rem; }
+.mseenet-measured dt { font-size: .9rem; }
+.mseenet-measured dd { margin: 0 !important; font-size: .85rem; line-height: 1.4; }
+.mseenet-measured dd:first-of-type { font-size: 1.75rem; font-weight: 650; letter-spacing: -.01em; }
+.mseenet-facts { display: grid; grid-template-columns: minmax(8rem, 13rem) 1fr;
+  margin: .3rem 0 !important; padding: 0 !important; font-size: .9rem; }
+.mseenet-facts dt { font-weight: 600; padding: .35rem 1rem .35rem 0; }
+.mseenet-facts dd { margin: 0 !important; padding: .35rem 0; overflow-wrap: anywhere; }
+.mseenet-facts dt, .mseenet-facts dd { border-bottom: 1px solid rgba(138, 131, 154, .3); }
+</style>
+"""
+
+
+def draw_model_page(classifier: Classifier) -> None:
+    """Draws what was measured of the weights in use, and what they are."""
+    card = classifier.card
+    folder = card.weights_path.parent
+    evaluation, audit = (_read(folder / name) for name in ("evaluation.json", "audit.json"))
+    with st.container(key="model-page"):
+        st.html(_STYLE)
+        st.header("How far to trust this network", anchor="trust")
+        for report in (evaluation, audit):
+            if report and report["weights"] != card.sha256:
+                st.warning(words.OTHER_WEIGHTS, icon=":material/sync_problem:")
+                break
+        if evaluation:
+            _draw_overview(evaluation)
+            _draw_accuracy(evaluation)
+            _draw_confidence(evaluation)
+            _draw_refused(evaluation)
+            _draw_robustness(evaluation)
+        else:
+            _draw_missing(
+                "These weights were not evaluated",
+                "Accuracy, calibration, robustness and what is refused are not known.",
+                "python -m mseenet.evaluate --data DIR",
+            )
+        _draw_audit(audit)
+        _draw_text(folder / "BASELINES.md", "Is it better than simpler methods?", "All comparisons")
+        _draw_card(classifier)
+
+
+def _draw_overview(evaluation: dict) -> None:
+    test = evaluation["parts"]["test"]
+    tiles = [
+        (
+            "Accuracy, known slides",
+            percentage(test["accuracy"]),
+            f"95 % interval {interval_text(test['interval_95']['accuracy'])}",
+            f"{test['n']:,} fields, random test",
+        )
+    ]
+    if blocks := evaluation.get("blocks"):
+        embargo, worst = min(blocks.items(), key=lambda item: item[1]["mean_accuracy"])
+        accuracies = [fold["accuracy"] for fold in worst["folds"]]
+        tiles.append(
+            (
+                "Accuracy, unseen slides",
+                percentage(worst["mean_accuracy"]),
+                f"95 % interval {interval_text(worst['interval_95']['accuracy'])}",
+                f"single folds {interval_text((min(accuracies), max(accuracies)))}",
+                f"{worst['n']:,} fields, embargo {embargo}",
+            )
+        )
+    if malignant := evaluation.get("malignant"):
+        name, missed = max(malignant["called_benign"].items(), key=lambda item: item[1]["share"])
+        tiles.append(
+            (
+                "Malignant fields called Benign",
+                percentage(missed["share"]),
+                f"95 % interval {interval_text(missed['interval_95'])}",
+                f"{missed['n']:,} malignant fields, {_unseen(name)}",
+            )
+        )
+    rejected, review = (evaluation["statuses"]["test"][s] for s in ("rejected", "review"))
+    tiles.append(
+        (
+            "Known fields sent to review",
+            percentage(review["share"]),
+            f"95 % interval {interval_text(review['interval_95'])}",
+            f"another {percentage(rejected['share'])} rejected",
+            f"{review['n']:,} fields, random test",
+        )
+    )
+    cells = "".join(
+        f"<div><dt>{html.escape(label)}</dt>"
+        + "".join(f"<dd>{html.escape(line)}</dd>" for line in lines)
+        + "</div>"
+        for label, *lines in tiles
+    )
+    st.html(f'<dl class="mseenet-measured">{cells}</dl>')
+    st.markdown(words.SPLITS)
+
+
+def _draw_accuracy(evaluation: dict) -> None:
+    st.header("How often is it right?", anchor="accuracy")
+    left, right = st.columns(2, gap="large")
+    with left:
+        test = evaluation["parts"]["test"]
+        rows = [f"random test {_with_interval(test['accuracy'], test['interval_95']['accuracy'])}"]
+        rows += [
+            f"unseen slides, embargo {embargo}, "
+            + _with_interval(figures["mean_accuracy"], figures["interval_95"]["accuracy"])
+            + ", by fold "
+            + ", ".join(percentage(fold["accuracy"]) for fold in figures["folds"])
+            for embargo, figures in evaluation.get("blocks", {}).items()
+        ]
+        _draw_chart(
+            "Accuracy on known and unseen slides",
+            "Shipped weights on the random test; same recipe, trained five times, on unseen slides",
+            accuracy_by_split(evaluation),
+            f"Dot plot of accuracy: {'; '.join(rows)}.",
+            "The dot is the accuracy (of unseen slides the mean of the folds), the bar its 95 % "
+            "Wilson interval. It counts fields as independent, which fields of one slide are not: "
+            "the spread of the folds says more about the next slide. Nothing here is from another "
+            "laboratory.",
+            "accuracy",
+        )
+        if "blocks" not in evaluation:
+            _draw_missing(
+                "Unseen slides were not measured",
+                "Known slides alone say little about the next one.",
+                "python -m mseenet.crossvalidate --data DIR\npython -m mseenet.evaluate --data DIR",
+            )
+    with right:
+        _draw_confusion(evaluation)
+
+
+@st.fragment
+def _draw_confusion(evaluation: dict) -> None:
+    matrices = {RANDOM: evaluation["parts"]["test"]}
+    for embargo, figures in evaluation.get("blocks", {}).items():
+        matrices[f"Unseen, embargo {embargo}"] = figures
+    heading = st.container()
+    chosen = RANDOM
+    if len(matrices) > 1:
+        chosen = st.segmented_control(
+            "Fields of the confusion matrix",
+            list(matrices),
+            default=RANDOM,
+            required=True,
+            key="confusion-split",
+            label_visibility="collapsed",
+        )
+    figures = matrices[chosen]
+    confusion = figures["confusion"]
+    right = ", ".join(
+        f"{name} {row[i]} of {sum(row)}"
+        for i, (name, row) in enumerate(zip(CLASS_NAMES, confusion, strict=True))
+    )
+    with heading:
+        _draw_title("Which class is taken for which?", f"{chosen}, n = {figures['n']:,}")
+    missed = evaluation.get("malignant", {}).get("called_benign", {})
+    _draw_chart(
+        None,
+        None,
+        confusion_heatmap(confusion),
+        f"Confusion matrix, {chosen}, n = {figures['n']:,}. Called right: {right}.",
+        "A row is a true class, with counts and percent of the row; the diagonal is right. "
+        + "".join(
+            f"Malignant called Benign, {_unseen(name)}: "
+            f"{_with_interval(value['share'], value['interval_95'])} of {value['n']:,}. "
+            for name, value in missed.items()
+            if _unseen(name).lower() == chosen.lower()
+        )
+        + "Shares of classes are those of the dataset, not of a clinic. Intervals show on pointing.",
+        f"confusion-{chosen}",
+    )
+
+
+def _draw_confidence(evaluation: dict) -> None:
+    st.header("Does its confidence mean what it says?", anchor="confidence")
+    blocks = evaluation.get("blocks")
+    if not blocks:
+        _draw_missing(
+            "Confidence on unseen slides was not measured",
+            "On known slides nearly everything is right, which says nothing about confidence.",
+            "python -m mseenet.crossvalidate --data DIR\npython -m mseenet.evaluate --data DIR",
+        )
+        return
+    errors = [
+        f"embargo {embargo}: {percentage(figures['before_calibration']['ece'])} before, "
+        f"{percentage(figures['after_calibration']['ece'])} after"
+        for embargo, figures in blocks.items()
+    ]
+    kept = [
+        f"embargo {embargo}: most confident {100 * figures['selective']['coverage']:.0f} %, "
+        + _with_interval(figures["selective"]["share"], figures["selective"]["interval_95"])
+        for embargo, figures in blocks.items()
+    ]
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _draw_chart(
+            "Reliability on unseen slides",
+            f"Expected calibration error, {'; '.join(errors)}",
+            reliability(blocks),
+            f"Reliability diagrams of unseen slides. Expected calibration error, {'; '.join(errors)}.",
+            "A point holds the fields of one range of confidence; the larger, the more fields; bars "
+            "are 95 % Wilson intervals. On the dotted line confidence and accuracy agree, below it "
+            "the network is too sure. It does not show single slides.",
+            "reliability",
+        )
+    with right:
+        _draw_chart(
+            "Accuracy of the most confident fields",
+            f"Unseen slides, {'; '.join(kept)}",
+            risk_coverage(blocks),
+            f"Curves of accuracy against the share of fields kept. {'; '.join(kept)}.",
+            "At the right edge all fields are kept; to the left, only those that the network is "
+            "surest of. Bands are 95 % Wilson intervals. It does not say that any one confident "
+            "answer is right.",
+            "coverage",
+        )
+
+
+def _draw_refused(evaluation: dict) -> None:
+    st.header("What does it refuse?", anchor="refused")
+    st.markdown(
+        "Fields unlike those of the training data are rejected: no class is named. Doubtful ones "
+        "are answered and sent to review."
+    )
+    rows = {"Images": [], "n": [], "Rejected (95 % interval)": [], "To review (95 % interval)": []}
+    for name, figures in evaluation["statuses"].items():
+        cells = (figures[s] for s in ("rejected", "review"))
+        values = (
+            name,
+            f"{figures['rejected']['n']:,}",
+            *(_with_interval(cell["share"], cell["interval_95"]) for cell in cells),
+        )
+        for column, value in zip(rows.values(), values, strict=True):
+            column.append(value)
+    st.table(
+        rows,
+        border="horizontal",
+        hide_index=True,
+        alt="Share of each kind of image that is rejected or sent to review",
+    )
+    st.caption(
+        "Rows named test are known fields, which should be answered; the others are foreign and "
+        "should be rejected. No foreign image had a part in the thresholds. It does not cover "
+        "every kind of foreign image: what is not listed was not tried."
+    )
+
+
+def _draw_robustness(evaluation: dict) -> None:
+    st.header("Does it bear other light, stain and focus?", anchor="robustness")
+    test, changes = evaluation["parts"]["test"], evaluation["robustness"]
+    worst = []
+    for kind, severities in changes.items():
+        severity, figures = min(severities.items(), key=lambda item: item[1]["share"])
+        worst.append(f"{kind} {severity} {percentage(figures['share'])}")
+    _draw_chart(
+        "Accuracy on changed fields",
+        f"Random test, n = {test['n']:,} for each point, 95 % intervals; dashed: unchanged "
+        f"({percentage(test['accuracy'])})",
+        robustness(changes, test),
+        f"Dot plots of accuracy by kind and severity of change. Worst of each: {'; '.join(worst)}.",
+        "Further left is worse. The changes are computed on known slides and disregard the gate, which "
+        "rejects or flags some of these fields; a real change of microscope or stain may do more.",
+        "robustness",
+    )
+
+
+def _draw_audit(audit: dict | None) -> None:
+    st.header("Does it look at the blasts?", anchor="shortcuts")
+    if not audit:
+        _draw_missing(
+            "These weights were not searched for shortcuts",
+            "Whether the class is read off the cells or off stain and slide is not known.",
+            "python -m mseenet.audit --data DIR",
+        )
+        return
+    plain = audit["network"]["as they are"]
+    rows = [
+        f"{part} {name} {percentage(figures['share'])}"
+        for part, results in (
+            ("network,", audit["network"]),
+            ("colour alone,", audit["color_alone"]),
+        )
+        for name, figures in results.items()
+    ]
+    _draw_chart(
+        "What is still right with parts of the field blanked out, and with colour alone",
+        f"Random test, n = {audit['n']:,}, unless the bar says unseen slides; 95 % intervals",
+        audit_bars(audit),
+        f"Bar chart of accuracy: {'; '.join(rows)}.",
+        "A long bar with the nucleated cells blanked out means that the network also reads red "
+        "cells, plasma and stain; long bars of colour alone mean that in this dataset colour goes "
+        "with the class. Blanked fields look like no real field, so it does not prove what decides "
+        "on whole ones.",
+        "audit",
+    )
+    st.markdown(
+        f"Of the heatmaps' mass {percentage(plain['heat_on_cells'])} lies on nucleated cells, which "
+        f"cover {percentage(plain['area_of_cells'])} of the fields, and "
+        f"{percentage(plain['heat_in_corner'])} in the corner of the scale bar, "
+        f"{percentage(plain['area_of_corner'])} of the area (n = {plain['n']:,})."
+    )
+
+
+def _draw_card(classifier: Classifier) -> None:
+    card, folder = classifier.card, classifier.card.weights_path.parent
+    content = card.content
+    training, split = content["training"], content["split"]
+    facts = {
+        "Weights": content["weights"]["file"],
+        "SHA-256": card.sha256,
+        "Parameters": f"{content['weights']['parameters']:,}",
+        "Runs on": classifier.device,
+        "Calibration": temperature_text(content["calibration"]),
+        "Training recipe": f"{training['recipe']}, finished {training['finished'][:10]} on "
+        f"{training['device']} after {training['minutes']} minutes",
+        "Command": training["command"],
+        "Settings": json.dumps(training["settings"]).translate(str.maketrans("", "", '{}"')),
+        "Split": f"{split['protocol']}, seed {split['seed']}: "
+        + ", ".join(f"{n:,} {part}" for part, n in split["n"].items()),
+        "Intended use": content["intended_use"],
+    }
+    st.header("What are these weights?", anchor="card")
+    cells = "".join(f"<dt>{k}</dt><dd>{html.escape(str(v))}</dd>" for k, v in facts.items())
+    st.html(f'<dl class="mseenet-facts">{cells}</dl>')
+    for name, label in (
+        ("MODEL_CARD.md", "The whole model card"),
+        ("EVALUATION.md", "Every figure as a table"),
+    ):
+        _draw_text(folder / name, None, label)
+
+
+def _draw_text(path: Path, title: str | None, label: str) -> None:
+    """Draws a report in Markdown, below a heading if it has one of its own; or nothing."""
+    if not path.is_file():
+        return
+    if title:
+        st.header(title, anchor=False)
+    # Its headings go below the page's; its pictures are drawn above, from the same figures.
+    text = re.sub(r"^!\[.*\n?", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = re.sub(r"^(?=#+ )", "##", text, flags=re.MULTILINE).replace("$", r"\$")
+    with st.expander(label, icon=":material/table:"):
+        st.markdown(text)
+
+
+def _draw_chart(
+    title: str | None, scope: str | None, figure: go.Figure, alt: str, caption: str, key: str
+) -> None:
+    if title:
+        _draw_title(title, scope)
+    st.plotly_chart(
+        figure,
+        width="stretch",
+        key=f"chart-{key}",
+        config={"displayModeBar": False},
+        alt=alt,
+    )
+    st.caption(caption)
+
+
+def _draw_title(title: str, scope: str) -> None:
+    st.subheader(title, anchor=False)
+    st.caption(f"{scope}.")
+
+
+def _draw_missing(title: str, text: str, command: str) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{title}.** {text} This makes the report, from a folder with the dataset:")
+        st.code(command, language="shell")
+
+
+def _read(path: Path) -> dict | None:
+    """A report, or None if it was not made."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _with_interval(share: float, interval) -> str:
+    return f"{percentage(share)} ({interval_text(interval).removesuffix(' %')})"
+
+
+def _unseen(name: str) -> str:
+    """What the page calls a protocol of the report."""
+    return name.replace("blocks", "unseen")

@@ -1,0 +1,83 @@
+"""What the user takes home: CSV, PDF report, ZIP of overlays. Made on the click, not before."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import streamlit as st
+
+from mseenet import __version__
+from mseenet.classifier import Classifier
+from mseenet.pdf import case_pdf
+from mseenet.takeaway import CaseContext, CaseField, case_csv, case_zip
+from mseenet.ui.case import Case, Field, by_doubt
+from mseenet.ui.field_view import evidence_on_nuclei
+
+SHOWN_IN_REPORT = 12
+"""The most doubtful fields whose pictures go into the report unless the user chooses others."""
+
+
+OUTPUT = ("class_name", "probabilities", "confidence", "heatmap", "heatmap_class")
+"""What is left out of a rejected prediction unless the user asked for it."""
+
+
+def draw_take_away(case: Case, classifier: Classifier) -> None:
+    """Draws the buttons for downloads of all analysed fields."""
+    fields = by_doubt(case.done())
+    opacity = st.session_state.get("opacity", 60) / 100
+    context = CaseContext(
+        label=case.label,
+        weights=classifier.card.sha256,
+        version=__version__,
+        device=classifier.device,
+        made=datetime.now().astimezone(),
+        settings={"Heatmap": "Grad-CAM of the predicted class", "Opacity": f"{opacity:.0%}"},
+    )
+    st.html('<h2 class="mseenet-section">Take away</h2>')
+    names = {field.key: field.name for field in fields if field.shown is not None}
+    chosen = st.multiselect(
+        "Fields shown in the report",
+        list(names),
+        default=list(names)[:SHOWN_IN_REPORT],
+        format_func=names.get,
+        key=f"report-{len(names)}",
+        placeholder="none",
+    )
+    positions = [i for i, field in enumerate(fields) if field.key in chosen]
+    downloads = (
+        ("CSV table", "csv", "text/csv", lambda: case_csv(_taken(fields), context)),
+        (
+            "PDF report",
+            "pdf",
+            "application/pdf",
+            lambda: case_pdf(_taken(fields), context, positions, opacity),
+        ),
+        (
+            "ZIP of overlays",
+            "zip",
+            "application/zip",
+            lambda: case_zip(_taken(fields), context, opacity),
+        ),
+    )
+    with st.container(horizontal=True):
+        for label, suffix, mime, make in downloads:
+            st.download_button(
+                label,
+                make,
+                f"mseenet-case-{context.made:%Y%m%d-%H%M}.{suffix}",
+                mime,
+                key=f"download-{suffix}",
+                on_click="ignore",
+            )
+
+
+def _taken(fields: list[Field]) -> list[CaseField]:
+    taken = []
+    for field in fields:
+        prediction = field.prediction
+        if prediction.status == "rejected" and not field.anyway:
+            prediction = replace(prediction, **dict.fromkeys(OUTPUT))
+        heatmap, evidence = prediction.heatmap, None
+        if heatmap is not None and heatmap.any():
+            evidence = evidence_on_nuclei(field.shown, heatmap)[0]
+        taken.append(CaseField(field.name, prediction, field.shown, evidence, field.synthetic))
+    return taken

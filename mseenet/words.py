@@ -1,0 +1,86 @@
+"""What the page says about classes and results, in a haematologist's words."""
+
+CLASS_TITLES = {
+    "Benign": "Benign (haematogones)",
+    "Early Pre-B": "Early Pre-B ALL",
+    "Pre-B": "Pre-B ALL",
+    "Pro-B": "Pro-B ALL",
+}
+"""Headline for each class."""
+
+CLASS_NOTES = {
+    "Benign": "Haematogones: normal B-cell precursors that resemble blasts. Not the same as healthy blood.",
+    "Early Pre-B": "B-lymphoblastic leukaemia; labelled Early Pre-B by flow cytometry in the training data.",
+    "Pre-B": "B-lymphoblastic leukaemia; labelled Pre-B by flow cytometry in the training data.",
+    "Pro-B": "B-lymphoblastic leukaemia; labelled Pro-B by flow cytometry in the training data.",
+}
+"""What the label means in the data that the network learned from."""
+
+RESEARCH_USE = "For research use only. Not a medical device, not a diagnosis."
+
+PRIVACY = "Images stay in this app's memory; they are not stored or logged."
+
+SYNTHETIC = "Synthetic: rendered by a program, not a real smear. What the network says about it has no meaning."
+
+NOT_READ = "This file was not read"
+
+REJECTED = "Rejected, no class is named"
+
+REJECTED_SHOWN = "Rejected; what follows has no validated meaning"
+
+REVIEW = "Look at this one yourself"
+
+UNSEEN_SLIDES = (
+    "Probabilities are calibrated on slides that the network had not seen, of one laboratory. "
+    "On another laboratory's stain or camera they have not been validated."
+)
+
+ARCHIVE_NOT_READ = "expected a readable ZIP archive"
+
+INTAKE = "PNG, JPEG, TIFF, BMP or WebP of any size, or a ZIP of them; whole fields at 100x, as in the training data."
+
+STATUS_NOTES = {
+    "review": "A class is named, but look at the field yourself: confidence is low, the field is "
+    "at the border of what the network knows, or the image is poor. The reason is named.",
+    "rejected": "No class is named: the field is unlike those of the training data, or there is "
+    "nothing to judge.",
+    "error": "The file could not be read; the others go on.",
+}
+"""What each status that is not plain "ok" means."""
+
+SPLITS = (
+    "**Known slides**: the random test holds fields of slides whose other fields were trained on, "
+    "as in the paper; it is optimistic. **Unseen slides**: whole stretches of the dataset were "
+    "left out of training, and an *embargo* of further files around them, so that their slides "
+    "are new to the network. All of it comes from one laboratory."
+)
+
+OTHER_WEIGHTS = (
+    "A report on this page was made with other weights than those in use. "
+    "Make it anew before you rely on it."
+)
+
+STATUS_TITLES = {"ok": "ok", "review": "to review", "rejected": "rejected", "error": "not read"}
+
+NOVELTY = "Distance from the training fields: from 1 on a field is rejected."
+
+BACKGROUND_EVIDENCE = (
+    "Most of this evidence lies beside the nucleated cells: the answer rests on stain, plasma and "
+    "red cells as well. That is common for this network (see Model), and a reason for doubt."
+)
+
+METHODS = (
+    "Grad-CAM is in units that all fields share. The others are relative to their own maximum: "
+    "they say where, not how strongly. LayerCAM shows finer detail, Score-CAM takes seconds."
+)
+
+TERMS = {
+    "Confidence": "is the calibrated probability of the predicted class: of fields of unseen slides "
+    "with 90 %, about nine in ten were right. It holds for one laboratory's slides.",
+    "Novelty": "says how far the field lies from those of training, whatever its class. From 1 on no "
+    "class is named. Below 1 does not mean that the answer is right.",
+    "Heatmap": "shows where in the field something speaks for a class. It does not show what, "
+    "and not that a cell there is a blast.",
+}
+
+NOT_A_CASE_RESULT = "Fields of one slide are not independent, and this is no result for a patient."
