@@ -306,8 +306,12 @@ def _compile(model, card: Card):
         return probabilities, novelty, heatmaps_of(maps, chosen, card.heatmap_scale)
 
     # Concrete functions are traced here, once; no call can trace them again.
-    infer = tf.function(infer).get_concrete_function(images)
-    infer_with_heatmap = tf.function(infer_with_heatmap).get_concrete_function(images, index)
+    # Autograph, which nothing here needs, would write source files to the disk.
+    traced = {"autograph": False}
+    infer = tf.function(infer, **traced).get_concrete_function(images)
+    infer_with_heatmap = tf.function(infer_with_heatmap, **traced).get_concrete_function(
+        images, index
+    )
     example = tf.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), tf.uint8)
     infer(example)
     infer_with_heatmap(example, tf.constant(_PREDICTED))

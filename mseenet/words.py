@@ -75,8 +75,8 @@ METHODS = (
 )
 
 TERMS = {
-    "Confidence": "is the calibrated probability of the predicted class: of fields of unseen slides "
-    "with 90 %, about nine in ten were right. It holds for one laboratory's slides.",
+    "Confidence": "is the calibrated probability of the predicted class: of all answers given with "
+    "90 %, nine in ten should be right. It holds for slides of one laboratory.",
     "Novelty": "says how far the field lies from those of training, whatever its class. From 1 on no "
     "class is named. Below 1 does not mean that the answer is right.",
     "Heatmap": "shows where in the field something speaks for a class. It does not show what, "

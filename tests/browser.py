@@ -18,15 +18,21 @@ CHROMIUM = next(
 
 
 @contextmanager
-def running_app(weights: Path | None = None) -> Iterator[str]:
-    """Starts the app on a free port, with the project's weights or others; gives its address."""
+def running_app(weights: Path | None = None, temporary: Path | None = None) -> Iterator[str]:
+    """Starts the app on a free port; gives its address.
+
+    Args:
+        weights: Other weights than the project's.
+        temporary: The server's folder for temporary files.
+    """
+    changes = {"MSEENET_WEIGHTS": weights, "TMPDIR": temporary}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
         cwd=ROOT,
-        env=os.environ | ({"MSEENET_WEIGHTS": str(weights)} if weights else {}),
+        env=os.environ | {name: str(path) for name, path in changes.items() if path},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

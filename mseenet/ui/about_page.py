@@ -9,7 +9,7 @@ from mseenet.config import CLASS_NAMES
 
 _STYLE = """
 <style>
-.st-key-about-page h2 { font-size: 1.5rem; padding: 1.4rem 0 .2rem; }
+.st-key-about-page h2 { font-size: 1.5rem; padding: 1.4rem 0 .4rem; }
 .st-key-about-page h3 { font-size: 1.1rem; padding: .2rem 0 0; }
 .st-key-about-page th { color: inherit !important; }
 .mseenet-terms { display: grid; gap: 1rem 1.5rem; margin: .3rem 0 !important;

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
+import streamlit as st
 from plotly.colors import sample_colorscale, unlabel_rgb
 from plotly.subplots import make_subplots
 
@@ -28,6 +29,11 @@ BARS_HEIGHT = 210
 """In pixels."""
 
 
+def text_color() -> str:
+    """Colour of a chart's words, 4.5:1 or more against the page in the theme in use."""
+    return "#cfc8de" if st.context.theme.type == "dark" else "#4a4560"
+
+
 def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Figure:
     """Horizontal bars of the calibrated probabilities, the predicted class highlighted.
 
@@ -46,6 +52,7 @@ def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Fi
             marker_color=[HIGHLIGHT if name == predicted else OTHERS for name in names],
             text=[percent(value / 100) for value in values],
             textposition="outside",
+            textfont={"color": text_color()},
             cliponaxis=False,
             customdata=[CLASS_TITLES[name] for name in names],
             hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>",
@@ -55,7 +62,10 @@ def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Fi
         figure.add_vline(
             100 * review,
             line={"width": 1.5, "dash": "dot", "color": OTHERS},
-            annotation={"text": f"review below {review:.0%}", "font": {"size": 12}},
+            annotation={
+                "text": f"review below {review:.0%}",
+                "font": {"size": 12, "color": text_color()},
+            },
             annotation_position="bottom left",
         )
     return _quiet(figure, BARS_HEIGHT)
@@ -137,8 +147,13 @@ def field_pair(
             "cmax": 1,
             "colorscale": _heat_scale(color_map, opacity, over_white=True),
             "colorbar": {
-                "title": {"text": "evidence" if absolute else "relative evidence", "side": "right"},
+                "title": {
+                    "text": "evidence" if absolute else "relative evidence",
+                    "side": "right",
+                    "font": {"color": text_color()},
+                },
                 "tickformat": ".0%",
+                "tickfont": {"color": text_color()},
                 "thickness": 12,
                 "len": 0.9,
             },
@@ -188,6 +203,6 @@ def _quiet(figure: go.Figure, height: int) -> go.Figure:
             "autorange": "reversed",
             "fixedrange": True,
             "ticklabelstandoff": 8,
-            "tickfont": {"size": 14},
+            "tickfont": {"size": 14, "color": text_color()},
         },
     )

@@ -120,7 +120,9 @@ def _draw_gallery(case: Case, listed: list[Field]) -> None:
 
 def _draw_card(case: Case, field: Field) -> None:
     answer = named_class(field) or words.STATUS_TITLES[field.prediction.status]
-    with st.container(width=132, gap=None, key=f"card-{field.key[:12]}"):
+    selected = field.key == case.selected
+    key = "card-selected" if selected else f"card-{field.key[:12]}"
+    with st.container(width=132, gap=None, key=key):
         uri = thumbnail_uri(field)
         picture = f'<img src="{uri}" alt="">' if uri else "<span></span>"
         status = field.prediction.status
@@ -130,9 +132,8 @@ def _draw_card(case: Case, field: Field) -> None:
         )
         shown = f"{answer} {percent(field.prediction.confidence)}" if named_class(field) else answer
         chosen = st.button(
-            shown,
+            f"✓ {shown}" if selected else shown,
             key=f"choose-{field.key[:12]}",
-            type="primary" if field.key == case.selected else "secondary",
             help=field.name,
             width="stretch",
         )

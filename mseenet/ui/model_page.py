@@ -28,13 +28,15 @@ RANDOM = "Random test"
 # Streamlit's own captions, and its text in charts, are too faint for small text.
 _STYLE = """
 <style>
-.st-key-model-page h2 { font-size: 1.5rem; padding: 1.4rem 0 .2rem; }
+.st-key-model-page h2 { font-size: 1.5rem; padding: 1.4rem 0 .4rem; }
 .st-key-model-page h3 { font-size: 1.1rem; padding: .6rem 0 0; }
 .st-key-model-page h4 { font-size: 1rem; }
 .st-key-model-page [data-testid="stCaptionContainer"] { color: inherit; opacity: .85; }
 .st-key-model-page th { color: inherit !important; }
 .st-key-model-page .js-plotly-plot :is([class$="tick"] text, [class$="title"], .annotation-text,
   .hoverlayer text) { fill: currentColor !important; }
+.st-key-model-page [data-testid="stExpanderDetails"] [data-testid="stMarkdownContainer"] {
+  overflow-x: auto; font-size: .9rem; }
 .st-key-chart-audit .errorbar path { stroke: currentColor !important; }
 .mseenet-measured { display: grid; gap: 1rem; margin: .3rem 0 !important;
   padding: 0 !important; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
@@ -402,7 +404,7 @@ def _draw_title(title: str, scope: str) -> None:
 def _draw_missing(title: str, text: str, command: str) -> None:
     with st.container(border=True):
         st.markdown(f"**{title}.** {text} This makes the report, from a folder with the dataset:")
-        st.code(command, language="shell")
+        st.code(command, language=None)
 
 
 def _read(path: Path) -> dict | None:
