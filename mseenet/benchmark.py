@@ -1,12 +1,15 @@
 """Measures what prediction costs, as ratios within one run.
 
-    python -m mseenet.benchmark
+    python -m mseenet.benchmark [--app]
 
 The yardstick is one compiled forward pass of the bare network over pixels that are
 already in memory. Against it: `Classifier.predict` from an encoded image to a prediction
 with heatmap, and what most projects do instead, `model.predict` followed by tf-keras-vis
 Grad-CAM over the whole model. The measurements take turns, so that a busy machine slows
 all of them alike; medians are compared.
+
+With --app it times instead what a user waits for, in headless Chromium on the real server
+(needs the packages of requirements-dev.txt).
 """
 
 import argparse
@@ -31,6 +34,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, default=30, metavar="N", help="turns of each (default: %(default)s)"
     )
+    parser.add_argument("--app", action="store_true", help="time the page in a browser")
     return parser.parse_args(argv)
 
 
@@ -48,6 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     from mseenet.synthetic import STYLES, render_field
 
     classifier = Classifier.load(arguments.weights or DEFAULT_WEIGHTS)
+    if arguments.app:
+        from mseenet.benchmark_app import time_app
+
+        time_app(classifier, max(3, arguments.rounds // 4))
+        return 0
     memory_loaded = _peak_memory()
     model = build_model(classifier.card.model)
     model.load_weights(classifier.card.weights_path)

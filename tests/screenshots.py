@@ -1,22 +1,40 @@
-"""Makes the pictures of the README, from rendered images: python tests/screenshots.py"""
+"""Makes the pictures of README and docs, from rendered images: python tests/screenshots.py"""
 
-from browser import ROOT, running_app, running_browser
+from conftest import encode
+
+from mseenet.browser import ROOT, running_app, running_browser
+from mseenet.synthetic import STYLES, render_field
 
 TARGET = ROOT / "docs" / "screenshots"
+FIELDS = 10
+SCREENS = (("light", 1440, 1660), ("dark", 800, 2250))
 
 
 def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
+    files = [
+        {"name": f"field {i:02d}.png", "mimeType": "image/png", "buffer": encode(field)}
+        for i, field in enumerate(render_field(STYLES[i % 4], 20 + i) for i in range(FIELDS))
+    ]
     with running_app() as url, running_browser() as browser:
-        for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
+        for scheme, width, height in SCREENS:
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme=scheme
+            )
             page.set_default_timeout(60_000)
             page.goto(url)
-            page.get_by_text("Show synthetic examples").click()
-            page.locator(".mseenet-answer").nth(3).wait_for()
-            page.locator(".bartext").nth(15).wait_for()
-            page.wait_for_timeout(2000)  # until the bars have grown to their length
-            page.screenshot(path=TARGET / f"app-{scheme}.png")
+            page.locator("input[type=file]").first.set_input_files(files)
+            page.locator(".mseenet-tiles li", has_text=f"{FIELDS}fields").wait_for()
+            if scheme == "dark":
+                page.get_by_text("Gallery", exact=True).click()
+            page.locator(".st-key-pictures .js-plotly-plot image").first.wait_for()
+            page.wait_for_timeout(2500)  # until the charts have grown
+            page.screenshot(path=TARGET / f"analyse-{scheme}.png")
+            if scheme == "light":
+                page.get_by_role("link", name="Model", exact=True).click()
+                page.locator(".st-key-model-page .js-plotly-plot").first.wait_for()
+                page.wait_for_timeout(2500)
+                page.screenshot(path=TARGET / "model-light.png")
             page.close()
 
 

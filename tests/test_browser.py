@@ -10,12 +10,12 @@ import zipfile
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import CHROMIUM, running_app, running_browser
 from conftest import encode
 from PIL import Image
 from pypdf import PdfReader
 
 from mseenet import words
+from mseenet.browser import CHROMIUM, running_app, running_browser
 from mseenet.config import CLASS_NAMES
 from mseenet.synthetic import STYLES, render_field
 

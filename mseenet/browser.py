@@ -1,4 +1,4 @@
-"""The app in a real server and a real browser, for the tests and the screenshots."""
+"""The app in a real server and a real browser, for tests, screenshots and timing."""
 
 import os
 import shutil

@@ -1,0 +1,117 @@
+"""What a user of the page waits for, in headless Chromium on the real server."""
+
+import io
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+from mseenet.browser import CHROMIUM, running_app, running_browser
+from mseenet.classifier import Classifier
+from mseenet.errors import UsageError
+from mseenet.synthetic import STYLES, render_field
+
+FIELDS = 100
+
+_PICTURES = (
+    "[...document.querySelectorAll('.st-key-pictures image')].map(e => e.href.baseVal).join()"
+)
+
+
+def time_app(classifier: Classifier, rounds: int) -> None:
+    """Prints how long the page takes, warm.
+
+    Args:
+        classifier: For the forward passes that a whole case is compared with.
+        rounds: Turns of each short measurement; their median is printed.
+
+    Raises:
+        UsageError: There is no Chromium.
+    """
+    if CHROMIUM is None:
+        raise UsageError("expected Chromium on this machine, found none")
+    pixels = [render_field(STYLES[i % 2], i) for i in range(FIELDS + rounds + 1)]
+    files = [_file(f"{i}.png", field) for i, field in enumerate(pixels)]
+
+    def passes() -> float:
+        with _stopwatch() as seconds:
+            classifier.predict(pixels[:FIELDS])
+        return seconds[0]
+
+    passes()
+    with running_app() as url, running_browser() as browser:
+        single = []
+        for file in files[FIELDS:]:
+            page = _opened(browser, url)
+            with _stopwatch() as seconds:
+                page.locator("input[type=file]").first.set_input_files([file])
+                page.locator(".mseenet-answer, .stAlert").first.wait_for()
+            single += seconds
+            page.close()
+        print(f"one field, upload to result: {statistics.median(single[1:]):.2f} s")
+
+        page = _opened(browser, url)
+        with _stopwatch() as seconds:
+            page.locator("input[type=file]").first.set_input_files(files[:FIELDS])
+            page.locator(".mseenet-tiles li", has_text=f"{FIELDS}fields").wait_for()
+        forward = passes()
+        print(
+            f"{FIELDS} fields, upload to all results: {seconds[0]:.1f} s, "
+            f"{seconds[0] / forward:.2f} x the {forward:.1f} s of one batch run"
+        )
+        page.wait_for_timeout(3000)
+        page.get_by_role("combobox", name="Order").click()
+        page.get_by_role("option", name="As added").click()
+        page.get_by_text("0.png").first.wait_for()
+        page.wait_for_timeout(3000)
+
+        chosen = []
+        for turn in range(2 * rounds):
+            box = page.get_by_role("combobox", name="Evidence for")
+            box.click()
+            option = page.get_by_role("option").nth(1 - turn % 2)
+            before = page.evaluate(_PICTURES)
+            with _stopwatch() as seconds:
+                option.click()
+                page.wait_for_function(f"before => {_PICTURES} !== before", arg=before)
+            chosen += seconds
+            page.wait_for_timeout(800)
+        print(f"another class to its overlay: {statistics.median(chosen):.2f} s")
+
+        faded = []
+        slider = page.get_by_role("slider", name="Opacity")
+        for turn in range(2 * rounds):
+            before = page.evaluate(_PICTURES)
+            with _stopwatch() as seconds:
+                slider.press("ArrowLeft" if turn % 2 else "ArrowRight")
+                page.wait_for_function(f"before => {_PICTURES} !== before", arg=before)
+            faded += seconds
+            page.wait_for_timeout(800)
+        print(f"another opacity to its overlay: {statistics.median(faded):.2f} s")
+
+
+def _opened(browser, url: str):
+    page = browser.new_page(viewport={"width": 1920, "height": 1080})
+    page.set_default_timeout(60_000)
+    page.goto(url)
+    page.locator(".mseenet-steps").wait_for()
+    page.wait_for_timeout(500)
+    return page
+
+
+@contextmanager
+def _stopwatch() -> Iterator[list[float]]:
+    """Gives a list that holds the seconds once the block is left."""
+    seconds: list[float] = []
+    start = time.perf_counter()
+    yield seconds
+    seconds.append(time.perf_counter() - start)
+
+
+def _file(name: str, rgb: np.ndarray) -> dict:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
