@@ -280,3 +280,11 @@ def test_both_pictures_show_the_field_and_move_together():
 
 def test_no_class_is_missing_from_the_words():
     assert set(words.CLASS_TITLES) == set(words.CLASS_NOTES) == set(CLASS_NAMES)
+
+
+def test_where_sign_in_is_configured_nothing_is_shown_without_it(app):
+    app.secrets["auth"] = {"redirect_uri": "http://localhost:8501/oauth2callback"}
+    app.run()
+    assert not app.exception
+    assert [button.label for button in app.button] == ["Sign in"]
+    assert not app.file_uploader

@@ -202,6 +202,29 @@ def test_class_method_and_opacity_change_the_overlay(page, fields):
         assert before.shape != after.shape or np.abs(before - after).max() > 20
 
 
+def test_the_mouse_selects_in_table_and_gallery(page, fields):
+    upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
+    settled(page)
+    names = [heading(page)]
+    row = 44
+    for number in (3, 2):
+        table = page.locator("[data-testid=stDataFrame]").bounding_box()
+        page.mouse.click(table["x"] + 16, table["y"] + (number + 0.5) * row)
+        page.get_by_text(f"Field {number} of 4 listed").wait_for()
+        settled(page)
+        names.append(heading(page))
+    page.keyboard.press("n")
+    page.get_by_text("Field 3 of 4 listed").wait_for()
+    settled(page)
+    assert heading(page) == names[1]
+    assert len(set(names)) == 3
+    page.get_by_text("Gallery", exact=True).click()
+    page.locator(".st-key-gallery").get_by_role("button").nth(3).click()
+    page.get_by_text("Field 4 of 4 listed").wait_for()
+    settled(page)
+    assert heading(page) not in names
+
+
 def test_a_bad_file_beside_a_good_one(page, field_png):
     upload(page, ("broken.png", b"not an image"), ("good.png", field_png))
     settled(page)

@@ -15,7 +15,7 @@ def require_sign_in() -> None:
         configured = False
     if not configured:
         return
-    if not st.user.is_logged_in:
+    if not st.user.get("is_logged_in", False):
         st.info("Sign in to use this app.", icon=":material/lock:")
         st.button("Sign in", on_click=st.login, type="primary")
         st.stop()

@@ -145,7 +145,7 @@ def _draw_evidence_note(
     absolute = heatmap
     if method != "Grad-CAM":
         absolute = _heatmap(classifier, field, class_name, "Grad-CAM")
-    if not has_evidence(absolute):
+    if not has_evidence(absolute) or not heatmap.any():
         st.info(f"No positive evidence for {class_name} anywhere in this field.")
         return
     share, area = evidence_on_nuclei(field.shown, heatmap)
