@@ -26,7 +26,7 @@ benchmark: .venv/runtime
 	$(BIN)/python -m mseenet.benchmark
 
 screenshots: .venv/development  ## the pictures of the README, from rendered images
-	$(BIN)/python tests/screenshots.py
+	PYTHONPATH=. $(BIN)/python tests/screenshots.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

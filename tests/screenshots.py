@@ -1,4 +1,4 @@
-"""Makes the pictures of README and docs, from rendered images: python tests/screenshots.py"""
+"""Makes the pictures of README and docs, from rendered images: make screenshots"""
 
 from conftest import encode
 
