@@ -137,3 +137,15 @@ def test_waiting_done_and_removed():
     case.remove(first.key)
     assert case.selected is None
     assert list(case.fields.values()) == [second]
+
+
+def test_the_first_of_the_list_is_shown_until_the_user_chooses():
+    case = Case()
+    for i, content in enumerate(IMAGES):
+        case.add(f"{i}.png", content)
+    first, second, third = case.fields.values()
+    assert case.shown([second, first]) is second
+    assert case.shown([third, second, first]) is third
+    case.selected = first.key
+    assert case.shown([third, second, first]) is first
+    assert case.shown([third, second]) is third

@@ -72,7 +72,7 @@ class Case:
         fields: By key, in the order in which they came.
         problems: What could not be taken in, in words.
         paused: Whether the user has stopped the analysis.
-        selected: Key of the field that is looked at.
+        selected: Key of the field that the user chose to look at.
         label: What the user calls it.
         intakes: How often something was taken in; names the next uploader, which starts empty.
     """
@@ -102,6 +102,10 @@ class Case:
     def done(self) -> list[Field]:
         """Fields with a prediction."""
         return [f for f in self.fields.values() if f.prediction is not None]
+
+    def shown(self, listed: list[Field]) -> Field:
+        """The field to look at: the user's choice, else the first of those listed."""
+        return next((field for field in listed if field.key == self.selected), listed[0])
 
     def remove(self, key: str) -> None:
         """Forgets a field."""

@@ -23,7 +23,7 @@ ROW_HEIGHT = 44
 def draw_field_list(case: Case) -> list[Field]:
     """Draws the filters and the list; returns what is listed, in order.
 
-    The field that the user chooses becomes `case.selected`.
+    What the user chooses there becomes `case.selected`.
     """
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         view = st.segmented_control(
@@ -48,8 +48,6 @@ def draw_field_list(case: Case) -> list[Field]:
     if not listed:
         st.caption("No field matches." if case.done() else "No field is analysed yet.")
         return listed
-    if case.selected not in {field.key for field in listed}:
-        case.selected = listed[0].key
     (_draw_table if view == "Table" else _draw_gallery)(case, listed)
     return listed
 
@@ -69,7 +67,7 @@ def thumbnail_uri(field: Field) -> str | None:
 
 def _draw_table(case: Case, listed: list[Field]) -> None:
     keys = [field.key for field in listed]
-    position = keys.index(case.selected)
+    position = listed.index(case.shown(listed))
     # The selection of a table cannot be set from here; a table of another name starts with it.
     name = f"table-{hash((tuple(keys), st.session_state.get('steps', 0)))}"
     event = st.dataframe(
@@ -106,7 +104,10 @@ def _draw_table(case: Case, listed: list[Field]) -> None:
         key=name,
         alt=f"{len(listed)} fields with file name, status, class, confidence and reasons",
     )
-    case.selected = keys[event.selection.rows[0]] if event.selection.rows else case.selected
+    rows = event.selection.rows
+    # Unless the user has chosen, the most doubtful field is shown, also when more results come.
+    if rows and rows[0] != position:
+        case.selected = keys[rows[0]]
 
 
 def _draw_gallery(case: Case, listed: list[Field]) -> None:
@@ -115,12 +116,11 @@ def _draw_gallery(case: Case, listed: list[Field]) -> None:
     first = (page - 1) * GALLERY_PAGE
     with st.container(horizontal=True, gap="small", key="gallery"):
         for field in listed[first : first + GALLERY_PAGE]:
-            _draw_card(case, field)
+            _draw_card(case, field, field is case.shown(listed))
 
 
-def _draw_card(case: Case, field: Field) -> None:
+def _draw_card(case: Case, field: Field, selected: bool) -> None:
     answer = named_class(field) or words.STATUS_TITLES[field.prediction.status]
-    selected = field.key == case.selected
     key = "card-selected" if selected else f"card-{field.key[:12]}"
     with st.container(width=132, gap=None, key=key):
         uri = thumbnail_uri(field)

@@ -29,21 +29,23 @@ PICTURES_HEIGHT = 470
 CHOICE = ("(predicted)", "(second choice)")
 
 
-def draw_field_view(case: Case, classifier: Classifier, listed: Sequence[Field]) -> None:
+def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> None:
     """Draws the selected field with previous and next."""
-    keys = [field.key for field in listed]
-    position = keys.index(case.selected)
+    field = case.shown(listed)
+    position = listed.index(field)
     with st.container(horizontal=True, vertical_alignment="center", key="steps-bar"):
         for label, shortcut, target in (
             ("Previous", "P", position - 1),
             ("Next", "N", position + 1),
         ):
-            if st.button(label, key=label, shortcut=shortcut, disabled=not 0 <= target < len(keys)):
-                case.selected = keys[target]
+            if st.button(
+                label, key=label, shortcut=shortcut, disabled=not 0 <= target < len(listed)
+            ):
+                case.selected = listed[target].key
                 st.session_state["steps"] = st.session_state.get("steps", 0) + 1
                 st.rerun()
-        st.caption(f"Field {position + 1} of {len(keys)} listed", width="content")
-    _draw_field(case, classifier, case.fields[case.selected])
+        st.caption(f"Field {position + 1} of {len(listed)} listed", width="content")
+    _draw_field(case, classifier, field)
 
 
 @st.fragment
