@@ -1,6 +1,7 @@
 """What a user of the page waits for, in headless Chromium on the real server."""
 
 import io
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -70,9 +71,10 @@ def time_app(classifier: Classifier, rounds: int) -> None:
 
         chosen = []
         for turn in range(2 * rounds):
-            box = page.get_by_role("combobox", name="Evidence for")
-            box.click()
-            option = page.get_by_role("option").nth(1 - turn % 2)
+            page.get_by_role("combobox", name="Evidence for").press("ArrowDown")
+            choice = re.compile("second choice" if turn % 2 == 0 else "predicted")
+            option = page.get_by_role("option", name=choice)
+            option.wait_for()
             before = page.evaluate(_PICTURES)
             with _stopwatch() as seconds:
                 option.click()
