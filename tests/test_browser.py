@@ -97,8 +97,13 @@ def heading(page) -> str:
 
 
 def choose(page, label: str, option: str | re.Pattern) -> None:
-    page.get_by_role("combobox", name=label).click()
-    page.get_by_role("option", name=option).click()
+    chosen = page.get_by_role("option", name=option)
+    for _ in range(5):  # a page that is still being drawn may close the list again
+        page.get_by_role("combobox", name=label).click()
+        page.wait_for_timeout(500)
+        if chosen.is_visible():
+            break
+    chosen.click()
     settled(page)
 
 
