@@ -88,7 +88,9 @@ def settled(page) -> None:
 
 
 def picture(page) -> np.ndarray:
-    shot = page.locator(".st-key-pictures .js-plotly-plot").screenshot()
+    # Of the page: the chart itself may be drawn anew while its picture is taken.
+    page.locator(".st-key-pictures").scroll_into_view_if_needed()
+    shot = page.screenshot(clip=page.locator(".st-key-pictures").bounding_box())
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
 
 
