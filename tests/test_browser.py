@@ -206,7 +206,8 @@ def test_class_method_and_opacity_change_the_overlay(page, fields):
     settled(page)
     seen.append(picture(page))
     for before, after in itertools.pairwise(seen):
-        assert before.shape != after.shape or np.abs(before - after).max() > 20
+        # Faint evidence changes colours by few grey levels, but over whole cells of the map.
+        assert np.count_nonzero(np.abs(before - after).max(axis=2) > 5) > 1000
 
 
 def test_the_mouse_selects_in_table_and_gallery(page, fields):
