@@ -91,7 +91,8 @@ def picture(page) -> np.ndarray:
     # Of the page: the chart itself may be drawn anew while its picture is taken.
     page.locator(".st-key-pictures").scroll_into_view_if_needed()
     shot = page.screenshot(clip=page.locator(".st-key-pictures").bounding_box())
-    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+    pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+    return pixels[:460]  # the height is rounded, now up and now down
 
 
 def heading(page) -> str:
