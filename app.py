@@ -8,6 +8,7 @@ import streamlit as st
 from mseenet.ui.about_page import draw_about_page
 from mseenet.ui.access import require_sign_in
 from mseenet.ui.analyse_page import draw_analyse_page
+from mseenet.ui.case import keep_settings
 from mseenet.ui.frame import draw_footer, draw_header, page_icon
 from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.shared import load_classifier
@@ -17,6 +18,7 @@ def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
     draw_header()
     require_sign_in()
+    keep_settings()
     classifier = load_classifier()
     page = st.navigation(
         [

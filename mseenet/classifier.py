@@ -252,7 +252,8 @@ class Classifier:
                     f"99 % of fields like those of training stay below {border:.2f}"
                 )
         confidence = float(probabilities.max())
-        if confidence < self.card.review_confidence:
+        # How sure the network is of a field that it should not judge has no meaning.
+        if not rejecting and confidence < self.card.review_confidence:
             reviewing.append(
                 f"low confidence: {confidence:.1%}; expected at least "
                 f"{self.card.review_confidence:.1%}"

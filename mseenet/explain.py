@@ -99,20 +99,23 @@ def has_evidence(heatmap: np.ndarray) -> bool:
     return bool(heatmap.max() >= NO_EVIDENCE)
 
 
-@cache
-def colormap() -> np.ndarray:
-    """Inferno, RGB uint8 (256, 3): from black through purple and orange to yellow.
+COLOR_MAPS = ("Inferno", "Viridis", "Cividis")
+"""Their lightness rises evenly, so that they can be read with any colour vision. The warm
+end of Inferno stands out from the blue and purple of a stained smear."""
 
-    Its lightness rises evenly, so that it can be read with any colour vision; its warm
-    end stands out from the blue and purple of a stained smear.
-    """
+
+@cache
+def colormap(name: str = COLOR_MAPS[0]) -> np.ndarray:
+    """One of `COLOR_MAPS` as RGB uint8 (256, 3), from dark to bright."""
     from plotly.colors import sample_colorscale, unlabel_rgb
 
-    colors = sample_colorscale("Inferno", list(np.linspace(0, 1, 256)))
+    colors = sample_colorscale(name, list(np.linspace(0, 1, 256)))
     return np.array([unlabel_rgb(color) for color in colors]).round().astype(np.uint8)
 
 
-def overlay(rgb: np.ndarray, heatmap: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+def overlay(
+    rgb: np.ndarray, heatmap: np.ndarray, opacity: float = 0.6, color_map: str = COLOR_MAPS[0]
+) -> np.ndarray:
     """Blends a heatmap over the image that it explains.
 
     A pixel is covered in proportion to its heat: where there is no evidence, the image
@@ -122,6 +125,7 @@ def overlay(rgb: np.ndarray, heatmap: np.ndarray, opacity: float = 0.6) -> np.nd
         rgb: RGB pixels, uint8 (H, W, 3) in [0, 255], of any size.
         heatmap: float32 (h, w) in [0, 1]; stretched over the image.
         opacity: Share of the heat's colour where the heat is 1, in [0, 1].
+        color_map: One of `COLOR_MAPS`.
 
     Returns:
         RGB pixels, uint8 (H, W, 3) in [0, 255].
@@ -135,6 +139,6 @@ def overlay(rgb: np.ndarray, heatmap: np.ndarray, opacity: float = 0.6) -> np.nd
     if heatmap.shape != (height, width):
         resized = Image.fromarray(heatmap).resize((width, height), Image.Resampling.BILINEAR)
         heatmap = np.clip(np.asarray(resized), 0, 1)
-    color = colormap()[np.round(heatmap * 255).astype(np.uint8)]
+    color = colormap(color_map)[np.round(heatmap * 255).astype(np.uint8)]
     weight = opacity * heatmap[..., None]
     return np.round(rgb * (1 - weight) + color * weight).astype(np.uint8)

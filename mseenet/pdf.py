@@ -13,7 +13,7 @@ from PIL import Image
 from mseenet import words
 from mseenet.classifier import Prediction
 from mseenet.config import CLASS_NAMES
-from mseenet.explain import has_evidence, overlay
+from mseenet.explain import COLOR_MAPS, has_evidence, overlay
 from mseenet.report import percent
 from mseenet.summary import NAMED, CaseSummary, Mean, summarize
 from mseenet.takeaway import CaseContext, CaseField, check, encoded
@@ -38,7 +38,11 @@ MEANINGS = {
 
 
 def case_pdf(
-    fields: Sequence[CaseField], context: CaseContext, chosen: Collection[int], opacity: float
+    fields: Sequence[CaseField],
+    context: CaseContext,
+    chosen: Collection[int],
+    opacity: float,
+    color_map: str = COLOR_MAPS[0],
 ) -> bytes:
     """A report to print: summary, table of all fields, pictures of the chosen ones.
 
@@ -47,6 +51,7 @@ def case_pdf(
         context: Where the results come from.
         chosen: Indices into `fields` of those whose pictures are shown.
         opacity: Of the heatmap, in [0, 1].
+        color_map: One of `explain.COLOR_MAPS`.
 
     Returns:
         A PDF of A4 pages. Its pictures are reduced copies made of pixels.
@@ -63,7 +68,8 @@ def case_pdf(
     _draw_summary(pdf, fields, context)
     _draw_table(pdf, fields)
     if len(chosen):
-        _draw_chosen(pdf, fields, chosen, opacity)
+        look = {"opacity": opacity, "color_map": color_map}
+        _draw_chosen(pdf, fields, chosen, look)
     meanings = {words.CLASS_TITLES[n]: words.CLASS_NOTES[n] for n in CLASS_NAMES} | MEANINGS
     if pdf.replaced:
         meanings[_REPLACEMENT] = (
@@ -88,7 +94,7 @@ _PAGES = "\ue000\ue001"
 _PICTURE, _GAP = 59.0, 4.0
 """Side of the square that a picture fits into, and what lies between two, in mm."""
 
-_ANSWER = 45.0
+_ANSWER = 50.0
 """Height of class, bars and numbers beside the pictures, in mm."""
 
 _PICTURE_PIXELS = 512
@@ -284,22 +290,22 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField]) -> None:
 
 
 def _draw_chosen(
-    pdf: _Report, fields: Sequence[CaseField], chosen: Collection[int], opacity: float
+    pdf: _Report, fields: Sequence[CaseField], chosen: Collection[int], look: Mapping
 ) -> None:
     pdf.title_of("Chosen fields", follows=_PICTURE + 30)
     pdf.text_of("At the left as uploaded, at the right with the heatmap over it. Evidence:")
     x, y = pdf.l_margin + 105, pdf.y - 3.4
     pdf.text(x, pdf.y - 1, "none")
     ramp = np.tile(np.linspace(0, 1, 128, dtype=np.float32), (8, 1))
-    legend = overlay(np.full((8, 128, 3), 255, np.uint8), ramp, opacity)
+    legend = overlay(np.full((8, 128, 3), 255, np.uint8), ramp, **look)
     pdf.image(encoded(Image.fromarray(legend), "PNG"), x + 9, y, 30, 3, alt_text="Colour scale")
     pdf.text(x + 41, pdf.y - 1, "strong")
     for number, field in enumerate(fields, start=1):
         if number - 1 in chosen:
-            _draw_field(pdf, number, field, opacity)
+            _draw_field(pdf, number, field, look)
 
 
-def _draw_field(pdf: _Report, number: int, field: CaseField, opacity: float) -> None:
+def _draw_field(pdf: _Report, number: int, field: CaseField, look: Mapping) -> None:
     prediction = field.prediction
     heading = pdf.safe(f"{number}   {_title(field)}")
     note = pdf.safe(_note(field))
@@ -324,7 +330,7 @@ def _draw_field(pdf: _Report, number: int, field: CaseField, opacity: float) -> 
     small.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
     _draw_picture(pdf, small, left, top, "Field as uploaded")
     if prediction.heatmap is not None:
-        blended = Image.fromarray(overlay(np.asarray(small), prediction.heatmap, opacity))
+        blended = Image.fromarray(overlay(np.asarray(small), prediction.heatmap, **look))
         evidence = f"Evidence for {prediction.heatmap_class}"
         if not has_evidence(prediction.heatmap):
             evidence = f"No positive evidence for {prediction.heatmap_class}"
@@ -348,7 +354,7 @@ def _draw_answer(pdf: _Report, field: CaseField, x: float, y: float) -> None:
     width = pdf.w - pdf.r_margin - x
     named = prediction.status in NAMED
     pdf.set_xy(x, y)
-    lead = "Predicted class" if named else "Output without validated meaning"
+    lead = "Predicted class" if named else words.OUTPUT_WITHOUT_MEANING
     pdf.text_of(lead, 7.5, color=_GREY if named else _WARNING, width=width)
     pdf.text_of(words.CLASS_TITLES[prediction.class_name], 11, bold=True, width=width)
     pdf.text_of(f"Confidence {percent(prediction.confidence)}", width=width)
@@ -368,6 +374,9 @@ def _draw_answer(pdf: _Report, field: CaseField, x: float, y: float) -> None:
     if field.evidence_on_nuclei is not None:
         share = percent(field.evidence_on_nuclei)
         pdf.text_of(f"Evidence on nucleated cells: {share}", 7.5, width=width)
+        if field.evidence_on_nuclei < words.MOSTLY:
+            pdf.set_x(x)
+            pdf.text_of(words.BACKGROUND_EVIDENCE_SHORT, 7.5, color=_WARNING, width=width)
     if prediction.novelty is not None:
         pdf.set_x(x)
         pdf.text_of(f"Novelty {prediction.novelty:.2f}", 7.5, width=width)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mseenet import words
 from mseenet.classifier import Prediction
-from mseenet.explain import overlay
+from mseenet.explain import COLOR_MAPS, overlay
 from mseenet.report import CSV_HEADER, csv_line, csv_row, record
 from mseenet.summary import summarize
 
@@ -91,13 +91,19 @@ def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
     return "\ufeff".encode() + _utf8("".join(line + "\r\n" for line in lines))
 
 
-def case_zip(fields: Sequence[CaseField], context: CaseContext, opacity: float) -> bytes:
+def case_zip(
+    fields: Sequence[CaseField],
+    context: CaseContext,
+    opacity: float,
+    color_map: str = COLOR_MAPS[0],
+) -> bytes:
     """Everything of a case: `case.csv`, `case.json`, and overlays where there is a heatmap.
 
     Args:
         fields: At least one.
         context: Where the results come from.
         opacity: Of the heatmap, in [0, 1].
+        color_map: One of `explain.COLOR_MAPS`.
 
     Returns:
         A ZIP archive. Entries are numbered in the order of `fields`; overlays are PNG in
@@ -120,7 +126,7 @@ def case_zip(fields: Sequence[CaseField], context: CaseContext, opacity: float) 
             row["overlay"] = None
             if field.shown is not None and field.prediction.heatmap is not None:
                 row["overlay"] = _entry_name(number, field)
-                blended = overlay(field.shown, field.prediction.heatmap, opacity)
+                blended = overlay(field.shown, field.prediction.heatmap, opacity, color_map)
                 # Level 1: a tenth larger than the usual level, at a fraction of its time.
                 picture = encoded(Image.fromarray(blended), "PNG", compress_level=1)
                 add(row["overlay"], picture, zipfile.ZIP_STORED)

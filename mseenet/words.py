@@ -64,10 +64,17 @@ STATUS_TITLES = {"ok": "ok", "review": "to review", "rejected": "rejected", "err
 
 NOVELTY = "Distance from the training fields: from 1 on a field is rejected."
 
+MOSTLY = 0.5
+"""Evidence of which a smaller share lies on nucleated cells is called mostly background."""
+
+BACKGROUND_EVIDENCE_SHORT = "Mostly background: a reason for doubt."
+
 BACKGROUND_EVIDENCE = (
-    "Most of this evidence lies beside the nucleated cells: the answer rests on stain, plasma and "
+    "Most of the evidence lies beside the nucleated cells: the answer rests on stain, plasma and "
     "red cells as well. That is common for this network (see Model), and a reason for doubt."
 )
+
+OUTPUT_WITHOUT_MEANING = "Output without validated meaning"
 
 METHODS = (
     "Grad-CAM is in units that all fields share. The others are relative to their own maximum: "

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from html import escape
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from streamlit.testing.v1 import AppTest
 from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
+from mseenet.ui import access
 from mseenet.ui.analysis import FIELDS_AT_ONCE
-from mseenet.ui.charts import field_pair, malignancy_bar, probability_bars
+from mseenet.ui.case import Case
+from mseenet.ui.charts import field_pair, probability_bars
+from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
 
 
 @pytest.fixture
@@ -48,9 +52,7 @@ def choose(app: AppTest, name: str) -> AppTest:
     """Selects the field of that name, as the table would."""
     (field,) = (f for f in app.session_state["case"].fields.values() if f.name == name)
     app.session_state["case"].selected = field.key
-    app.session_state["steps"] = (
-        app.session_state["steps"] + 1 if "steps" in app.session_state else 1
-    )
+    app.session_state["case"].steps += 1
     return app.run()
 
 
@@ -74,7 +76,10 @@ def test_one_field(app, classifier, field_png):
     (expected,) = classifier.predict([field_png])
     assert words.CLASS_TITLES[expected.class_name] in html(app)
     assert tiles(app) == {"fields analysed": 1, expected.class_name: 1}
-    bars = chart(app, 1)["data"][0]
+    benign = percent(expected.probabilities["Benign"])
+    assert f"<b>benign {escape(benign)}</b>" in html(app)
+    assert "counts as malignant" in html(app)
+    bars = chart(app, 0)["data"][0]
     assert bars["y"] == list(expected.probabilities)
     assert bars["text"] == [percent(p) for p in expected.probabilities.values()]
     assert words.RESEARCH_USE in html(app)
@@ -124,22 +129,22 @@ def test_examples_are_marked_as_synthetic(app):
 
 def test_another_class_opacity_and_method_change_the_overlay(app, field_png):
     upload(app, ("field.png", field_png))
-    first = chart(app, 0)["data"]
+    first = chart(app, 1)["data"]
     choice = next(s for s in app.selectbox if s.label == "Evidence for")
     assert choice.options[0].endswith("(predicted)")
     assert choice.options[1].endswith("(second choice)")
     second = choice.options[1].removesuffix(" (second choice)")
     choice.set_value(second).run()
     assert f"for {second}" in captions(app) + "".join(i.value for i in app.info)
-    assert chart(app, 0)["data"][0] == first[0]
-    assert chart(app, 0)["data"][2]["z"] != first[2]["z"]
+    assert chart(app, 1)["data"][0] == first[0]
+    assert chart(app, 1)["data"][2]["z"] != first[2]["z"]
 
     app.slider(key="opacity").set_value(0).run()
-    assert all(color.endswith("0.000)") for _, color in chart(app, 0)["data"][2]["colorscale"])
-    before = chart(app, 0)["data"][2]["z"]
+    assert all(color.endswith("0.000)") for _, color in chart(app, 1)["data"][2]["colorscale"])
+    before = chart(app, 1)["data"][2]["z"]
     app.selectbox(key="method").set_value("LayerCAM 28 x 28").run()
     assert not app.exception
-    assert chart(app, 0)["data"][2]["z"] != before
+    assert chart(app, 1)["data"][2]["z"] != before
 
 
 def test_more_files_keep_what_was_computed_and_removed_ones_are_forgotten(app, fields):
@@ -193,6 +198,8 @@ def test_filters_and_orders(app, fields):
     by_name = {f.name: f.prediction.confidence for f in app.session_state["case"].fields.values()}
     assert doubtful == sorted(by_name, key=by_name.get)
     one = app.dataframe[0].value["Class"][0]
+    app.selectbox(key="order").set_value("Most confident first").run()
+    assert listed() == sorted(by_name, key=by_name.get, reverse=True)
     app.multiselect(key="classes").set_value([one]).run()
     assert set(app.dataframe[0].value["Class"]) == {one}
     app.multiselect(key="statuses").set_value(["error"]).run()
@@ -200,11 +207,52 @@ def test_filters_and_orders(app, fields):
     assert "No field matches." in captions(app)
 
 
+def test_a_click_on_a_column_orders_the_list():
+    assert order_of("File", "As added") == "File name"
+    assert order_of("Confidence", "As added") == "Least confident first"
+    assert order_of("Confidence", "Least confident first") == "Most confident first"
+    assert order_of("Reasons", "As added") == "As added"
+    assert set(COLUMNS.values()) <= set(ORDERS)
+
+
+def test_settings_survive_another_page(app, field_png):
+    upload(app, ("field.png", field_png))
+    app.text_input[0].set_value("case 7").run()
+    app.slider(key="opacity").set_value(20).run()
+    app.selectbox(key="color-map").set_value("Cividis").run()
+    app.selectbox(key="order").set_value("File name").run()
+    case = app.session_state["case"]
+    assert (case.label, case.opacity, case.color_map) == ("case 7", 0.2, "Cividis")
+    for _ in range(2):  # the page without a case draws none of these widgets
+        app.session_state["case"] = Case()
+        app.run()
+    app.session_state["case"] = case
+    app.run()
+    assert app.text_input[0].value == case.label == "case 7"
+    assert app.slider(key="opacity").value == 20
+    assert app.selectbox(key="order").value == "File name"
+
+
+def test_the_list_turns_to_the_page_of_the_selected_field(app, fields):
+    random = np.random.default_rng(1)
+    noise = [random.integers(0, 256, (4, 4, 3)) for _ in range(TABLE_PAGE + 2)]
+    files = []
+    for i, corner in enumerate(noise):
+        field = fields[i % 4].copy()
+        field[:4, :4] = corner
+        files.append((f"{i:02d}.png", encode(field)))
+    upload(app, *files)
+    app.selectbox(key="order").set_value("File name").run()
+    assert list(app.dataframe[0].value["File"]) == [name for name, _ in files[:TABLE_PAGE]]
+    choose(app, files[-1][0])
+    assert list(app.dataframe[0].value["File"]) == [name for name, _ in files[TABLE_PAGE:]]
+
+
 def test_a_new_case_forgets_everything(app, field_png):
     upload(app, ("field.png", field_png))
     app.text_input[0].set_value("case 7").run()
     assert app.session_state["case"].label == "case 7"
-    next(b for b in app.button if b.label == "New case").click().run()
+    next(b for b in app.button if b.label == "Forget and begin anew").click().run()
     assert not app.session_state["case"].fields
     assert "Add fields" in html(app)
     assert app.session_state["case"].label == ""
@@ -233,8 +281,11 @@ def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     assert app.warning[0].value.startswith(words.REJECTED)
     assert tiles(app) == {"fields analysed": 1, "rejected": 1}
     app.toggle[0].set_value(True).run()
-    assert len(app.get("plotly_chart")) == 3
+    assert len(app.get("plotly_chart")) == 2
     assert app.warning[0].value.startswith(words.REJECTED_SHOWN)
+    assert words.OUTPUT_WITHOUT_MEANING in html(app)
+    assert "Predicted class" not in html(app)
+    assert "low confidence" not in app.warning[0].value
 
 
 def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, field_png):
@@ -248,7 +299,7 @@ def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, 
     (warning,) = (w.value for w in app.warning)
     assert warning.startswith(words.REVIEW)
     assert "low confidence" in warning
-    assert tiles(app)["to review"] == 1
+    assert tiles(app)["of these to review"] == 1
 
 
 def test_the_predicted_bar_stands_out_and_the_threshold_is_marked():
@@ -258,14 +309,15 @@ def test_the_predicted_bar_stands_out_and_the_threshold_is_marked():
     assert colors[2] not in (colors[0], colors[1], colors[3])
     assert figure.data[0].text[2] == "60.0 %"
     assert figure.layout.shapes[0].x0 == 90
-    malignant, benign = malignancy_bar(probabilities).data
-    assert (malignant.x[0], benign.x[0]) == (80, 20)
+    rejected = probability_bars(probabilities, review=0.9, meaningful=False)
+    assert len(set(rejected.data[0].marker.color)) == 1
+    assert not rejected.layout.shapes
 
 
 def test_both_pictures_show_the_field_and_move_together():
     shown = np.zeros((30, 60, 3), np.uint8)
     heat = np.eye(224, dtype=np.float32)
-    figure = field_pair(shown, heat, 0.5, "Inferno", absolute=True, height=300)
+    figure = field_pair(shown, heat, 0.5, "Inferno", absolute=True, name="a")
     assert figure.data[0].source == figure.data[1].source
     assert figure.layout.xaxis2.matches == "x"
     assert figure.layout.yaxis2.matches == "y"
@@ -288,3 +340,13 @@ def test_where_sign_in_is_configured_nothing_is_shown_without_it(app):
     assert not app.exception
     assert [button.label for button in app.button] == ["Sign in"]
     assert not app.file_uploader
+
+
+def test_sign_in_that_cannot_work_is_explained(app, monkeypatch):
+    monkeypatch.setattr(access, "find_spec", lambda name: None)
+    app.secrets["auth"] = {"redirect_uri": "http://localhost:8501/oauth2callback"}
+    app.run()
+    assert not app.exception
+    assert "authlib and httpx not installed" in app.error[0].value
+    assert not app.file_uploader
+    assert not app.button

@@ -31,6 +31,21 @@ def test_equal_content_is_one_field_with_all_its_names():
     assert [field.repeats for field in case.fields.values()] == [["copy.png"], []]
 
 
+def test_an_intake_says_what_was_there_already():
+    case = Case()
+    case.take_in([("a.png", IMAGES[0]), ("b.png", IMAGES[1])])
+    assert case.notice == ""
+    case.take_in([("c.png", IMAGES[2]), ("again.png", IMAGES[0]), ("c2.png", IMAGES[2])])
+    assert case.notice.startswith("1 file added. 2 files left out")
+    assert case.notice.endswith("again.png, c2.png")
+    case.take_in([("case.zip", b"PK\x03\x04")])
+    assert case.notice == ""
+    assert len(case.problems) == 1
+    case.take_in([("b again.png", IMAGES[1])])
+    assert case.problems == []
+    assert case.notice.startswith("0 files added. 1 file left out")
+
+
 def test_an_archive_gives_its_images_and_nothing_else():
     case = Case()
     members = {
@@ -123,7 +138,7 @@ def test_pictures_of_a_field_hold_no_metadata_and_keep_its_shape():
     field.take(Prediction("ok"))
     assert field.shown.shape == (1024, 512, 3)
     assert b"patient" not in field.thumbnail
-    assert Image.open(io.BytesIO(field.thumbnail)).size == (36, 72)
+    assert Image.open(io.BytesIO(field.thumbnail)).size == (100, 200)
 
 
 def test_waiting_done_and_removed():

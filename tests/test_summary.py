@@ -62,7 +62,7 @@ def test_intervals_repeat_and_match_the_normal_approximation():
     values = rng.dirichlet((1, 2, 4, 1), size=300)
     predictions = [prediction(tuple(row)) for row in values.tolist()]
     summary = summarize(iter(predictions))
-    assert summary == summarize(predictions)
+    assert summary == summarize(predictions) == summarize(reversed(predictions))
     for column, name in enumerate(CLASS_NAMES):
         mean = values[:, column].mean()
         half = 1.96 * values[:, column].std(ddof=1) / np.sqrt(300)

@@ -9,39 +9,50 @@ from mseenet.ui.case_summary import draw_summary
 from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
 from mseenet.ui.frame import draw_empty_state
-from mseenet.ui.intake import draw_intake, draw_problems
+from mseenet.ui.intake import draw_intake, draw_messages
 from mseenet.ui.take_away import draw_take_away
 
 
 def draw_analyse_page(classifier: Classifier) -> None:
     """Draws the case of this session; the fields that wait are analysed at the end."""
     case = current_case()
+    # Emptied at once when a case begins: what it held would stay until all is analysed.
+    start = st.empty()
     if not case.fields:
-        draw_intake(case)
-        draw_problems(case.problems)
-        draw_empty_state()
+        with start.container():
+            draw_messages(case)
+            draw_intake(case)
+            draw_empty_state()
         return
-    _draw_case_bar(case)
-    draw_problems(case.problems)
-    draw_progress(case)
-    if case.done():
-        draw_summary(case)
-        listed = draw_field_list(case)
-        if listed:
-            draw_field_view(case, classifier, listed)
-        draw_take_away(case, classifier)
+    with st.container(key="case"):
+        _draw_case_bar(case)
+        draw_messages(case)
+        draw_progress(case)
+        if case.done():
+            draw_summary(case)
+            list_side, field_side = st.columns([4, 9], gap="medium")
+            with list_side:
+                listed = draw_field_list(case)
+            with field_side:
+                if listed:
+                    draw_field_view(case, classifier, listed)
+            draw_take_away(case, classifier)
     analyse_next(case, classifier)
 
 
 def _draw_case_bar(case: Case) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", key="case-bar"):
+    with st.container(horizontal=True, vertical_alignment="center", key="case-bar"):
         case.label = st.text_input(
             "Case label",
-            key=f"label-{id(case)}",
-            placeholder="optional; stays in this browser session",
+            key="label",
+            placeholder="Case label (optional)",
             max_chars=80,
             width=320,
+            label_visibility="collapsed",
         )
-        st.button("New case", on_click=new_case, help="Forgets all fields of this session.")
-    with st.expander("Add more fields", key="more"):
-        draw_intake(case)
+        with st.popover("Add more fields", icon=":material/add:", width=190):
+            draw_intake(case)
+        with st.popover("New case", width=130):
+            fields = f"{len(case.fields)} fields" if len(case.fields) > 1 else "field"
+            st.markdown(f"This forgets the {fields} of this session.")
+            st.button("Forget and begin anew", on_click=new_case, type="primary")

@@ -19,9 +19,11 @@ def draw_progress(case: Case) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="progress"):
         text = f"Analysing fields: {total - waiting} of {total}"
         rate = st.session_state.get("seconds_per_field")
-        if rate and not case.paused:
+        if rate:
             text += f", about {max(1, round(rate * waiting))} s left"
-        st.progress((total - waiting) / total, text="Stopped. " + text if case.paused else text)
+        if case.paused:
+            text = f"Stopped after {total - waiting} of {total} fields"
+        st.progress((total - waiting) / total, text=text)
         if st.button("Go on" if case.paused else "Stop", key="pause"):
             case.paused = not case.paused
             st.rerun()

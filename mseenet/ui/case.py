@@ -14,13 +14,30 @@ from PIL import Image
 
 from mseenet import words
 from mseenet.classifier import Prediction
+from mseenet.explain import COLOR_MAPS
 from mseenet.images import SUFFIXES, decode_image
+
+OPACITY = 0.85
+"""Of heatmaps until the user changes it: what is half as strong as it gets is still seen."""
 
 LARGEST_SIDE = 1024
 """Fields are shown at most this large, in pixels; the network has its own copy."""
 
-THUMBNAIL = 72
-"""Side of the thumbnails in lists, in pixels."""
+SETTINGS = (
+    "way",
+    "label",
+    "view",
+    "order",
+    "statuses",
+    "classes",
+    "method",
+    "color-map",
+    "opacity",
+)
+"""Names of the widgets whose values belong to the session."""
+
+THUMBNAIL = 200
+"""Side of the thumbnails in table and gallery, in pixels."""
 
 MOST_MEMBERS, LARGEST_MEMBER = 2000, 50 * 2**20
 """Of a ZIP archive: more files, or a larger one unpacked (bytes), are refused, so that a
@@ -70,19 +87,47 @@ class Case:
 
     Attributes:
         fields: By key, in the order in which they came.
-        problems: What could not be taken in, in words.
+        problems: What of the latest intake could not be taken in, in words.
+        notice: What became of the latest intake, in words; empty if all of it was new.
         paused: Whether the user has stopped the analysis.
         selected: Key of the field that the user chose to look at.
+        steps: How often the list had to be turned to the selected field; names its widgets.
         label: What the user calls it.
+        opacity: Of the heatmaps, in [0, 1], on the page and in what is taken away.
+        color_map: Of the heatmaps, one of `explain.COLOR_MAPS`.
         intakes: How often something was taken in; names the next uploader, which starts empty.
     """
 
     fields: dict[str, Field] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notice: str = ""
     paused: bool = False
     selected: str | None = None
+    steps: int = 0
     label: str = ""
+    opacity: float = OPACITY
+    color_map: str = COLOR_MAPS[0]
     intakes: int = 0
+
+    def take_in(self, files: Iterable[tuple[str, bytes]], synthetic: bool = False) -> None:
+        """Takes in all of one intake, names and contents, and says what became of it."""
+        self.problems, self.notice = [], ""
+        known = {key: len(field.repeats) for key, field in self.fields.items()}
+        for name, content in files:
+            self.add(name, content, synthetic)
+        repeated = [
+            name
+            for key, field in self.fields.items()
+            for name in field.repeats[known.get(key, 0) :]
+        ]
+        if repeated:
+            new = len(self.fields) - len(known)
+            listed = ", ".join(repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+            self.notice = f"{_files(new)} added. {_files(len(repeated))} left out, as the case " + (
+                f"already holds the same content: {listed}"
+            )
+        self.intakes += 1
+        self.paused = False
 
     def add(self, name: str, content: bytes, synthetic: bool = False) -> None:
         """Takes in an image, or every image in a ZIP archive; a repeated one only once."""
@@ -145,6 +190,16 @@ def current_case() -> Case:
     return st.session_state.setdefault("case", Case())
 
 
+def keep_settings() -> None:
+    """Lets what the user has set survive a look at another page.
+
+    Streamlit forgets a widget's value when a page is drawn without the widget.
+    """
+    for name in SETTINGS:
+        if name in st.session_state:
+            st.session_state[name] = st.session_state[name]
+
+
 def new_case() -> None:
     """Drops all fields and settings of this session, the case label too."""
     intakes = current_case().intakes + 1
@@ -170,6 +225,10 @@ def encoded(rgb: np.ndarray, quality: int = 88) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _is_image(path: str) -> bool:

@@ -7,36 +7,59 @@ import streamlit as st
 from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
-from mseenet.summary import Mean, summarize
+from mseenet.summary import CaseSummary, Mean, summarize
 from mseenet.ui.case import Case
 
 
 def draw_summary(case: Case) -> None:
     """Draws counts by class and status, and the mean probabilities over the fields."""
-    summary = summarize([field.prediction for field in case.done()])
+    done = case.done()
+    summary = summarize([field.prediction for field in done])
     tiles = [_tile(summary.fields, "fields analysed")]
     tiles += [_tile(summary.by_class[name], name) for name in CLASS_NAMES if summary.by_class[name]]
     tiles += [
-        _tile(summary.by_status[status], words.STATUS_TITLES[status], status)
-        for status in ("review", "rejected", "error")
+        _tile(summary.by_status[status], title, status)
+        for status, title in (
+            ("review", "of these to review"),
+            ("rejected", words.STATUS_TITLES["rejected"]),
+            ("error", words.STATUS_TITLES["error"]),
+        )
         if summary.by_status[status]
     ]
-    st.html(f'<ul class="mseenet-tiles">{"".join(tiles)}</ul>')
-    if summary.named:
-        means = (*summary.probabilities.items(), ("malignant classes together", summary.malignant))
-        parts = "; ".join(f"{name} {_with_interval(mean)}" for name, mean in means)
-        st.caption(
-            f"Mean calibrated probability over {summary.named} named fields, with a 95 % interval "
-            f"over fields: {parts}. {words.NOT_A_CASE_RESULT}"
-        )
+    if synthetic := sum(field.synthetic for field in done):
+        tiles.append(_tile(synthetic, "synthetic", "synthetic"))
+    counts = f'<ul class="mseenet-tiles">{"".join(tiles)}</ul>'
+    st.html(f'<div class="mseenet-case-summary">{counts}{_means(summary)}</div>')
 
 
 def _tile(number: int, title: str, kind: str = "") -> str:
     return f'<li class="mseenet-{kind}"><b>{number}</b><span>{html.escape(title)}</span></li>'
 
 
-def _with_interval(mean: Mean) -> str:
-    if mean.interval is None:
-        return percent(mean.value)
-    low, high = mean.interval
-    return f"{percent(mean.value)} ({100 * low:.1f}-{100 * high:.1f})"
+def _means(summary: CaseSummary) -> str:
+    """A line a class, and below them malignant against benign; nothing without a named field."""
+    if not summary.named:
+        return ""
+    lines = [_mean(name, mean) for name, mean in summary.probabilities.items()]
+    lines.append(_mean("malignant", summary.malignant, "malignant"))
+    caption = (
+        f"Mean calibrated probability over {summary.named} named fields, 95 % interval over fields. "
+        f"{words.NOT_A_CASE_RESULT}"
+    )
+    return (
+        f'<table class="mseenet-means"><caption>{html.escape(caption)}</caption>'
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _mean(name: str, mean: Mean, kind: str = "") -> str:
+    low, high = mean.interval or (mean.value, mean.value)
+    interval = f"{100 * low:.1f}-{100 * high:.1f}" if mean.interval else "needs two fields"
+    track = (
+        f'<span class="mseenet-track"><i style="left:{100 * low:.1f}%;right:{100 * (1 - high):.1f}%">'
+        f'</i><b style="left:{100 * mean.value:.1f}%"></b></span>'
+    )
+    return (
+        f'<tr class="mseenet-{kind}"><th scope="row">{html.escape(name)}</th><td>{track}</td>'
+        f"<td>{html.escape(percent(mean.value))}</td><td>({interval})</td></tr>"
+    )

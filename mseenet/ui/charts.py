@@ -9,7 +9,6 @@ import streamlit as st
 from plotly.colors import sample_colorscale, unlabel_rgb
 from plotly.subplots import make_subplots
 
-from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
 from mseenet.ui.case import encoded
 from mseenet.words import CLASS_TITLES
@@ -19,14 +18,11 @@ HIGHLIGHT = "#7a5bc0"
 
 OTHERS = "#9a93ab"
 
-MALIGNANT, BENIGN = "#b4551d", "#2f7f95"
-"""A pair that stays apart in any colour vision."""
-
-COLOR_MAPS = ("Inferno", "Viridis", "Cividis")
-"""Their lightness rises evenly, so that they can be read with any colour vision."""
-
-BARS_HEIGHT = 210
+BARS_HEIGHT = 180
 """In pixels."""
+
+COLOR_BAR_HEIGHT = 52
+"""In pixels, below the pictures."""
 
 
 def text_color() -> str:
@@ -34,12 +30,15 @@ def text_color() -> str:
     return "#cfc8de" if st.context.theme.type == "dark" else "#4a4560"
 
 
-def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Figure:
+def probability_bars(
+    probabilities: Mapping[str, float], review: float, meaningful: bool = True
+) -> go.Figure:
     """Horizontal bars of the calibrated probabilities, the predicted class highlighted.
 
     Args:
         probabilities: By class name, each in [0, 1].
         review: Confidence below which a field goes to review, in [0, 1]; marked if > 0.
+        meaningful: False for a rejected field: nothing is highlighted, the bars are hollow.
     """
     names = list(probabilities)
     values = [100 * probabilities[name] for name in names]
@@ -49,7 +48,12 @@ def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Fi
             x=values,
             y=names,
             orientation="h",
-            marker_color=[HIGHLIGHT if name == predicted else OTHERS for name in names],
+            marker={
+                "color": [
+                    HIGHLIGHT if name == predicted and meaningful else OTHERS for name in names
+                ],
+                "pattern": {"shape": "" if meaningful else "/", "solidity": 0.3},
+            },
             text=[percent(value / 100) for value in values],
             textposition="outside",
             textfont={"color": text_color()},
@@ -58,7 +62,7 @@ def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Fi
             hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>",
         )
     )
-    if review > 0:
+    if review > 0 and meaningful:
         figure.add_vline(
             100 * review,
             line={"width": 1.5, "dash": "dot", "color": OTHERS},
@@ -71,38 +75,13 @@ def probability_bars(probabilities: Mapping[str, float], review: float) -> go.Fi
     return _quiet(figure, BARS_HEIGHT)
 
 
-def malignancy_bar(probabilities: Mapping[str, float]) -> go.Figure:
-    """One bar that the malignant classes and Benign share.
-
-    Args:
-        probabilities: By class name, each in [0, 1].
-    """
-    benign = probabilities[CLASS_NAMES[0]]
-    figure = go.Figure()
-    for name, share, color in (("malignant", 1 - benign, MALIGNANT), ("benign", benign, BENIGN)):
-        figure.add_bar(
-            x=[100 * share],
-            y=[""],
-            orientation="h",
-            marker_color=color,
-            text=f"{name} {percent(share)}" if share >= 0.2 else "",
-            textposition="inside",
-            insidetextanchor="middle",
-            textfont={"color": "white", "size": 14},
-            hovertemplate=f"{name}: {percent(share)}<extra></extra>",
-        )
-    figure.update_layout(barmode="stack")
-    figure = _quiet(figure, 44)
-    return figure.update_layout(margin={"l": 0, "r": 0, "t": 2, "b": 2}, bargap=0)
-
-
 def field_pair(
     shown: np.ndarray,
     heatmap: np.ndarray | None,
     opacity: float,
     color_map: str,
     absolute: bool,
-    height: int,
+    name: str,
 ) -> go.Figure:
     """The field, and beside it the field under its heatmap; both zoom and pan together.
 
@@ -110,9 +89,9 @@ def field_pair(
         shown: RGB, uint8 (H, W, 3) in [0, 255].
         heatmap: float32 (h, w) in [0, 1], stretched over the field; None for the field alone.
         opacity: Share of the heat's colour where the heat is 1, in [0, 1].
-        color_map: One of `COLOR_MAPS`.
+        color_map: One of `explain.COLOR_MAPS`.
         absolute: Whether heat is in units that all fields share.
-        height: Of the chart, in pixels.
+        name: Of the field: zoom and pan last as long as it is the same.
     """
     rows, columns = shown.shape[:2]
     source = "data:image/jpeg;base64," + base64.b64encode(encoded(shown)).decode()
@@ -147,26 +126,48 @@ def field_pair(
             "cmax": 1,
             "colorscale": _heat_scale(color_map, opacity, over_white=True),
             "colorbar": {
+                "orientation": "h",
                 "title": {
-                    "text": "evidence" if absolute else "relative evidence",
-                    "side": "right",
+                    "text": "evidence" if absolute else "evidence, relative to this map's maximum",
+                    "side": "top",
                     "font": {"color": text_color()},
                 },
+                "tickvals": [0, 0.25, 0.5, 0.75, 1],
                 "tickformat": ".0%",
                 "tickfont": {"color": text_color()},
-                "thickness": 12,
-                "len": 0.9,
+                "thickness": 10,
+                "len": 0.49,
+                "x": 1,
+                "xanchor": "right",
+                "y": 0,
+                "yanchor": "top",
+                "ypad": 0,
             },
         }
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key), 1, 2)
-    figure.update_xaxes(visible=False, range=[-0.5, columns - 0.5], constrain="domain", matches="x")
-    figure.update_yaxes(visible=False, range=[rows - 0.5, -0.5], constrain="domain", matches="y")
+    figure.update_xaxes(
+        visible=False,
+        range=[-0.5, columns - 0.5],
+        minallowed=-0.5,
+        maxallowed=columns - 0.5,
+        constrain="domain",
+        matches="x",
+    )
+    figure.update_yaxes(
+        visible=False,
+        range=[rows - 0.5, -0.5],
+        minallowed=-0.5,
+        maxallowed=rows - 0.5,
+        constrain="domain",
+        constraintoward="top",
+        matches="y",
+    )
     for panel in range(1, panels + 1):
-        name = "" if panel == 1 else str(panel)
-        figure.update_layout({f"yaxis{name}": {"scaleanchor": f"x{name}"}})
+        number = "" if panel == 1 else str(panel)
+        figure.update_layout({f"yaxis{number}": {"scaleanchor": f"x{number}"}})
     return figure.update_layout(
-        height=height,
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        margin={"l": 0, "r": 0, "t": 0, "b": COLOR_BAR_HEIGHT if panels > 1 else 0},
+        uirevision=name,
         dragmode="pan",
         showlegend=False,
         plot_bgcolor="rgba(0,0,0,0)",

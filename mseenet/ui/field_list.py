@@ -10,14 +10,37 @@ from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
 from mseenet.ui.case import Case, Field, by_doubt
 
+TABLE_PAGE, GALLERY_PAGE = 10, 12
+"""Fields on one page of the list: the selected one is always in sight."""
+
+ROW_HEIGHT = 40
+"""Of the table, in pixels."""
+
+COLUMNS = {
+    "Status": "Most doubtful first",
+    "Class": "Class",
+    "Confidence": "Least confident first",
+    "File": "File name",
+    "Novelty": "Most novel first",
+}
+"""The order that a click on the head of a column stands for."""
+
+
+def _by(key):
+    return lambda fields: sorted(fields, key=key)
+
+
 ORDERS = {
     "Most doubtful first": by_doubt,
-    "File name": lambda fields: sorted(fields, key=lambda f: f.name.casefold()),
+    "Least confident first": _by(lambda f: (named_class(f) is None, f.prediction.confidence or 0)),
+    "Most confident first": _by(
+        lambda f: (named_class(f) is None, -(f.prediction.confidence or 0))
+    ),
+    "Most novel first": _by(lambda f: -(f.prediction.novelty or 0)),
+    "Class": _by(lambda f: [*CLASS_NAMES, None].index(named_class(f))),
+    "File name": _by(lambda f: f.name.casefold()),
     "As added": list,
 }
-GALLERY_PAGE = 24
-ROW_HEIGHT = 44
-"""Of the table, in pixels."""
 
 
 def draw_field_list(case: Case) -> list[Field]:
@@ -25,20 +48,30 @@ def draw_field_list(case: Case) -> list[Field]:
 
     What the user chooses there becomes `case.selected`.
     """
-    with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="filters"):
         view = st.segmented_control(
-            "View", ("Table", "Gallery"), default="Table", required=True, key="view"
+            "View",
+            ("Table", "Gallery"),
+            default="Table",
+            required=True,
+            key="view",
+            label_visibility="collapsed",
         )
-        order = st.selectbox("Order", list(ORDERS), key="order", width=210)
-        statuses = st.multiselect(
-            "Status",
-            list(words.STATUS_TITLES),
-            format_func=words.STATUS_TITLES.get,
-            key="statuses",
-            placeholder="all",
-            width=210,
+        order = st.selectbox(
+            "Order", list(ORDERS), key="order", width=200, label_visibility="collapsed"
         )
-        classes = st.multiselect("Class", CLASS_NAMES, key="classes", placeholder="all", width=210)
+        filters = [
+            name for key in ("statuses", "classes") for name in st.session_state.get(key, ())
+        ]
+        with st.popover(f"Filter: {len(filters)}" if filters else "Filter"):
+            statuses = st.multiselect(
+                "Status",
+                list(words.STATUS_TITLES),
+                format_func=words.STATUS_TITLES.get,
+                key="statuses",
+                placeholder="all",
+            )
+            classes = st.multiselect("Class", CLASS_NAMES, key="classes", placeholder="all")
     listed = [
         field
         for field in ORDERS[order](case.done())
@@ -48,7 +81,11 @@ def draw_field_list(case: Case) -> list[Field]:
     if not listed:
         st.caption("No field matches." if case.done() else "No field is analysed yet.")
         return listed
-    (_draw_table if view == "Table" else _draw_gallery)(case, listed)
+    size = TABLE_PAGE if view == "Table" else GALLERY_PAGE
+    place = st.container()
+    page = _draw_pages(case, listed, size)
+    with place:
+        (_draw_table if view == "Table" else _draw_gallery)(case, listed, page)
     return listed
 
 
@@ -58,6 +95,19 @@ def named_class(field: Field) -> str | None:
     return prediction.class_name if prediction.status in ("ok", "review") else None
 
 
+def status_title(field: Field) -> str:
+    """The status in words; synthetic fields say so wherever they are listed."""
+    title = words.STATUS_TITLES[field.prediction.status]
+    return f"{title}, synthetic" if field.synthetic else title
+
+
+def order_of(column: str, order: str) -> str:
+    """The order after a click on the head of a column; a second one on confidence reverses it."""
+    if column == "Confidence" and order == COLUMNS[column]:
+        return "Most confident first"
+    return COLUMNS.get(column, order)
+
+
 def thumbnail_uri(field: Field) -> str | None:
     """The thumbnail as a data URI, None for an unreadable field."""
     if not field.thumbnail:
@@ -65,57 +115,74 @@ def thumbnail_uri(field: Field) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(field.thumbnail).decode()
 
 
-def _draw_table(case: Case, listed: list[Field]) -> None:
-    keys = [field.key for field in listed]
-    position = listed.index(case.shown(listed))
+def _draw_pages(case: Case, listed: list[Field], size: int) -> list[Field]:
+    """The page of the list that the user turned to, at first the one of the selected field."""
+    pages = -(-len(listed) // size)
+    if pages == 1:
+        return listed
+    here = listed.index(case.shown(listed)) // size + 1
+    # Another name with every step and order: the page of the selected field again.
+    name = f"page-{size}-{case.steps}-{hash(tuple(field.key for field in listed))}"
+    page = st.pagination(pages, default=here, max_visible_pages=5, key=name)
+    return listed[(page - 1) * size : page * size]
+
+
+def _draw_table(case: Case, listed: list[Field], page: list[Field]) -> None:
+    keys = [field.key for field in page]
+    selected = case.shown(listed).key
     # The selection of a table cannot be set from here; a table of another name starts with it.
-    name = f"table-{hash((tuple(keys), st.session_state.get('steps', 0)))}"
-    event = st.dataframe(
+    name = f"table-{hash((tuple(keys), case.steps, selected if selected not in keys else 0))}"
+    required = selected in keys
+    st.dataframe(
         {
-            "Field": [thumbnail_uri(field) for field in listed],
-            "File": [field.name for field in listed],
-            "Status": [words.STATUS_TITLES[field.prediction.status] for field in listed],
-            "Class": [named_class(field) for field in listed],
+            "Field": [thumbnail_uri(field) for field in page],
+            "Status": [status_title(field) for field in page],
+            "Class": [named_class(field) for field in page],
             "Confidence": [
-                100 * field.prediction.confidence if named_class(field) else None
-                for field in listed
+                percent(field.prediction.confidence) if named_class(field) else None
+                for field in page
             ],
-            "Novelty": [field.prediction.novelty for field in listed],
-            "Reasons": ["; ".join(field.prediction.reasons) for field in listed],
+            "File": [field.name for field in page],
+            "Reasons": ["; ".join(field.prediction.reasons) for field in page],
+            "Novelty": [field.prediction.novelty for field in page],
         },
-        height=min(9, len(listed) + 1) * ROW_HEIGHT,
+        height=(len(page) + 1) * ROW_HEIGHT + 2,
         row_height=ROW_HEIGHT,
         hide_index=True,
         placeholder="-",
         column_config={
-            "Field": st.column_config.ImageColumn(width=60),
-            "File": st.column_config.TextColumn(width="medium"),
-            "Status": st.column_config.TextColumn(width="small"),
-            "Class": st.column_config.TextColumn(width="small"),
-            "Confidence": st.column_config.NumberColumn(format="%.1f %%", width="small"),
+            "Field": st.column_config.ImageColumn("", width=44),
+            "Status": st.column_config.TextColumn(width=88),
+            "Class": st.column_config.TextColumn(width=92),
+            "Confidence": st.column_config.TextColumn(width=84, alignment="right"),
+            "File": st.column_config.TextColumn(width=190),
+            "Reasons": st.column_config.TextColumn(width="large"),
             "Novelty": st.column_config.NumberColumn(
                 format="%.2f", width="small", help=words.NOVELTY
             ),
-            "Reasons": st.column_config.TextColumn(width="large"),
         },
-        selection_mode="single-row-required",
-        selection_default={"selection": {"rows": [position]}},
-        on_select="rerun",
+        # With columns to select, a click on a head does not sort: it orders the whole list.
+        selection_mode=["single-row-required" if required else "single-row", "single-column"],
+        selection_default={"selection": {"rows": [keys.index(selected)] if required else []}},
+        on_select=lambda: _take_selection(case, name, keys),
         key=name,
-        alt=f"{len(listed)} fields with file name, status, class, confidence and reasons",
+        alt=f"{len(page)} of {len(listed)} fields with status, class, confidence, file and reasons",
     )
-    rows = event.selection.rows
-    # Unless the user has chosen, the most doubtful field is shown, also when more results come.
-    if rows and rows[0] != position:
-        case.selected = keys[rows[0]]
 
 
-def _draw_gallery(case: Case, listed: list[Field]) -> None:
-    pages = -(-len(listed) // GALLERY_PAGE)
-    page = st.pagination(pages, key="gallery-page") if pages > 1 else 1
-    first = (page - 1) * GALLERY_PAGE
+def _take_selection(case: Case, name: str, keys: list[str]) -> None:
+    """What the user has selected in the table: a field, or a column to order by."""
+    selection = st.session_state[name]["selection"]
+    if selection["columns"]:
+        st.session_state["order"] = order_of(selection["columns"][0], st.session_state["order"])
+        case.steps += 1
+    elif selection["rows"]:
+        case.selected = keys[selection["rows"][0]]
+
+
+def _draw_gallery(case: Case, listed: list[Field], page: list[Field]) -> None:
     with st.container(horizontal=True, gap="small", key="gallery"):
-        for field in listed[first : first + GALLERY_PAGE]:
+        for field in page:
             _draw_card(case, field, field is case.shown(listed))
 
 
@@ -126,10 +193,9 @@ def _draw_card(case: Case, field: Field, selected: bool) -> None:
         uri = thumbnail_uri(field)
         picture = f'<img src="{uri}" alt="">' if uri else "<span></span>"
         status = field.prediction.status
-        st.html(
-            f'<div class="mseenet-card mseenet-{status}">{picture}<small>'
-            f"{html.escape(words.STATUS_TITLES[status])}</small></div>"
-        )
+        mark = "" if status == "ok" and not field.synthetic else status_title(field)
+        label = f"<small>{html.escape(mark)}</small>" if mark else ""
+        st.html(f'<div class="mseenet-card">{picture}{label}</div>')
         shown = f"{answer} {percent(field.prediction.confidence)}" if named_class(field) else answer
         chosen = st.button(
             f"✓ {shown}" if selected else shown,

@@ -1,4 +1,4 @@
-"""One field in full: pictures that zoom together, the answer, and what it rests on."""
+"""One field in full: the answer, what it rests on, and pictures that zoom together."""
 
 import html
 from collections.abc import Sequence
@@ -8,23 +8,15 @@ import streamlit as st
 
 from mseenet import words
 from mseenet.cam import METHODS
+from mseenet.card import Card
 from mseenet.classifier import Classifier
 from mseenet.config import CLASS_NAMES
-from mseenet.explain import has_evidence
+from mseenet.explain import COLOR_MAPS, has_evidence
 from mseenet.images import squeeze
 from mseenet.nuclei import nucleus_mask
 from mseenet.report import percent
-from mseenet.ui.case import Case, Field
-from mseenet.ui.charts import (
-    BARS_HEIGHT,
-    COLOR_MAPS,
-    field_pair,
-    malignancy_bar,
-    probability_bars,
-)
-
-PICTURES_HEIGHT = 470
-"""In pixels."""
+from mseenet.ui.case import OPACITY, Case, Field
+from mseenet.ui.charts import BARS_HEIGHT, COLOR_BAR_HEIGHT, field_pair, probability_bars
 
 CHOICE = ("(predicted)", "(second choice)")
 
@@ -42,9 +34,13 @@ def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> 
                 label, key=label, shortcut=shortcut, disabled=not 0 <= target < len(listed)
             ):
                 case.selected = listed[target].key
-                st.session_state["steps"] = st.session_state.get("steps", 0) + 1
+                case.steps += 1
                 st.rerun()
         st.caption(f"Field {position + 1} of {len(listed)} listed", width="content")
+        st.space("stretch")
+        if st.button("Remove this field", key=f"remove-{field.key}", type="tertiary"):
+            case.remove(field.key)
+            st.rerun()
     _draw_field(case, classifier, field)
 
 
@@ -54,33 +50,24 @@ def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
     st.html(_heading(field))
     if prediction.status == "error":
         st.error(sentence(words.NOT_READ, prediction.reasons), icon=":material/broken_image:")
-        _draw_remove(case, field)
         return
-    pictures, answer = st.columns([7, 4], gap="medium")
-    rejected = prediction.status == "rejected"
-    with answer:
-        if rejected:
-            field.anyway = st.toggle(
-                "Show the network's output all the same",
-                value=field.anyway,
-                key=f"anyway-{field.key}",
-                help="It has no meaning outside of what the network was validated on.",
-            )
-        anyway = field.anyway
-        if rejected:
-            lead = words.REJECTED_SHOWN if anyway else words.REJECTED
-            st.warning(sentence(lead, prediction.reasons), icon=":material/block:")
-        elif prediction.status == "review":
-            st.warning(sentence(words.REVIEW, prediction.reasons), icon=":material/flag:")
-    if rejected and not anyway:
-        with pictures:
-            _draw_pictures(field, None, 0, COLOR_MAPS[0], True, "")
-            _draw_remove(case, field)
-        return
-    with answer:
-        _draw_answer(field, classifier.card.review_confidence)
-    with pictures:
-        _draw_evidence(case, classifier, field)
+    if prediction.status == "review":
+        st.warning(sentence(words.REVIEW, prediction.reasons), icon=":material/flag:")
+    elif prediction.status == "rejected":
+        place = st.container()
+        field.anyway = st.toggle(
+            "Show the network's output all the same",
+            value=field.anyway,
+            key=f"anyway-{field.key}",
+            help="It has no meaning outside of what the network was validated on.",
+        )
+        lead = words.REJECTED_SHOWN if field.anyway else words.REJECTED
+        place.warning(sentence(lead, prediction.reasons), icon=":material/block:")
+        if not field.anyway:
+            _draw_pictures(case, field, None, True, "")
+            return
+    _draw_answer(field, classifier.card)
+    _draw_evidence(case, classifier, field)
 
 
 def _draw_evidence(case: Case, classifier: Classifier, field: Field) -> None:
@@ -97,13 +84,15 @@ def _draw_evidence(case: Case, classifier: Classifier, field: Field) -> None:
         method = st.selectbox(
             "Method", ("Grad-CAM", *METHODS), key="method", width=190, help=words.METHODS
         )
-        color_map = st.selectbox("Colours", COLOR_MAPS, key="color-map", width=120)
-        opacity = st.slider("Opacity", 0, 100, 60, step=5, format="%d %%", key="opacity", width=180)
+        case.color_map = st.selectbox("Colours", COLOR_MAPS, key="color-map", width=120)
+        percents = st.slider(
+            "Opacity", 0, 100, round(100 * OPACITY), 5, format="%d %%", key="opacity", width=160
+        )
+        case.opacity = percents / 100
     heatmap = _heatmap(classifier, field, class_name, method)
     with place:
-        _draw_pictures(field, heatmap, opacity / 100, color_map, method == "Grad-CAM", class_name)
-        _draw_evidence_note(classifier, field, heatmap, class_name, method)
-    _draw_remove(case, field)
+        _draw_pictures(case, field, heatmap, method == "Grad-CAM", class_name)
+        _draw_evidence_note(classifier, field, heatmap, class_name)
 
 
 def _heatmap(classifier: Classifier, field: Field, class_name: str, method: str) -> np.ndarray:
@@ -114,53 +103,54 @@ def _heatmap(classifier: Classifier, field: Field, class_name: str, method: str)
 
 
 def _draw_pictures(
-    field: Field,
-    heatmap: np.ndarray | None,
-    opacity: float,
-    color_map: str,
-    absolute: bool,
-    class_name: str,
+    case: Case, field: Field, heatmap: np.ndarray | None, absolute: bool, class_name: str
 ) -> None:
     alt = f"Field {field.name}, as uploaded"
+    follow = "Drag to move, scroll to zoom."
     if heatmap is not None:
         alt += f"; beside it the same field with the evidence for {class_name} laid over it"
-    st.plotly_chart(
-        field_pair(field.shown, heatmap, opacity, color_map, absolute, PICTURES_HEIGHT),
-        width="stretch",
-        height=PICTURES_HEIGHT,
-        key="pictures",
-        config={
-            "scrollZoom": True,
-            "displaylogo": False,
-            "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
-        },
-        alt=alt,
-    )
+        follow = "Drag to move, scroll to zoom; both pictures follow."
     rows, columns = field.shown.shape[:2]
+    panels = 1 if heatmap is None else 2
+    # As high as the pictures are when they fill the width, which only the browser knows.
+    with st.container(key="pictures-width"), st.container(key="pictures-height"):
+        st.html(
+            "<style>.st-key-pictures-height { flex: none; height: clamp(240px, "
+            f"calc({100 / panels * rows / columns:.2f}cqw + {COLOR_BAR_HEIGHT}px), 620px); }}</style>"
+        )
+        st.plotly_chart(
+            field_pair(field.shown, heatmap, case.opacity, case.color_map, absolute, field.key),
+            width="stretch",
+            height="stretch",
+            key="pictures",
+            config={
+                "scrollZoom": True,
+                "displaylogo": False,
+                "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+            },
+            alt=alt,
+        )
     squeezed = "" if rows == columns else " The network sees the field squeezed to a square."
-    st.caption(f"Drag to move, scroll to zoom; both pictures follow.{squeezed}")
+    st.caption(f"{follow}{squeezed}")
 
 
 def _draw_evidence_note(
-    classifier: Classifier, field: Field, heatmap: np.ndarray, class_name: str, method: str
+    classifier: Classifier, field: Field, heatmap: np.ndarray, class_name: str
 ) -> None:
-    absolute = heatmap
-    if method != "Grad-CAM":
-        absolute = _heatmap(classifier, field, class_name, "Grad-CAM")
+    # Other methods say where, not how much: strength and warning are always Grad-CAM's.
+    absolute = _heatmap(classifier, field, class_name, "Grad-CAM")
     if not has_evidence(absolute) or not heatmap.any():
         st.info(f"No positive evidence for {class_name} anywhere in this field.")
         return
-    share, area = evidence_on_nuclei(field.shown, heatmap)
-    strongest = (
-        f"Its strongest spot reaches {absolute.max():.0%} of what counts as strong for this network"
-    )
+    share, area = evidence_on_nuclei(field.shown, absolute)
     text = (
-        f"Evidence for {class_name}. {strongest}. {share:.0%} of the map lies on nucleated cells, "
-        f"which cover {area:.0%} of the field (found by colour)."
+        f"By Grad-CAM, the strongest evidence for {class_name} reaches {absolute.max():.0%} of what "
+        f"counts as strong for this network; {share:.0%} of it lies on nucleated cells, which cover "
+        f"{area:.0%} of the field (found by colour)."
     )
+    if share < words.MOSTLY:
+        st.markdown(f":material/warning: **Mostly background.** {words.BACKGROUND_EVIDENCE}")
     st.caption(text)
-    if share < 0.5:
-        st.caption(words.BACKGROUND_EVIDENCE)
 
 
 def evidence_on_nuclei(shown: np.ndarray, heatmap: np.ndarray) -> tuple[float, float]:
@@ -177,43 +167,57 @@ def evidence_on_nuclei(shown: np.ndarray, heatmap: np.ndarray) -> tuple[float, f
     return float(heatmap[mask].sum() / heatmap.sum()), float(mask.mean())
 
 
-def _draw_answer(field: Field, review: float) -> None:
+def _draw_answer(field: Field, card: Card) -> None:
     prediction = field.prediction
-    name = prediction.class_name
-    st.html(
-        '<div class="mseenet-answer">'
-        '<span class="mseenet-label">Predicted class</span>'
-        f"<strong>{words.CLASS_TITLES[name]}</strong>"
-        f"<span>Confidence {html.escape(percent(prediction.confidence))}</span></div>"
-    )
-    probabilities = prediction.probabilities
-    spoken = ", ".join(f"{n} {percent(p)}" for n, p in probabilities.items())
-    quiet = {"displayModeBar": False}
-    st.plotly_chart(
-        probability_bars(probabilities, review),
-        height=BARS_HEIGHT,
-        key="bars",
-        config=quiet,
-        alt=f"Calibrated probabilities: {spoken}",
-    )
-    benign = percent(probabilities[CLASS_NAMES[0]])
-    st.plotly_chart(
-        malignancy_bar(probabilities),
-        height=44,
-        key="malignancy",
-        config=quiet,
-        alt=f"Benign {benign}, the malignant classes together the rest",
-    )
-    st.caption(words.CLASS_NOTES[name])
-    with st.popover("What these words mean", type="tertiary"):
-        for term, meaning in words.TERMS.items():
-            st.markdown(f"**{term}** {meaning}")
+    meaningful = prediction.status != "rejected"
+    name, probabilities = prediction.class_name, prediction.probabilities
+    kind = "" if meaningful else "-without-meaning"
+    with st.container(key=f"answer{kind}"):
+        said, bars = st.columns([5, 6], gap="medium")
+        with said:
+            label = "Predicted class" if meaningful else words.OUTPUT_WITHOUT_MEANING
+            st.html(
+                '<div class="mseenet-answer">'
+                f'<span class="mseenet-label">{label}</span>'
+                f"<strong>{words.CLASS_TITLES[name]}</strong>"
+                f"<span>Confidence {html.escape(percent(prediction.confidence))}</span></div>"
+                + _malignancy(probabilities, card, meaningful)
+            )
+            st.caption(words.CLASS_NOTES[name])
+            with st.popover("What these words mean", type="tertiary"):
+                for term, meaning in words.TERMS.items():
+                    st.markdown(f"**{term}** {meaning}")
+        with bars:
+            spoken = ", ".join(f"{n} {percent(p)}" for n, p in probabilities.items())
+            st.plotly_chart(
+                probability_bars(probabilities, card.review_confidence, meaningful),
+                height=BARS_HEIGHT,
+                key="bars",
+                config={"displayModeBar": False},
+                alt=f"Calibrated probabilities: {spoken}",
+            )
 
 
-def _draw_remove(case: Case, field: Field) -> None:
-    if st.button("Remove this field", key=f"remove-{field.key}", type="tertiary"):
-        case.remove(field.key)
-        st.rerun(scope="app")
+def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
+    """A bar that the malignant classes and Benign share, with the operating point."""
+    benign = probabilities[CLASS_NAMES[0]]
+    shares = "".join(
+        f"<b>{name} {html.escape(percent(share))}</b>"
+        for name, share in (("malignant", 1 - benign), ("benign", benign))
+    )
+    point = card.content.get("malignant") if meaningful else None
+    mark = note = ""
+    if point:
+        threshold = point["threshold"]
+        mark = f'<i style="left:{100 * threshold:.1f}%"></i>'
+        note = (
+            f"<small>Mark: from {percent(threshold)} on counts as malignant; set to catch "
+            f"{100 * point['sensitivity']:.1f} % of the malignant fields of unseen slides.</small>"
+        )
+    return (
+        f'<div class="mseenet-malignancy"><p>{shares}</p><div>'
+        f'<span style="width:{100 * (1 - benign):.1f}%"></span>{mark}</div>{note}</div>'
+    )
 
 
 def _heading(field: Field) -> str:

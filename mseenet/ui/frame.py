@@ -11,10 +11,17 @@ from mseenet.card import Card
 # Colours come from the theme, so that light and dark both hold.
 _STYLE = """
 <style>
-.stMainBlockContainer { max-width: 1640px; padding-top: 4.4rem; padding-bottom: 4.5rem; }
+.stMainBlockContainer { max-width: 1720px; padding: 4.2rem 3.5rem 4.5rem; }
+.stMainBlockContainer:has(.st-key-case) { padding-top: 3.6rem; }
+.stMainBlockContainer:has(.st-key-case) > [data-testid="stVerticalBlock"] { gap: .5rem; }
+.st-key-case { gap: .6rem; }
+.stMain:focus-visible { outline: none; box-shadow: none; }
 .mseenet-title { display: flex; align-items: baseline; gap: .75rem; flex-wrap: wrap; margin: 0; }
 .mseenet-title h1 { font-size: 1.9rem; letter-spacing: -.01em; margin: 0; padding: 0; }
 .mseenet-title p { margin: 0; opacity: .8; }
+.stMainBlockContainer:has(.st-key-case) .mseenet-title h1 { font-size: 1.25rem; }
+.stMainBlockContainer:has(.st-key-case) .mseenet-title p { font-size: .9rem; }
+.st-key-intake [data-testid="stCameraInput"] { max-width: 480px; }
 .mseenet-summary { font-size: 1.05rem; margin: .5rem 0 0; }
 .mseenet-file { font-size: 1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
 .mseenet-note { font-size: .85rem; opacity: .8; margin: .15rem 0 0; }
@@ -23,16 +30,45 @@ _STYLE = """
 .mseenet-answer { display: flex; flex-direction: column; line-height: 1.35; }
 .mseenet-answer strong { font-size: 1.45rem; font-weight: 650; letter-spacing: -.01em; }
 .mseenet-label { font-size: .8rem; opacity: .8; }
-.mseenet-legend { display: flex; align-items: center; gap: .5rem; font-size: .8rem; }
-.mseenet-legend i { flex: 1; height: .55rem; border-radius: .3rem; border: 1px solid #8a839a; }
+.st-key-pictures-width { container-type: inline-size; }
+.st-key-pictures { flex: 1 !important; min-height: 0; }
+.st-key-pictures > div { height: 100%; }
+.mseenet-malignancy { margin-top: .6rem; }
+.mseenet-malignancy p { display: flex; justify-content: space-between; margin: 0 0 .2rem; font-size: .9rem; }
+.mseenet-malignancy b { font-weight: 600; }
+.mseenet-malignancy div { position: relative; height: .7rem; border-radius: .35rem; background: #2f7f95; }
+.mseenet-malignancy span { display: block; height: 100%; border-radius: .35rem 0 0 .35rem; background: #b4551d; }
+.mseenet-malignancy i { position: absolute; top: -.2rem; bottom: -.2rem; width: 2px; background: currentColor; }
+.mseenet-malignancy small { display: block; margin-top: .35rem; font-size: .8rem; opacity: .85; }
+.st-key-answer-without-meaning { border: 2px dashed #b3261e; border-radius: .6rem; padding: .8rem; }
+.st-key-answer-without-meaning .mseenet-answer strong { font-weight: 500; font-style: italic; }
+.st-key-answer-without-meaning .mseenet-label { font-weight: 700; opacity: 1; }
+.st-key-answer-without-meaning .mseenet-malignancy div { filter: grayscale(1); }
 .mseenet-research { position: fixed; left: 0; right: 0; bottom: 0; z-index: 100; margin: 0;
   padding: .45rem 1rem; text-align: center; font-size: .85rem; font-weight: 600;
   color: #f4f0fb; background: #33274f; }
+[data-testid="stElementContainer"]:has(.mseenet-research) { opacity: 1 !important; }
 .mseenet-section { font-size: 1.15rem; font-weight: 650; margin: .6rem 0 0; padding: 0; }
+.mseenet-case-summary { display: flex; flex-wrap: wrap; align-items: center; gap: .8rem 2rem; }
+.mseenet-case-summary .mseenet-tiles { flex: 0 1 auto; }
+.mseenet-means caption { caption-side: bottom; text-align: left; padding: .3rem 0 0; color: inherit;
+  opacity: .85; }
+.mseenet-means { flex: 1 1 390px; max-width: 640px; border-collapse: collapse; font-size: .85rem; line-height: 1.35;
+  margin: 0 !important; }
+.mseenet-means th, .mseenet-means td { padding: 0 .6rem 0 0 !important; border: 0 !important;
+  white-space: nowrap; color: inherit !important; }
+.mseenet-means th { text-align: left; font-weight: 500; }
+.mseenet-means td:nth-child(2) { width: 100%; min-width: 7rem; }
+.mseenet-means td:nth-child(3) { text-align: right; font-weight: 600; }
+.mseenet-means .mseenet-malignant > * { padding-top: .25rem !important; border-top: 1px solid #8a839a66 !important; }
+.mseenet-track { position: relative; display: block; height: .5rem; border-radius: .25rem; background: #8a839a33; }
+.mseenet-track i { position: absolute; top: 0; bottom: 0; min-width: 2px; border-radius: .25rem; background: #7a5bc099; }
+.mseenet-track b { position: absolute; top: -.15rem; bottom: -.15rem; width: 3px; margin-left: -1px; background: currentColor; }
+.mseenet-malignant .mseenet-track i { background: #b4551d99; }
 .mseenet-tiles { display: flex; flex-wrap: wrap; gap: .6rem; margin: .2rem 0 !important; padding: 0 !important;
   list-style: none; }
-.mseenet-tiles li { display: flex; flex-direction: column; min-width: 7rem; margin: 0 !important;
-  padding: .45rem .8rem; border: 1px solid #8a839a66; border-top: 3px solid #7a5bc0; border-radius: .5rem; }
+.mseenet-tiles li { display: flex; flex-direction: column; min-width: 4.9rem; margin: 0 !important;
+  padding: .4rem .65rem; border: 1px solid #8a839a66; border-top: 3px solid #7a5bc0; border-radius: .5rem; }
 .mseenet-tiles b { font-size: 1.35rem; line-height: 1.2; }
 .mseenet-tiles span { font-size: .85rem; opacity: .85; }
 .mseenet-tiles .mseenet-review { border-top-color: #c77700; }
@@ -44,10 +80,15 @@ _STYLE = """
   border-radius: .4rem; background: #8a839a33; }
 .mseenet-card small { position: absolute; left: .3rem; bottom: .3rem; padding: 0 .4rem; border-radius: .3rem;
   color: #fff; background: #33274f; }
-.mseenet-card:not(.mseenet-review) small { display: none; }
 @media (max-width: 1000px) {
+  .stMainBlockContainer { padding-left: 1.5rem; padding-right: 1.5rem; }
   .stMainBlockContainer [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-wrap: wrap; }
   .stMainBlockContainer [data-testid="stColumn"] { min-width: 100%; }
+}
+@media (min-width: 1001px) {
+  .st-key-case > div > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:first-child > div,
+  .st-key-case > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:first-child > div {
+    position: sticky; top: 4.2rem; }
 }
 .mseenet-steps { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr));
   margin: 1rem 0 0 !important; padding: 0 !important; list-style: none; }
@@ -68,9 +109,24 @@ def page_icon() -> Image.Image:
     return icon
 
 
+# After the mouse has moved a slider or flipped a switch, N and P would go to it.
+_SCRIPT = """
+<script>
+if (!window.mseenetReleases) {
+  window.mseenetReleases = true;
+  document.addEventListener("pointerup", (event) => {
+    if (event.target.closest("[data-testid=stSlider], [data-testid=stCheckbox]"))
+      setTimeout(() => document.activeElement?.blur(), 0);
+  });
+}
+</script>
+"""
+
+
 def draw_header() -> None:
     """Draws title and purpose, and the line that never leaves the screen."""
     st.html(_STYLE)
+    st.html(_SCRIPT, unsafe_allow_javascript=True)
     st.html(
         '<header class="mseenet-title"><h1>MSEENet</h1>'
         "<p>Acute lymphoblastic leukaemia subtypes from peripheral blood smear fields</p></header>"
@@ -97,13 +153,15 @@ def draw_footer(card: Card, device: str) -> None:
     low, high = metrics["test"]["interval_95"]["accuracy"]
     known = (
         f"Accuracy on {metrics['test']['n']} test fields of known slides: "
-        f"{metrics['test']['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        f"{100 * metrics['test']['accuracy']:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f})"
     )
     unseen = [figures for name, figures in metrics.items() if name.startswith("blocks")]
     if unseen:
         worst = min(unseen, key=lambda figures: figures["mean_accuracy"])
+        low, high = worst["interval_95"]["accuracy"]
         known += (
-            f"; on {worst['n']} fields of slides not seen in training: {worst['mean_accuracy']:.1%}"
+            f"; on {worst['n']:,} fields of slides not seen in training: "
+            f"{100 * worst['mean_accuracy']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
         )
     st.caption(f"{words.UNSEEN_SLIDES} {known}.")
     st.caption(f"Weights {html.escape(card.sha256[:12])} · runs on {device}")

@@ -1,7 +1,6 @@
 """Where images come in: files, folders, archives, the clipboard, a camera, examples."""
 
 import io
-from collections.abc import Iterable
 
 import streamlit as st
 from PIL import Image
@@ -53,25 +52,19 @@ def draw_intake(case: Case) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{words.INTAKE} {words.PRIVACY}", width="stretch")
             if st.button("Try synthetic examples", key="examples", type="tertiary"):
-                for name, content in _examples().items():
-                    case.add(name, content, synthetic=True)
-                _taken_in(case)
+                case.take_in(_examples().items(), synthetic=True)
+                st.rerun()
     if taken:
-        for file in taken:
-            case.add(file.name, file.getvalue())
-        _taken_in(case)
+        case.take_in((file.name, file.getvalue()) for file in taken)
+        st.rerun()
 
 
-def draw_problems(problems: Iterable[str]) -> None:
-    """Draws what could not be taken in."""
-    for problem in problems:
+def draw_messages(case: Case) -> None:
+    """Draws what of the latest intake could not be taken in, or was there already."""
+    for problem in case.problems:
         st.error(problem, icon=":material/folder_off:")
-
-
-def _taken_in(case: Case) -> None:
-    case.intakes += 1
-    case.paused = False
-    st.rerun()
+    if case.notice:
+        st.caption(f":material/content_copy: {case.notice}")
 
 
 @st.cache_data(show_spinner="Rendering examples ...")

@@ -23,51 +23,68 @@ OUTPUT = ("class_name", "probabilities", "confidence", "heatmap", "heatmap_class
 def draw_take_away(case: Case, classifier: Classifier) -> None:
     """Draws the buttons for downloads of all analysed fields."""
     fields = by_doubt(case.done())
-    opacity = st.session_state.get("opacity", 60) / 100
-    context = CaseContext(
+    st.html('<h2 class="mseenet-section">Take away</h2>')
+    with st.container(horizontal=True, vertical_alignment="center", key="take-away"):
+        chosen = _choose_pictures(fields)
+
+        # All of it is read on the click: opacity and colours change without this being drawn.
+        def taken() -> tuple[list[CaseField], CaseContext]:
+            return _taken(fields), _context(case, classifier)
+
+        def report() -> bytes:
+            positions = [i for i, field in enumerate(fields) if field.key in chosen]
+            return case_pdf(*taken(), positions, case.opacity, case.color_map)
+
+        for label, suffix, mime, make in (
+            ("PDF report", "pdf", "application/pdf", report),
+            ("CSV table", "csv", "text/csv", lambda: case_csv(*taken())),
+            (
+                "ZIP of overlays",
+                "zip",
+                "application/zip",
+                lambda: case_zip(*taken(), case.opacity, case.color_map),
+            ),
+        ):
+            st.download_button(
+                label,
+                make,
+                f"mseenet-case-{datetime.now():%Y%m%d-%H%M}.{suffix}",
+                mime,
+                key=f"download-{suffix}",
+                on_click="ignore",
+            )
+
+
+def _choose_pictures(fields: list[Field]) -> list[str]:
+    """Keys of the fields whose pictures go into the report."""
+    names = {field.key: field.name for field in fields if field.shown is not None}
+    key = f"report-{len(names)}"
+    chosen = st.session_state.get(key, list(names)[:SHOWN_IN_REPORT])
+    with st.popover(f"Pictures in the report: {len(chosen)} of {len(names)}"):
+        return st.multiselect(
+            "Fields shown in the report",
+            list(names),
+            default=list(names)[:SHOWN_IN_REPORT],
+            format_func=names.get,
+            key=key,
+            placeholder="none",
+            help=f"At first the {SHOWN_IN_REPORT} most doubtful ones.",
+        )
+
+
+def _context(case: Case, classifier: Classifier) -> CaseContext:
+    return CaseContext(
         label=case.label,
         weights=classifier.card.sha256,
         version=__version__,
         device=classifier.device,
         made=datetime.now().astimezone(),
-        settings={"Heatmap": "Grad-CAM of the predicted class", "Opacity": f"{opacity:.0%}"},
+        settings={
+            "Heatmap": "Grad-CAM of the predicted class",
+            "Opacity": f"{case.opacity:.0%}",
+            "Colours": case.color_map,
+        },
     )
-    st.html('<h2 class="mseenet-section">Take away</h2>')
-    names = {field.key: field.name for field in fields if field.shown is not None}
-    chosen = st.multiselect(
-        "Fields shown in the report",
-        list(names),
-        default=list(names)[:SHOWN_IN_REPORT],
-        format_func=names.get,
-        key=f"report-{len(names)}",
-        placeholder="none",
-    )
-    positions = [i for i, field in enumerate(fields) if field.key in chosen]
-    downloads = (
-        ("CSV table", "csv", "text/csv", lambda: case_csv(_taken(fields), context)),
-        (
-            "PDF report",
-            "pdf",
-            "application/pdf",
-            lambda: case_pdf(_taken(fields), context, positions, opacity),
-        ),
-        (
-            "ZIP of overlays",
-            "zip",
-            "application/zip",
-            lambda: case_zip(_taken(fields), context, opacity),
-        ),
-    )
-    with st.container(horizontal=True):
-        for label, suffix, mime, make in downloads:
-            st.download_button(
-                label,
-                make,
-                f"mseenet-case-{context.made:%Y%m%d-%H%M}.{suffix}",
-                mime,
-                key=f"download-{suffix}",
-                on_click="ignore",
-            )
 
 
 def _taken(fields: list[Field]) -> list[CaseField]:
