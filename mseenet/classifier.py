@@ -255,8 +255,8 @@ class Classifier:
         # How sure the network is of a field that it should not judge has no meaning.
         if not rejecting and confidence < self.card.review_confidence:
             reviewing.append(
-                f"low confidence: {confidence:.1%}; expected at least "
-                f"{self.card.review_confidence:.1%}"
+                f"low confidence: {100 * confidence:.1f} %; expected at least "
+                f"{100 * self.card.review_confidence:.1f} %"
             )
         known = None if gate is None else novelty
         if rejecting:

@@ -92,11 +92,11 @@ def summarize(predictions: Iterable[Prediction], draws: int = 2000, seed: int = 
 def _means(values: np.ndarray, draws: int, seed: int) -> list[Mean]:
     """Mean and interval of each column of float (N, K)."""
     n = len(values)
+    # In an order of their own, so that the order of the fields does not move the interval.
+    values = values[np.lexsort(values.T)]
     means = values.mean(axis=0)
     if n < 2:
         return [Mean(float(mean), None) for mean in means]
-    # In an order of their own, so that the order of the fields does not move the interval.
-    values = values[np.lexsort(values.T)]
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
     low, high = np.quantile(counts @ values / n, (0.025, 0.975), axis=0)
     return [

@@ -317,7 +317,7 @@ def test_the_predicted_bar_stands_out_and_the_threshold_is_marked():
 def test_both_pictures_show_the_field_and_move_together():
     shown = np.zeros((30, 60, 3), np.uint8)
     heat = np.eye(224, dtype=np.float32)
-    figure = field_pair(shown, heat, 0.5, "Inferno", absolute=True, name="a")
+    figure = field_pair(shown, heat, 0.5, "Inferno", absolute=True)
     assert figure.data[0].source == figure.data[1].source
     assert figure.layout.xaxis2.matches == "x"
     assert figure.layout.yaxis2.matches == "y"

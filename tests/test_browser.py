@@ -1,5 +1,6 @@
 """The whole thing as a user meets it: real server, real network, headless Chromium."""
 
+import base64
 import csv
 import io
 import itertools
@@ -12,12 +13,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import encode
 from PIL import Image
+from playwright.sync_api import expect
 from pypdf import PdfReader
 
 from mseenet import words
 from mseenet.browser import CHROMIUM, running_app, running_browser
 from mseenet.config import CLASS_NAMES
 from mseenet.synthetic import STYLES, render_field
+from mseenet.ui.field_list import ROW_HEIGHT, TABLE_PAGE
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,7 +95,7 @@ def picture(page) -> np.ndarray:
     page.locator(".st-key-pictures").scroll_into_view_if_needed()
     shot = page.screenshot(clip=page.locator(".st-key-pictures").bounding_box())
     pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
-    return pixels[:460]  # the height is rounded, now up and now down
+    return pixels[:360]  # the height is rounded, now up and now down
 
 
 def heading(page) -> str:
@@ -152,6 +155,7 @@ def test_a_mixed_case_of_sixty_files_and_what_is_taken_away(gated_server, browse
     counted = tiles(page)
     assert counted["fields analysed"] == 58
     assert counted["not read"] == 4
+    assert page.get_by_text("2 files left out").is_visible()
     assert counted["rejected"] >= 4
     named = sum(counted.get(name, 0) for name in CLASS_NAMES)
     assert named == 58 - 4 - counted["rejected"]
@@ -211,11 +215,104 @@ def test_class_method_and_opacity_change_the_overlay(page, fields):
         assert np.count_nonzero(np.abs(before - after).max(axis=2) > 5) > 1000
 
 
+def shown_range(page) -> list[float]:
+    """What both pictures show: left, right, bottom, top."""
+    page.locator(".st-key-pictures .js-plotly-plot image").nth(1).wait_for()
+    left, right = page.evaluate(
+        "() => { const l = document.querySelector('.st-key-pictures .js-plotly-plot')._fullLayout;"
+        " return [[...l.xaxis.range, ...l.yaxis.range], [...l.xaxis2.range, ...l.yaxis2.range]] }"
+    )
+    assert left == pytest.approx(right)
+    return left
+
+
+def test_both_pictures_zoom_and_move_together(page, fields):
+    upload(page, ("smear.png", encode(fields[2])))
+    settled(page)
+    whole = shown_range(page)
+    box = page.locator(".st-key-pictures").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 150)
+    for _ in range(3):
+        page.mouse.wheel(0, -400)
+        page.wait_for_timeout(400)
+    near = shown_range(page)
+    assert near[1] - near[0] < 0.9 * (whole[1] - whole[0])
+    # Nothing lies beyond the edges of the field.
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4 + 300, box["y"] + 400, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(800)
+    left, right, bottom, top = shown_range(page)
+    assert min(left, top) >= whole[0] - 1e-6
+    assert max(right, bottom) <= whole[1] + 1e-6
+
+
+def test_keys_go_on_working_after_the_mouse_has_moved_a_slider(page, fields):
+    upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
+    settled(page)
+    slider = page.get_by_role("slider", name="Opacity").bounding_box()
+    page.mouse.click(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    settled(page)
+    page.keyboard.press("n")
+    page.get_by_text("Field 2 of 4 listed").wait_for()
+
+
+def test_a_head_of_the_table_orders_and_the_list_follows_the_keys(page, mixed_case):
+    count = TABLE_PAGE + 2
+    upload(page, *mixed_case[:count])
+    settled(page)
+    table = page.locator("[data-testid=stDataFrame]").bounding_box()
+    page.mouse.click(table["x"] + 300, table["y"] + ROW_HEIGHT / 2)
+    expect(page.get_by_role("combobox", name="Order")).to_have_value("Least confident first")
+    settled(page)
+    for number in range(2, count + 1):
+        page.keyboard.press("n")
+        page.get_by_text(f"Field {number} of {count} listed").wait_for()
+    page.get_by_label(f"{count - TABLE_PAGE} of {count} fields").wait_for(state="attached")
+    page.get_by_text("Gallery", exact=True).click()
+    page.locator(".st-key-card-selected").wait_for()
+
+
+def test_a_folder_and_the_clipboard(page, fields, tmp_path):
+    folder = tmp_path / "slide 7" / "inner"
+    folder.mkdir(parents=True)
+    for i, field in enumerate(fields[:2]):
+        (folder / f"{i}.png").write_bytes(encode(field))
+    (folder / "notes.txt").write_text("not an image")
+    page.get_by_text("Folder", exact=True).click()
+    directory = page.locator("input[type=file][webkitdirectory]")
+    directory.wait_for(state="attached")
+    directory.set_input_files(tmp_path / "slide 7")
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert tiles(page)["fields analysed"] == 2
+
+    page.get_by_role("button", name="Add more fields").click()
+    page.get_by_text("Paste", exact=True).click()
+    box = page.locator("[data-testid=stChatInput] textarea")
+    box.click()
+    content = base64.b64encode(encode(fields[2])).decode()
+    box.evaluate(
+        """(box, content) => {
+            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "image.png", {type: "image/png"}));
+            box.dispatchEvent(new ClipboardEvent("paste",
+                {clipboardData: data, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    page.wait_for_timeout(1000)
+    box.press("Enter")
+    page.locator(".mseenet-tiles li", has_text="3fields").wait_for()
+
+
 def test_the_mouse_selects_in_table_and_gallery(page, fields):
     upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
     settled(page)
     names = [heading(page)]
-    row = 44
+    row = ROW_HEIGHT
     for number in (3, 2):
         table = page.locator("[data-testid=stDataFrame]").bounding_box()
         page.mouse.click(table["x"] + 16, table["y"] + (number + 0.5) * row)

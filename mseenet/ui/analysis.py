@@ -27,6 +27,8 @@ def draw_progress(case: Case) -> None:
         if st.button("Go on" if case.paused else "Stop", key="pause"):
             case.paused = not case.paused
             st.rerun()
+    if waiting == total:
+        st.caption("Results appear here while the rest still runs.")
 
 
 def analyse_next(case: Case, classifier: Classifier) -> None:

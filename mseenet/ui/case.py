@@ -152,6 +152,11 @@ class Case:
         """The field to look at: the user's choice, else the first of those listed."""
         return next((field for field in listed if field.key == self.selected), listed[0])
 
+    def step_to(self, key: str) -> None:
+        """Selects a field and turns the list to it."""
+        self.selected = key
+        self.steps += 1
+
     def remove(self, key: str) -> None:
         """Forgets a field."""
         del self.fields[key]

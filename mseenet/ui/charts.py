@@ -70,7 +70,7 @@ def probability_bars(
                 "text": f"review below {review:.0%}",
                 "font": {"size": 12, "color": text_color()},
             },
-            annotation_position="bottom left",
+            annotation_position="top left",
         )
     return _quiet(figure, BARS_HEIGHT)
 
@@ -81,7 +81,6 @@ def field_pair(
     opacity: float,
     color_map: str,
     absolute: bool,
-    name: str,
 ) -> go.Figure:
     """The field, and beside it the field under its heatmap; both zoom and pan together.
 
@@ -91,7 +90,6 @@ def field_pair(
         opacity: Share of the heat's colour where the heat is 1, in [0, 1].
         color_map: One of `explain.COLOR_MAPS`.
         absolute: Whether heat is in units that all fields share.
-        name: Of the field: zoom and pan last as long as it is the same.
     """
     rows, columns = shown.shape[:2]
     source = "data:image/jpeg;base64," + base64.b64encode(encoded(shown)).decode()
@@ -163,11 +161,10 @@ def field_pair(
         matches="y",
     )
     for panel in range(1, panels + 1):
-        number = "" if panel == 1 else str(panel)
-        figure.update_layout({f"yaxis{number}": {"scaleanchor": f"x{number}"}})
+        name = "" if panel == 1 else str(panel)
+        figure.update_layout({f"yaxis{name}": {"scaleanchor": f"x{name}"}})
     return figure.update_layout(
         margin={"l": 0, "r": 0, "t": 0, "b": COLOR_BAR_HEIGHT if panels > 1 else 0},
-        uirevision=name,
         dragmode="pan",
         showlegend=False,
         plot_bgcolor="rgba(0,0,0,0)",
@@ -195,7 +192,7 @@ def _heat_scale(color_map: str, opacity: float, over_white: bool = False) -> lis
 def _quiet(figure: go.Figure, height: int) -> go.Figure:
     return figure.update_layout(
         height=height,
-        margin={"l": 0, "r": 56, "t": 4, "b": 22},
+        margin={"l": 0, "r": 56, "t": 22, "b": 4},
         bargap=0.4,
         font={"size": 14},
         showlegend=False,

@@ -193,16 +193,16 @@ def _draw_card(case: Case, field: Field, selected: bool) -> None:
         uri = thumbnail_uri(field)
         picture = f'<img src="{uri}" alt="">' if uri else "<span></span>"
         status = field.prediction.status
-        mark = "" if status == "ok" and not field.synthetic else status_title(field)
+        # What has no class is called by its status below the picture already.
+        mark = status_title(field) if status == "review" or field.synthetic else ""
         label = f"<small>{html.escape(mark)}</small>" if mark else ""
         st.html(f'<div class="mseenet-card">{picture}{label}</div>')
         shown = f"{answer} {percent(field.prediction.confidence)}" if named_class(field) else answer
-        chosen = st.button(
+        st.button(
             f"✓ {shown}" if selected else shown,
             key=f"choose-{field.key[:12]}",
             help=field.name,
             width="stretch",
+            on_click=setattr,
+            args=(case, "selected", field.key),
         )
-        if chosen:
-            case.selected = field.key
-            st.rerun()

@@ -30,17 +30,24 @@ def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> 
             ("Previous", "P", position - 1),
             ("Next", "N", position + 1),
         ):
-            if st.button(
-                label, key=label, shortcut=shortcut, disabled=not 0 <= target < len(listed)
-            ):
-                case.selected = listed[target].key
-                case.steps += 1
-                st.rerun()
+            inside = 0 <= target < len(listed)
+            st.button(
+                label,
+                key=label,
+                shortcut=shortcut,
+                disabled=not inside,
+                on_click=case.step_to,
+                args=(listed[target].key if inside else None,),
+            )
         st.caption(f"Field {position + 1} of {len(listed)} listed", width="content")
         st.space("stretch")
-        if st.button("Remove this field", key=f"remove-{field.key}", type="tertiary"):
-            case.remove(field.key)
-            st.rerun()
+        st.button(
+            "Remove this field",
+            key=f"remove-{field.key}",
+            type="tertiary",
+            on_click=case.remove,
+            args=(field.key,),
+        )
     _draw_field(case, classifier, field)
 
 
@@ -119,7 +126,7 @@ def _draw_pictures(
             f"calc({100 / panels * rows / columns:.2f}cqw + {COLOR_BAR_HEIGHT}px), 620px); }}</style>"
         )
         st.plotly_chart(
-            field_pair(field.shown, heatmap, case.opacity, case.color_map, absolute, field.key),
+            field_pair(field.shown, heatmap, case.opacity, case.color_map, absolute),
             width="stretch",
             height="stretch",
             key="pictures",

@@ -75,7 +75,7 @@ _STYLE = """
 .mseenet-tiles .mseenet-rejected, .mseenet-tiles .mseenet-error { border-top-color: #b3261e; }
 .mseenet-card { position: relative; }
 .st-key-card-selected { outline: 3px solid #7a5bc0; outline-offset: 2px; border-radius: .4rem; }
-.stMainBlockContainer [data-testid="stCaptionContainer"] { color: inherit; opacity: .82; }
+[data-testid="stCaptionContainer"] { color: inherit; opacity: .82; }
 .mseenet-card img, .mseenet-card > span { display: block; width: 100%; aspect-ratio: 1; object-fit: cover;
   border-radius: .4rem; background: #8a839a33; }
 .mseenet-card small { position: absolute; left: .3rem; bottom: .3rem; padding: 0 .4rem; border-radius: .3rem;
