@@ -2,8 +2,8 @@
 
     python -m mseenet.audit --data DIR
 
-On the test part of the weights' split: what colour alone achieves, what the network says
-when nucleated cells or everything else is blanked out, how much of the heatmaps lies on
+What colour alone achieves, and frozen features of fields whose nucleated cells are painted
+over. On the test part of the weights' split: what the network says when nucleated cells or everything else is blanked out, how much of the heatmaps lies on
 nucleated cells, and what the scale-bar corner does. With out-of-fold.csv beside the
 weights, also the drop from known to unseen slides. Writes audit.json, AUDIT.md and
 figures/audit.svg beside the weights; `evaluate` takes them over into the model card.
@@ -28,6 +28,7 @@ from mseenet.nuclei import (
     blank_background,
     blank_nuclei,
     nucleus_mask,
+    paint_over_nuclei,
     scale_bar_corner,
 )
 
@@ -56,10 +57,22 @@ def main(argv: list[str] | None = None) -> int:
     cli.import_keras()
     classifier = Classifier.load(arguments.weights)
 
+    protocols = splits_of(index, images, split)
+    painted = np.stack(
+        [paint_over_nuclei(rgb, nucleus_mask(rgb)) for rgb in cli.progress(images, "painting over")]
+    )
+    frozen = {
+        f"{what}, {name}": figures
+        for what, variant in (("whole fields", images), ("cells painted over", painted))
+        for name, figures in audit_linear(
+            index, trunk_means(card, variant, what), protocols
+        ).items()
+    }
     result = {
         "weights": card.sha256,
         "n": len(test),
-        "color_alone": audit_color(index, images, split),
+        "color_alone": audit_linear(index, color_features(images), protocols),
+        "frozen_features": frozen,
         "network": audit_network(classifier, images[test], labels[test]),
     }
     if (arguments.weights / OUT_OF_FOLD_NAME).is_file():
@@ -105,22 +118,44 @@ def nearest_class(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np
     return np.argmax(scores + np.log(np.bincount(labels) / len(labels)), axis=1)
 
 
-def audit_color(index, images: np.ndarray, split) -> dict:
-    """What six numbers of colour achieve under each protocol."""
-    features, labels = color_features(images), index.labels
-    train, test = (split.indices(index.samples, name) for name in ("train", "test"))
-    right = nearest_class(features[train], labels[train], features[test]) == labels[test]
-    results = {"random test": share(int(right.sum()), len(right))}
+def splits_of(index, images: np.ndarray, split) -> dict[str, list]:
+    """The splits of each protocol, over which its test images are pooled."""
     duplicates = near_duplicates(images)
-    for embargo in EMBARGOES:
-        count = 0
-        for fold in range(FOLDS):
-            blocks = block_split(index.samples, fold, embargo, duplicates)
-            train, test = (blocks.indices(index.samples, name) for name in ("train", "test"))
+    return {"random test": [split]} | {
+        f"unseen slides, embargo {embargo}": [
+            block_split(index.samples, fold, embargo, duplicates) for fold in range(FOLDS)
+        ]
+        for embargo in EMBARGOES
+    }
+
+
+def audit_linear(index, features: np.ndarray, protocols: dict[str, list]) -> dict:
+    """What a linear discriminant on `features`, (N, D), achieves under each protocol."""
+    labels, results = index.labels, {}
+    for name, splits in protocols.items():
+        right = []
+        for split in splits:
+            train, test = (split.indices(index.samples, part) for part in ("train", "test"))
             predicted = nearest_class(features[train], labels[train], features[test])
-            count += int(np.sum(predicted == labels[test]))
-        results[f"unseen slides, embargo {embargo}"] = share(count, len(labels))
+            right.append(predicted == labels[test])
+        right = np.concatenate(right)
+        results[name] = share(int(right.sum()), len(right))
     return results
+
+
+def trunk_means(card, images: np.ndarray, name: str) -> np.ndarray:
+    """Output of the trunk, which is as ImageNet left it, averaged over each image, (N, 112)."""
+    import keras
+
+    from mseenet.model import build_model, trunk
+
+    model = build_model(card.model)
+    model.load_weights(card.weights_path)
+    network, means = trunk(model), []
+    for start in cli.progress(range(0, len(images), 64), name):
+        batch = network.predict_on_batch(images[start : start + 64].astype(np.float32))
+        means.append(keras.ops.convert_to_numpy(batch).mean(axis=(1, 2)))
+    return np.concatenate(means)
 
 
 def audit_network(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> dict:
@@ -174,7 +209,12 @@ def summarize(result: dict) -> list[str]:
     lines = [
         "Colour alone (mean and background colour, linear discriminant): "
         + "; ".join(f"{name} {_percent(value)}" for name, value in result["color_alone"].items())
-        + "."
+        + ".",
+        "A linear discriminant on frozen ImageNet features (the trunk's), trained and tested on the "
+        "same kind of fields: "
+        + "; ".join(f"{name} {_percent(f)}" for name, f in result["frozen_features"].items())
+        + ". What the classes owe to red cells, plasma and stain shows in the fields whose "
+        "nucleated cells are painted over with what surrounds them.",
     ]
     for name, figures in network.items():
         if name.startswith("unseen"):

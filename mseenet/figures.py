@@ -11,7 +11,7 @@ from mseenet.config import CLASS_NAMES
 
 # Okabe and Ito's palette, told apart with any colour vision; text stays text, and equal
 # figures are equal files.
-BLUE, ORANGE = "#0072B2", "#D55E00"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#77728A"
 plt.rcParams.update(
     {
         "svg.fonttype": "none",
@@ -137,8 +137,9 @@ def draw_robustness(robustness: dict[str, dict], path: Path) -> None:
 
 
 def draw_audit(result: dict, path: Path) -> None:
-    """Draws what colour alone and what the network with parts blanked out gets right."""
+    """Draws what colour, frozen features, and the network with parts blanked out get right."""
     rows = [(f"colour alone, {name}", f, ORANGE) for name, f in result["color_alone"].items()]
+    rows += [(f"frozen features, {name}", f, GREY) for name, f in result["frozen_features"].items()]
     rows += [(f"network, {name}", f, BLUE) for name, f in result["network"].items()]
     figure, axes = plt.subplots(figsize=(7.2, 0.32 * len(rows) + 0.9), layout="constrained")
     for position, (_, figures, color) in enumerate(rows):

@@ -118,6 +118,29 @@ def blank_nuclei(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return blanked
 
 
+def paint_over_nuclei(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Replaces nucleated cells, out to `RIM`, by what surrounds them, smoothed.
+
+    Unlike after `blank_nuclei`, it is hard to see how many cells there were.
+
+    Args:
+        rgb: RGB pixels, uint8 (H, W, 3) in [0, 255].
+        mask: The result of `nucleus_mask`, bool (H, W), not all True.
+
+    Returns:
+        RGB pixels, uint8 (H, W, 3) in [0, 255].
+    """
+    covered = _with_rim(mask)
+    if not covered.any():
+        return rgb.copy()
+    rows, columns = ndimage.distance_transform_edt(
+        covered, return_distances=False, return_indices=True
+    )
+    nearest = rgb[rows, columns].astype(np.float32)
+    smooth = ndimage.gaussian_filter(nearest, (2, 2, 0))
+    return np.where(covered[..., None], np.round(smooth), rgb).astype(np.uint8)
+
+
 def blank_background(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Replaces everything but nucleated cells, out to `RIM`, by `NEUTRAL`.
 

@@ -132,7 +132,9 @@ def test_robustness(evaluation):
 
 
 def test_audit(audit):
-    for trace, part in zip(audit_bars(audit).data, ("network", "color_alone"), strict=True):
+    for trace, part in zip(
+        audit_bars(audit).data, ("network", "frozen_features", "color_alone"), strict=True
+    ):
         results = audit[part].values()
         assert shares(trace.x) == [figures["share"] for figures in results]
         assert bounds(trace.error_x, trace.x) == [figures["interval_95"] for figures in results]

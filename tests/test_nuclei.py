@@ -3,13 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from mseenet.nuclei import (
     NEUTRAL,
+    RIM,
     background_color,
     blank_background,
     blank_nuclei,
     nucleus_mask,
+    paint_over_nuclei,
 )
 from mseenet.perturb import brightness
 from mseenet.synthetic import STYLES, render_field
@@ -109,4 +112,18 @@ def test_a_blanked_background_is_one_colour_in_every_field(style):
 def test_without_nuclei_nothing_is_blanked_and_nothing_is_left(fields):
     none = np.zeros((224, 224), bool)
     np.testing.assert_array_equal(blank_nuclei(fields[0], none), fields[0])
+    np.testing.assert_array_equal(paint_over_nuclei(fields[0], none), fields[0])
     assert (blank_background(fields[0], none) == np.array(NEUTRAL)).all()
+
+
+@styles
+def test_painted_over_nuclei_are_gone_and_what_is_far_from_them_is_untouched(style):
+    field = render_field(style, seed=5)
+    mask = nucleus_mask(field)
+    painted = paint_over_nuclei(field, mask)
+    assert mask.any()
+    assert not nucleus_mask(painted).any()
+    changed = (painted != field).any(axis=2)
+    assert not changed[ndimage.distance_transform_edt(~mask) > RIM].any()
+    # By what surrounds them, not by one colour.
+    assert len(np.unique(painted[mask], axis=0)) > 10

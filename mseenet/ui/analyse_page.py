@@ -6,6 +6,7 @@ from mseenet.classifier import Classifier
 from mseenet.ui.analysis import analyse_next, draw_progress
 from mseenet.ui.case import Case, current_case, new_case
 from mseenet.ui.case_summary import draw_summary
+from mseenet.ui.charts import preload
 from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
 from mseenet.ui.frame import draw_empty_state
@@ -21,13 +22,16 @@ def draw_analyse_page(classifier: Classifier) -> None:
     if not case.fields:
         with start.container():
             draw_messages(case)
-            draw_intake(case)
+            taken = draw_intake(case)
             draw_empty_state()
+        preload()
+        if taken:
+            _begin(case, classifier)
         return
     with st.container(key="case"):
-        _draw_case_bar(case)
+        _draw_case_bar(case, classifier)
         draw_messages(case)
-        draw_progress(case)
+        bar = draw_progress(case)
         if case.done():
             draw_summary(case)
             list_side, field_side = st.columns([4, 9], gap="medium")
@@ -37,10 +41,16 @@ def draw_analyse_page(classifier: Classifier) -> None:
                 if listed:
                     draw_field_view(case, classifier, listed)
             draw_take_away(case, classifier)
+    analyse_next(case, classifier, bar)
+
+
+def _begin(case: Case, classifier: Classifier) -> None:
+    """Analyses the first fields of an intake before anything is drawn of it: that is sooner."""
     analyse_next(case, classifier)
+    st.rerun()
 
 
-def _draw_case_bar(case: Case) -> None:
+def _draw_case_bar(case: Case, classifier: Classifier) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="case-bar"):
         case.label = st.text_input(
             "Case label",
@@ -51,7 +61,9 @@ def _draw_case_bar(case: Case) -> None:
             label_visibility="collapsed",
         )
         with st.popover("Add more fields", icon=":material/add:", width=190):
-            draw_intake(case)
+            taken = draw_intake(case)
+        if taken:
+            _begin(case, classifier)
         with st.popover("New case", width=130):
             fields = f"{len(case.fields)} fields" if len(case.fields) > 1 else "field"
             st.markdown(f"This forgets the {fields} of this session.")

@@ -1,4 +1,4 @@
-"""Runs the network over the fields that wait, a few at a time, while the page stays usable."""
+"""Runs the network over the fields that wait, while the page stays usable."""
 
 import time
 
@@ -8,39 +8,65 @@ from mseenet.classifier import Classifier
 from mseenet.ui.case import Case
 
 FIELDS_AT_ONCE = 16
-"""After so many the page is drawn anew: results appear while the rest still runs."""
+"""After so many the first results are drawn; then whenever there are five times as many, as
+drawing them takes longer than analysing a few more."""
+
+BATCH = 8
+"""Fields between two steps of the progress bar, where a click on Stop is heard."""
 
 
-def draw_progress(case: Case) -> None:
-    """Draws how far the analysis is, with the time left, and a button to stop or go on."""
+def draw_progress(case: Case):
+    """Draws how far the analysis is, with the time left, and a button to stop or go on.
+
+    Returns:
+        The progress bar, for `analyse_next`; None if no field waits.
+    """
     waiting, total = len(case.waiting()), len(case.fields)
     if not waiting:
-        return
+        return None
     with st.container(horizontal=True, vertical_alignment="center", key="progress"):
-        text = f"Analysing fields: {total - waiting} of {total}"
-        rate = st.session_state.get("seconds_per_field")
-        if rate:
-            text += f", about {max(1, round(rate * waiting))} s left"
-        if case.paused:
-            text = f"Stopped after {total - waiting} of {total} fields"
-        st.progress((total - waiting) / total, text=text)
+        bar = st.progress(0.0)
+        _show(bar, case)
         if st.button("Go on" if case.paused else "Stop", key="pause"):
             case.paused = not case.paused
             st.rerun()
     if waiting == total:
         st.caption("Results appear here while the rest still runs.")
+    return bar
 
 
-def analyse_next(case: Case, classifier: Classifier) -> None:
-    """Predicts the next waiting fields; the page runs anew afterwards."""
-    fields = case.waiting()[:FIELDS_AT_ONCE]
-    if case.paused or not fields:
+def analyse_next(case: Case, classifier: Classifier, bar=None) -> None:
+    """Predicts the next waiting fields, then draws the page anew.
+
+    Args:
+        case: Keeps each result at once: an interruption loses nothing.
+        classifier: Predicts.
+        bar: Of `draw_progress`, if there is one.
+    """
+    waiting = case.waiting()
+    if case.paused or not waiting:
         return
+    fields = waiting[: max(FIELDS_AT_ONCE, 4 * len(case.done()))]
     started = time.monotonic()
-    contents = [field.content for field in fields]
+    contents = (field.content for field in fields)
     # What the network says of rejected fields is computed too, and shown only on request.
-    predictions = classifier.stream(contents, "predicted", batch_size=8, anyway=True)
-    for field, prediction in zip(fields, predictions, strict=True):
+    predictions = classifier.stream(contents, "predicted", batch_size=BATCH, anyway=True)
+    for number, (field, prediction) in enumerate(zip(fields, predictions, strict=True), start=1):
         field.take(prediction)
-    st.session_state["seconds_per_field"] = (time.monotonic() - started) / len(fields)
+        if number % BATCH == 0:
+            st.session_state["seconds_per_field"] = (time.monotonic() - started) / number
+            if bar:
+                _show(bar, case)
     st.rerun()
+
+
+def _show(bar, case: Case) -> None:
+    waiting, total = len(case.waiting()), len(case.fields)
+    done = total - waiting
+    if case.paused:
+        text = f"Stopped after {done} of {total} fields"
+    else:
+        text = f"Analysing fields: {done} of {total}"
+        if rate := st.session_state.get("seconds_per_field"):
+            text += f", about {max(1, round(rate * waiting))} s left"
+    bar.progress(done / total, text=text)

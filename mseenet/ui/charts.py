@@ -75,6 +75,16 @@ def probability_bars(
     return _quiet(figure, BARS_HEIGHT)
 
 
+def preload() -> None:
+    """Lets the browser fetch what draws tables and charts before there is a field to draw.
+
+    Several megabytes, which would otherwise come between the first result and its picture.
+    """
+    with st.container(key="preload"):
+        st.plotly_chart(go.Figure(), height=20, key="preload-chart")
+        st.dataframe({"": []}, height=60)
+
+
 def field_pair(
     shown: np.ndarray,
     heatmap: np.ndarray | None,

@@ -338,9 +338,10 @@ def robustness(changes: dict[str, dict], unchanged: dict) -> go.Figure:
 
 
 def audit_bars(audit: dict) -> go.Figure:
-    """What colour alone, and the network with parts of the image blanked out, get right."""
+    """What colour, frozen features, and the network with parts blanked out get right."""
     parts = (
         ("network", audit["network"], HIGHLIGHT),
+        ("frozen features", audit["frozen_features"], GREY),
         ("colour alone", audit["color_alone"], ORANGE),
     )
     figure, names, top = go.Figure(), [], 0

@@ -30,6 +30,7 @@ _STYLE = """
 .mseenet-answer { display: flex; flex-direction: column; line-height: 1.35; }
 .mseenet-answer strong { font-size: 1.45rem; font-weight: 650; letter-spacing: -.01em; }
 .mseenet-label { font-size: .8rem; opacity: .8; }
+.st-key-preload { display: none; }
 .st-key-pictures-width { container-type: inline-size; }
 .st-key-pictures { flex: 1 !important; min-height: 0; }
 .st-key-pictures > div { height: 100%; }

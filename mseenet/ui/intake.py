@@ -14,8 +14,8 @@ TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
 WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
 
 
-def draw_intake(case: Case) -> None:
-    """Draws the ways to add images; what comes in goes into the case, and the page runs anew."""
+def draw_intake(case: Case) -> bool:
+    """Draws the ways to add images, and says whether something has come into the case."""
     with st.container(key="intake"):
         way = st.segmented_control(
             "Source of the images",
@@ -53,10 +53,10 @@ def draw_intake(case: Case) -> None:
             st.caption(f"{words.INTAKE} {words.PRIVACY}", width="stretch")
             if st.button("Try synthetic examples", key="examples", type="tertiary"):
                 case.take_in(_examples().items(), synthetic=True)
-                st.rerun()
+                return True
     if taken:
         case.take_in((file.name, file.getvalue()) for file in taken)
-        st.rerun()
+    return bool(taken)
 
 
 def draw_messages(case: Case) -> None:

@@ -317,18 +317,19 @@ def _draw_audit(audit: dict | None) -> None:
         f"{part} {name} {percentage(figures['share'])}"
         for part, results in (
             ("network,", audit["network"]),
+            ("frozen features,", audit["frozen_features"]),
             ("colour alone,", audit["color_alone"]),
         )
         for name, figures in results.items()
     ]
     _draw_chart(
-        "What is still right with parts of the field blanked out, and with colour alone",
+        "What is still right without the cells, and with colour alone",
         f"Random test, n = {audit['n']:,}, unless the bar says unseen slides; 95 % intervals",
         audit_bars(audit),
         f"Bar chart of accuracy: {'; '.join(rows)}.",
         "A long bar with the nucleated cells blanked out means that the network also reads red "
-        "cells, plasma and stain; long bars of colour alone mean that in this dataset colour goes "
-        "with the class. Blanked fields look like no real field, so it does not prove what decides "
+        "cells, plasma and stain; long bars of colour alone, or of frozen features of fields whose "
+        "nucleated cells are painted over, mean that in this dataset these go with the class. Blanked fields look like no real field, so it does not prove what decides "
         "on whole ones.",
         "audit",
     )

@@ -1,5 +1,6 @@
 """The classifier that all sessions of the server use; it keeps nothing of any image."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -14,7 +15,24 @@ WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 
 @st.cache_resource(show_spinner=False)
 def _load(folder: str) -> Classifier:
-    return Classifier.load(Path(folder))
+    classifier = Classifier.load(Path(folder))
+    _spare_the_network()
+    return classifier
+
+
+def _spare_the_network() -> None:
+    """Keeps Streamlit from undoing, in every run of a page, what makes the network fast.
+
+    Before each run Streamlit calls `keras.backend.clear_session`, which throws TensorFlow's
+    compiled functions away (0.7 s to make them again), and after each run it collects
+    garbage (0.5 s, with all of TensorFlow to look through). The app builds no model after
+    this one, so there is nothing to clear.
+    """
+    import keras
+
+    keras.backend.clear_session = lambda *_, **__: None
+    gc.collect()
+    gc.freeze()
 
 
 def load_classifier() -> Classifier:
