@@ -7,7 +7,7 @@ from mseenet.synthetic import STYLES, render_field
 
 TARGET = ROOT / "docs" / "screenshots"
 FIELDS = 10
-SCREENS = (("light", 1440, 1660), ("dark", 800, 2250))
+SCREENS = (("light", 1440, 1480), ("dark", 800, 2300))
 
 
 def main() -> None:

@@ -269,7 +269,7 @@ def test_a_head_of_the_table_orders_and_the_list_follows_the_keys(page, mixed_ca
     for number in range(2, count + 1):
         page.keyboard.press("n")
         page.get_by_text(f"Field {number} of {count} listed").wait_for()
-    page.get_by_label(f"{count - TABLE_PAGE} of {count} fields").wait_for(state="attached")
+    page.get_by_label(f"{count - TABLE_PAGE} of {count} fields").first.wait_for(state="attached")
     page.get_by_text("Gallery", exact=True).click()
     page.locator(".st-key-card-selected").wait_for()
 
