@@ -3,8 +3,9 @@
     python -m mseenet.audit --data DIR
 
 What colour alone achieves, and frozen features of fields whose nucleated cells are painted
-over. On the test part of the weights' split: what the network says when nucleated cells or everything else is blanked out, how much of the heatmaps lies on
-nucleated cells, and what the scale-bar corner does. With out-of-fold.csv beside the
+over. On the test part of the weights' split: what the network says when nucleated cells or
+everything else is blanked out, how much of the heatmaps lies on nucleated cells, and what
+the scale-bar corner does. With out-of-fold.csv beside the
 weights, also the drop from known to unseen slides. Writes audit.json, AUDIT.md and
 figures/audit.svg beside the weights; `evaluate` takes them over into the model card.
 """

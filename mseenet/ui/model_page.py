@@ -329,8 +329,8 @@ def _draw_audit(audit: dict | None) -> None:
         f"Bar chart of accuracy: {'; '.join(rows)}.",
         "A long bar with the nucleated cells blanked out means that the network also reads red "
         "cells, plasma and stain; long bars of colour alone, or of frozen features of fields whose "
-        "nucleated cells are painted over, mean that in this dataset these go with the class. Blanked fields look like no real field, so it does not prove what decides "
-        "on whole ones.",
+        "nucleated cells are painted over, mean that in this dataset these go with the class. Blanked "
+        "fields look like no real field, so it does not prove what decides on whole ones.",
         "audit",
     )
     st.markdown(
