@@ -18,13 +18,13 @@ from mseenet.synthetic import STYLES, render_field
 
 FIELDS = 100
 
-_PICTURE = "document.querySelector('.st-key-pictures image') !== null"
+_HEAT = "document.querySelector('.st-key-pictures .heat')"
+
+_PICTURE = f"{_HEAT}?.naturalWidth > 0"
 
 _ALL_DONE = f"document.querySelector('.mseenet-tiles b')?.innerText === '{FIELDS}'"
 
-_PICTURES = (
-    "[...document.querySelectorAll('.st-key-pictures image')].map(e => e.href.baseVal).join()"
-)
+_OVERLAY = f"{_HEAT}.src + {_HEAT}.style.opacity"
 
 
 def time_app(classifier: Classifier, rounds: int) -> None:
@@ -88,10 +88,10 @@ def time_app(classifier: Classifier, rounds: int) -> None:
             choice = re.compile("second choice" if turn % 2 == 0 else "predicted")
             option = page.get_by_role("option", name=choice)
             option.wait_for()
-            before = page.evaluate(_PICTURES)
+            before = page.evaluate(_OVERLAY)
             with _stopwatch() as seconds:
                 option.click()
-                page.wait_for_function(f"before => {_PICTURES} !== before", arg=before)
+                page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
             chosen += seconds
             page.wait_for_timeout(800)
         print(f"another class to its overlay: {statistics.median(chosen):.2f} s")
@@ -99,10 +99,10 @@ def time_app(classifier: Classifier, rounds: int) -> None:
         faded = []
         slider = page.get_by_role("slider", name="Opacity")
         for turn in range(2 * rounds):
-            before = page.evaluate(_PICTURES)
+            before = page.evaluate(_OVERLAY)
             with _stopwatch() as seconds:
                 slider.press("ArrowLeft" if turn % 2 else "ArrowRight")
-                page.wait_for_function(f"before => {_PICTURES} !== before", arg=before)
+                page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
             faded += seconds
             page.wait_for_timeout(800)
         print(f"another opacity to its overlay: {statistics.median(faded):.2f} s")

@@ -12,12 +12,14 @@ from streamlit.testing.v1 import AppTest
 
 from mseenet import words
 from mseenet.config import CLASS_NAMES
+from mseenet.explain import overlay
 from mseenet.report import percent
 from mseenet.ui import access
 from mseenet.ui.analysis import FIELDS_AT_ONCE
 from mseenet.ui.case import Case
-from mseenet.ui.charts import field_pair, probability_bars
+from mseenet.ui.charts import probability_bars
 from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
+from mseenet.ui.pictures import bar_colors, heat_pixels
 
 
 @pytest.fixture
@@ -58,6 +60,12 @@ def choose(app: AppTest, name: str) -> AppTest:
 
 def chart(app: AppTest, position: int) -> dict:
     return json.loads(app.get("plotly_chart")[position].proto.spec)
+
+
+def pictures(app: AppTest) -> dict:
+    """What the browser is told of the field's pictures."""
+    (component,) = app.get("bidi_component")
+    return json.loads(component.proto.json)
 
 
 def test_the_empty_page_says_what_it_does(app):
@@ -108,6 +116,7 @@ def test_bad_files_are_named_and_the_others_go_on(app, fields, field_png):
         choose(app, name)
         assert message in app.error[0].value
         assert not app.get("plotly_chart")
+        assert not app.get("bidi_component")
     choose(app, "text <b>bold</b>.jpg")
     assert "text &lt;b&gt;bold&lt;/b&gt;.jpg" in html(app)
 
@@ -129,22 +138,24 @@ def test_examples_are_marked_as_synthetic(app):
 
 def test_another_class_opacity_and_method_change_the_overlay(app, field_png):
     upload(app, ("field.png", field_png))
-    first = chart(app, 1)["data"]
+    first = pictures(app)
     choice = next(s for s in app.selectbox if s.label == "Evidence for")
     assert choice.options[0].endswith("(predicted)")
     assert choice.options[1].endswith("(second choice)")
     second = choice.options[1].removesuffix(" (second choice)")
     choice.set_value(second).run()
     assert f"for {second}" in captions(app) + "".join(i.value for i in app.info)
-    assert chart(app, 1)["data"][0] == first[0]
-    assert chart(app, 1)["data"][2]["z"] != first[2]["z"]
+    seen = pictures(app)
+    assert (seen["field"], seen["picture"]) == (first["field"], first["picture"])
+    assert seen["heat"] != first["heat"]
 
     app.slider(key="opacity").set_value(0).run()
-    assert all(color.endswith("0.000)") for _, color in chart(app, 1)["data"][2]["colorscale"])
-    before = chart(app, 1)["data"][2]["z"]
+    assert pictures(app)["opacity"] == 0
+    assert set(pictures(app)["colors"].split(", ")) == {"rgb(255 255 255)"}
     app.selectbox(key="method").set_value("LayerCAM 28 x 28").run()
     assert not app.exception
-    assert chart(app, 1)["data"][2]["z"] != before
+    assert pictures(app)["heat"] != seen["heat"]
+    assert "relative" in pictures(app)["unit"]
 
 
 def test_more_files_keep_what_was_computed_and_removed_ones_are_forgotten(app, fields):
@@ -276,12 +287,13 @@ def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     monkeypatch.delenv("MSEENET_WEIGHTS")
     upload(app, ("a.png", encode(foreign)))
     assert not app.exception
-    assert len(app.get("plotly_chart")) == 1  # the field alone
-    assert len(chart(app, 0)["data"]) == 1
+    assert not app.get("plotly_chart")
+    assert pictures(app)["heat"] is None  # the field alone
     assert app.warning[0].value.startswith(words.REJECTED)
     assert tiles(app) == {"fields analysed": 1, "rejected": 1}
     app.toggle[0].set_value(True).run()
-    assert len(app.get("plotly_chart")) == 2
+    assert len(app.get("plotly_chart")) == 1
+    assert pictures(app)["heat"]
     assert app.warning[0].value.startswith(words.REJECTED_SHOWN)
     assert words.OUTPUT_WITHOUT_MEANING in html(app)
     assert "Predicted class" not in html(app)
@@ -314,20 +326,14 @@ def test_the_predicted_bar_stands_out_and_the_threshold_is_marked():
     assert not rejected.layout.shapes
 
 
-def test_both_pictures_show_the_field_and_move_together():
-    shown = np.zeros((30, 60, 3), np.uint8)
-    heat = np.eye(224, dtype=np.float32)
-    figure = field_pair(shown, heat, 0.5, "Inferno", absolute=True)
-    assert figure.data[0].source == figure.data[1].source
-    assert figure.layout.xaxis2.matches == "x"
-    assert figure.layout.yaxis2.matches == "y"
-    overlay = figure.data[2]
-    # The map spans the field exactly: from the left edge of its first pixel to the right of its last.
-    assert overlay.x0 - overlay.dx / 2 == pytest.approx(-0.5)
-    assert overlay.x0 + overlay.dx * (np.shape(overlay.z)[1] - 0.5) == pytest.approx(59.5)
-    assert overlay.y0 + overlay.dy * (np.shape(overlay.z)[0] - 0.5) == pytest.approx(29.5)
-    assert overlay.colorscale[0][1].endswith("0.000)")
-    assert overlay.colorscale[-1][1].endswith("0.500)")
+def test_the_layer_over_the_field_is_that_of_the_exports(fields):
+    heat = np.linspace(0, 1, 224 * 224, dtype=np.float32).reshape(224, 224)
+    layer = heat_pixels(heat, "Viridis").astype(float)
+    weight = 0.7 * layer[..., 3:] / 255
+    blended = fields[0] * (1 - weight) + layer[..., :3] * weight
+    assert np.abs(blended - overlay(fields[0], heat, 0.7, "Viridis")).max() <= 1.5
+    colors = bar_colors("Viridis", 1.0).split(", ")
+    assert (colors[0], colors[-1]) == ("rgb(255 255 255)", "rgb(253 231 37)")
 
 
 def test_no_class_is_missing_from_the_words():

@@ -140,8 +140,9 @@ def test_upload_to_class_bars_and_overlay(server, browser, classifier, field_png
     bars.locator(".bartext").first.wait_for()
     assert len(bars.locator(".bars path").all()) == len(CLASS_NAMES)
     assert all(name in bars.inner_text() for name in CLASS_NAMES)
-    images = page.locator(".st-key-pictures .js-plotly-plot image")
-    images.nth(2).wait_for()
+    page.locator(".st-key-pictures .heat").wait_for()
+    shapes = page.locator(".st-key-pictures img").evaluate_all("l => l.map(e => e.naturalWidth)")
+    assert shapes == [224, 224, 224]
     assert page.get_by_text(words.RESEARCH_USE).is_visible()
     assert foreign_requests == []
     page.close()
@@ -215,37 +216,76 @@ def test_class_method_and_opacity_change_the_overlay(page, fields):
         assert np.count_nonzero(np.abs(before - after).max(axis=2) > 5) > 1000
 
 
-def shown_range(page) -> list[float]:
-    """What both pictures show: left, right, bottom, top."""
-    page.locator(".st-key-pictures .js-plotly-plot image").nth(1).wait_for()
-    left, right = page.evaluate(
-        "() => { const l = document.querySelector('.st-key-pictures .js-plotly-plot')._fullLayout;"
-        " return [[...l.xaxis.range, ...l.yaxis.range], [...l.xaxis2.range, ...l.yaxis2.range]] }"
+def shown_part(page) -> tuple[float, float, float]:
+    """What both pictures show: scale, left and upper edge in shares of the field."""
+    frames = page.locator(".st-key-pictures .frame").evaluate_all(
+        "list => list.map(frame => { const box = frame.getBoundingClientRect(),"
+        " inner = frame.firstElementChild.getBoundingClientRect();"
+        " return [inner.width / box.width, (box.left - inner.left) / inner.width,"
+        " (box.top - inner.top) / inner.height] })"
     )
-    assert left == pytest.approx(right)
-    return left
+    left, right = frames
+    assert left == pytest.approx(right, abs=1e-3)
+    return tuple(left)
 
 
-def test_both_pictures_zoom_and_move_together(page, fields):
-    upload(page, ("smear.png", encode(fields[2])))
+def test_both_pictures_zoom_and_move_together_and_keep_their_place(page, fields):
+    upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:2])))
     settled(page)
-    whole = shown_range(page)
-    box = page.locator(".st-key-pictures").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 150)
+    frame = page.locator(".st-key-pictures .frame").first
+    frame.scroll_into_view_if_needed()
+    assert shown_part(page) == pytest.approx((1, 0, 0), abs=1e-3)
+    box = frame.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
     for _ in range(3):
         page.mouse.wheel(0, -400)
-        page.wait_for_timeout(400)
-    near = shown_range(page)
-    assert near[1] - near[0] < 0.9 * (whole[1] - whole[0])
-    # Nothing lies beyond the edges of the field.
-    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 150)
+        page.wait_for_timeout(100)
+    scale, left, top = shown_part(page)
+    assert scale > 2
+    # What was under the pointer stays there.
+    assert (left, top) == pytest.approx((0.5 - 0.5 / scale, 0.5 - 0.5 / scale), abs=0.01)
+
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 4 + 300, box["y"] + 400, steps=5)
+    page.mouse.move(middle[0] + 60, middle[1] - 30, steps=5)
     page.mouse.up()
-    page.wait_for_timeout(800)
-    left, right, bottom, top = shown_range(page)
-    assert min(left, top) >= whole[0] - 1e-6
-    assert max(right, bottom) <= whole[1] + 1e-6
+    moved = shown_part(page)
+    assert moved[1] == pytest.approx(left - 60 / box["width"] / scale, abs=0.01)
+    assert moved[2] == pytest.approx(top + 30 / box["height"] / scale, abs=0.01)
+    assert page.locator(".st-key-pictures .mark:visible").count() == 1
+
+    # Neither another class nor method, colours or opacity lose the place; another field does.
+    choose(page, "Evidence for", re.compile("second choice"))
+    choose(page, "Method", "LayerCAM 28 x 28")
+    choose(page, "Colours", "Cividis")
+    page.get_by_role("slider", name="Opacity").press("ArrowLeft")
+    settled(page)
+    assert shown_part(page) == pytest.approx(moved, abs=1e-3)
+    page.get_by_role("button", name=re.compile("^Next")).click()
+    page.get_by_text("Field 2 of 2 listed").wait_for()
+    settled(page)
+    assert shown_part(page) == pytest.approx((1, 0, 0), abs=1e-3)
+
+
+def test_pictures_by_keyboard_and_never_beyond_the_field(page, fields):
+    upload(page, ("smear.png", encode(fields[2])))
+    settled(page)
+    pictures = page.locator(".st-key-pictures .frames")
+    pictures.focus()
+    for _ in range(3):
+        page.keyboard.press("+")
+    scale = shown_part(page)[0]
+    assert scale == pytest.approx(1.5**3, abs=0.01)
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowUp")
+    assert shown_part(page) == pytest.approx((scale, 1 - 1 / scale, 0), abs=1e-3)
+    page.keyboard.press("0")
+    assert shown_part(page) == pytest.approx((1, 0, 0), abs=1e-3)
+    page.get_by_role("button", name="Zoom in").click()
+    assert shown_part(page)[0] == pytest.approx(1.5, abs=0.01)
+    page.get_by_role("button", name="Whole field").click()
+    assert shown_part(page)[0] == pytest.approx(1)
 
 
 def test_keys_go_on_working_after_the_mouse_has_moved_a_slider(page, fields):

@@ -135,9 +135,9 @@ def test_pictures_of_a_field_hold_no_metadata_and_keep_its_shape():
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", exif=exif)
     field = Field("k", "x.jpg", buffer.getvalue())
-    field.take(Prediction("ok"))
-    assert field.shown.shape == (1024, 512, 3)
-    assert b"patient" not in field.thumbnail
+    assert field.pixels().shape == (1024, 512, 3)
+    assert Image.open(io.BytesIO(field.picture)).size == (512, 1024)
+    assert b"patient" not in field.picture + field.thumbnail
     assert Image.open(io.BytesIO(field.thumbnail)).size == (100, 200)
 
 
@@ -146,7 +146,7 @@ def test_waiting_done_and_removed():
     case.add("a.png", IMAGES[0])
     case.add("b.png", IMAGES[1])
     first, second = case.fields.values()
-    first.take(Prediction("ok"))
+    first.prediction = Prediction("ok")
     assert (case.done(), case.waiting()) == ([first], [second])
     case.selected = first.key
     case.remove(first.key)

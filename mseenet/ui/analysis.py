@@ -52,7 +52,7 @@ def analyse_next(case: Case, classifier: Classifier, bar=None) -> None:
     # What the network says of rejected fields is computed too, and shown only on request.
     predictions = classifier.stream(contents, "predicted", batch_size=BATCH, anyway=True)
     for number, (field, prediction) in enumerate(zip(fields, predictions, strict=True), start=1):
-        field.take(prediction)
+        field.prediction = prediction
         if number % BATCH == 0:
             st.session_state["seconds_per_field"] = (time.monotonic() - started) / number
             if bar:

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 from mseenet import words
 from mseenet.classifier import Prediction
 from mseenet.explain import COLOR_MAPS
-from mseenet.images import SUFFIXES, decode_image
+from mseenet.images import SUFFIXES, decode_image, squeeze
+from mseenet.nuclei import nucleus_mask
 
 OPACITY = 0.85
 """Of heatmaps until the user changes it: what is half as strong as it gets is still seen."""
@@ -55,8 +57,6 @@ class Field:
         synthetic: Whether this project rendered it.
         repeats: Names under which the same content came again.
         prediction: With the heatmap of the predicted class; None while it waits.
-        shown: RGB uint8 (H, W, 3) in [0, 255] in its own shape; None if unreadable.
-        thumbnail: Small JPEG of it.
         anyway: Whether the user asked for the network's output although it is rejected.
     """
 
@@ -66,19 +66,41 @@ class Field:
     synthetic: bool = False
     repeats: list[str] = field(default_factory=list)
     prediction: Prediction | None = None
-    shown: np.ndarray | None = None
-    thumbnail: bytes = b""
     anyway: bool = False
 
-    def take(self, prediction: Prediction) -> None:
-        """Keeps the prediction, and what is shown of the field."""
-        if prediction.status != "error":
-            image = Image.fromarray(decode_image(self.content))
-            image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BILINEAR)
-            self.shown = np.asarray(image)
+    @property
+    def readable(self) -> bool:
+        """Whether there is an image to look at."""
+        return self.prediction is not None and self.prediction.status != "error"
+
+    def pixels(self) -> np.ndarray:
+        """What is shown: RGB uint8 (H, W, 3) in [0, 255] in the field's own shape.
+
+        Made anew from `content`, as those of 200 fields would fill half a gigabyte.
+
+        Raises:
+            ImageError: The field is not readable.
+        """
+        image = Image.fromarray(decode_image(self.content))
+        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+
+    @cached_property
+    def picture(self) -> bytes:
+        """`pixels` as JPEG."""
+        return encoded(Image.fromarray(self.pixels()), quality=88)
+
+    @cached_property
+    def thumbnail(self) -> bytes:
+        """A small `picture`."""
+        with Image.open(io.BytesIO(self.picture)) as image:
             image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-            self.thumbnail = encoded(np.asarray(image))
-        self.prediction = prediction
+            return encoded(image, quality=85)
+
+    @cached_property
+    def nuclei(self) -> np.ndarray:
+        """Where nucleated cells lie in what the network sees, bool (224, 224)."""
+        return nucleus_mask(squeeze(decode_image(self.content)))
 
 
 @dataclass(eq=False)
@@ -225,10 +247,10 @@ def by_doubt(fields: Iterable[Field]) -> list[Field]:
     )
 
 
-def encoded(rgb: np.ndarray, quality: int = 88) -> bytes:
-    """Pixels as JPEG without metadata."""
+def encoded(image: Image.Image, quality: int) -> bytes:
+    """The pixels alone, without metadata, as JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 

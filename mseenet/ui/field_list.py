@@ -110,7 +110,7 @@ def order_of(column: str, order: str) -> str:
 
 def thumbnail_uri(field: Field) -> str | None:
     """The thumbnail as a data URI, None for an unreadable field."""
-    if not field.thumbnail:
+    if not field.readable:
         return None
     return "data:image/jpeg;base64," + base64.b64encode(field.thumbnail).decode()
 

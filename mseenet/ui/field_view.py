@@ -1,10 +1,12 @@
 """One field in full: the answer, what it rests on, and pictures that zoom together."""
 
 import html
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
 from mseenet import words
 from mseenet.cam import METHODS
@@ -12,11 +14,10 @@ from mseenet.card import Card
 from mseenet.classifier import Classifier
 from mseenet.config import CLASS_NAMES
 from mseenet.explain import COLOR_MAPS, has_evidence
-from mseenet.images import squeeze
-from mseenet.nuclei import nucleus_mask
 from mseenet.report import percent
 from mseenet.ui.case import OPACITY, Case, Field
-from mseenet.ui.charts import BARS_HEIGHT, COLOR_BAR_HEIGHT, field_pair, probability_bars
+from mseenet.ui.charts import BARS_HEIGHT, probability_bars
+from mseenet.ui.pictures import draw_pictures
 
 CHOICE = ("(predicted)", "(second choice)")
 
@@ -41,6 +42,9 @@ def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> 
             )
         st.caption(f"Field {position + 1} of {len(listed)} listed", width="content")
         st.space("stretch")
+        with st.popover("What the words mean", type="tertiary"):
+            for term, meaning in words.TERMS.items():
+                st.markdown(f"**{term}** {meaning}")
         st.button(
             "Remove this field",
             key=f"remove-{field.key}",
@@ -71,7 +75,7 @@ def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
         lead = words.REJECTED_SHOWN if field.anyway else words.REJECTED
         place.warning(sentence(lead, prediction.reasons), icon=":material/block:")
         if not field.anyway:
-            _draw_pictures(case, field, None, True, "")
+            _draw_pictures(case, field)
             return
     _draw_answer(field, classifier.card)
     _draw_evidence(case, classifier, field)
@@ -110,35 +114,27 @@ def _heatmap(classifier: Classifier, field: Field, class_name: str, method: str)
 
 
 def _draw_pictures(
-    case: Case, field: Field, heatmap: np.ndarray | None, absolute: bool, class_name: str
+    case: Case,
+    field: Field,
+    heatmap: np.ndarray | None = None,
+    absolute: bool = True,
+    class_name: str = "",
 ) -> None:
-    alt = f"Field {field.name}, as uploaded"
-    follow = "Drag to move, scroll to zoom."
-    if heatmap is not None:
-        alt += f"; beside it the same field with the evidence for {class_name} laid over it"
-        follow = "Drag to move, scroll to zoom; both pictures follow."
-    rows, columns = field.shown.shape[:2]
-    panels = 1 if heatmap is None else 2
-    # As high as the pictures are when they fill the width, which only the browser knows.
-    with st.container(key="pictures-width"), st.container(key="pictures-height"):
-        st.html(
-            "<style>.st-key-pictures-height { flex: none; height: clamp(240px, "
-            f"calc({100 / panels * rows / columns:.2f}cqw + {COLOR_BAR_HEIGHT}px), 620px); }}</style>"
-        )
-        st.plotly_chart(
-            field_pair(field.shown, heatmap, case.opacity, case.color_map, absolute),
-            width="stretch",
-            height="stretch",
-            key="pictures",
-            config={
-                "scrollZoom": True,
-                "displaylogo": False,
-                "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
-            },
-            alt=alt,
-        )
+    with Image.open(io.BytesIO(field.picture)) as image:
+        columns, rows = image.size
+    draw_pictures(
+        field=field.key,
+        picture=field.picture,
+        shape=(rows, columns),
+        alt=(f"Field {field.name}, as uploaded", f"The same with the evidence for {class_name}"),
+        heatmap=heatmap,
+        opacity=case.opacity,
+        color_map=case.color_map,
+        unit="evidence" if absolute else "evidence, relative to this map's maximum",
+    )
+    both = "" if heatmap is None else "; both pictures follow"
     squeezed = "" if rows == columns else " The network sees the field squeezed to a square."
-    st.caption(f"{follow}{squeezed}")
+    st.caption(f"Scroll or pinch to zoom, drag to move{both}.{squeezed}")
 
 
 def _draw_evidence_note(
@@ -149,29 +145,28 @@ def _draw_evidence_note(
     if not has_evidence(absolute) or not heatmap.any():
         st.info(f"No positive evidence for {class_name} anywhere in this field.")
         return
-    share, area = evidence_on_nuclei(field.shown, absolute)
+    share, area = evidence_on_nuclei(field, absolute)
     text = (
-        f"By Grad-CAM, the strongest evidence for {class_name} reaches {absolute.max():.0%} of what "
-        f"counts as strong for this network; {share:.0%} of it lies on nucleated cells, which cover "
-        f"{area:.0%} of the field (found by colour)."
+        f"By Grad-CAM, the strongest evidence for {class_name} reaches {100 * absolute.max():.0f} % of what "
+        f"counts as strong for this network; {100 * share:.0f} % of it lies on nucleated cells, which cover "
+        f"{100 * area:.0f} % of the field (found by colour)."
     )
     if share < words.MOSTLY:
         st.markdown(f":material/warning: **Mostly background.** {words.BACKGROUND_EVIDENCE}")
     st.caption(text)
 
 
-def evidence_on_nuclei(shown: np.ndarray, heatmap: np.ndarray) -> tuple[float, float]:
+def evidence_on_nuclei(field: Field, heatmap: np.ndarray) -> tuple[float, float]:
     """How much of a heatmap lies on nucleated cells.
 
     Args:
-        shown: RGB, uint8 (H, W, 3) in [0, 255].
+        field: A readable one.
         heatmap: float32 (224, 224), not all 0.
 
     Returns:
         The share of the map's sum on nucleated cells, and their share of the area.
     """
-    mask = nucleus_mask(squeeze(shown))
-    return float(heatmap[mask].sum() / heatmap.sum()), float(mask.mean())
+    return float(heatmap[field.nuclei].sum() / heatmap.sum()), float(field.nuclei.mean())
 
 
 def _draw_answer(field: Field, card: Card) -> None:
@@ -187,13 +182,10 @@ def _draw_answer(field: Field, card: Card) -> None:
                 '<div class="mseenet-answer">'
                 f'<span class="mseenet-label">{label}</span>'
                 f"<strong>{words.CLASS_TITLES[name]}</strong>"
-                f"<span>Confidence {html.escape(percent(prediction.confidence))}</span></div>"
+                f"<span>Confidence {html.escape(percent(prediction.confidence))}</span>"
+                f"<small>{words.CLASS_NOTES[name]}</small></div>"
                 + _malignancy(probabilities, card, meaningful)
             )
-            st.caption(words.CLASS_NOTES[name])
-            with st.popover("What these words mean", type="tertiary"):
-                for term, meaning in words.TERMS.items():
-                    st.markdown(f"**{term}** {meaning}")
         with bars:
             spoken = ", ".join(f"{n} {percent(p)}" for n, p in probabilities.items())
             st.plotly_chart(

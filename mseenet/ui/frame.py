@@ -29,11 +29,10 @@ _STYLE = """
   border: 1px solid currentColor; border-radius: 1rem; white-space: nowrap; }
 .mseenet-answer { display: flex; flex-direction: column; line-height: 1.35; }
 .mseenet-answer strong { font-size: 1.45rem; font-weight: 650; letter-spacing: -.01em; }
+.mseenet-answer small { font-size: .8rem; opacity: .85; margin-top: .2rem; }
+.st-key-case [data-testid="stColumn"] > [data-testid="stVerticalBlock"] { gap: .7rem; }
 .mseenet-label { font-size: .8rem; opacity: .8; }
 .st-key-preload { display: none; }
-.st-key-pictures-width { container-type: inline-size; }
-.st-key-pictures { flex: 1 !important; min-height: 0; }
-.st-key-pictures > div { height: 100%; }
 .mseenet-malignancy { margin-top: .6rem; }
 .mseenet-malignancy p { display: flex; justify-content: space-between; margin: 0 0 .2rem; font-size: .9rem; }
 .mseenet-malignancy b { font-weight: 600; }
@@ -89,7 +88,7 @@ _STYLE = """
 @media (min-width: 1001px) {
   .st-key-case > div > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:first-child > div,
   .st-key-case > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:first-child > div {
-    position: sticky; top: 4.2rem; }
+    position: sticky; top: 4.2rem; height: fit-content; flex: none; }
 }
 .mseenet-steps { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr));
   margin: 1rem 0 0 !important; padding: 0 !important; list-style: none; }

@@ -1,5 +1,6 @@
 """What the user takes home: CSV, PDF report, ZIP of overlays. Made on the click, not before."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -28,22 +29,20 @@ def draw_take_away(case: Case, classifier: Classifier) -> None:
         chosen = _choose_pictures(fields)
 
         # All of it is read on the click: opacity and colours change without this being drawn.
-        def taken() -> tuple[list[CaseField], CaseContext]:
-            return _taken(fields), _context(case, classifier)
+        def taken(pictured: Iterable[str]) -> tuple[list[CaseField], CaseContext]:
+            return _taken(fields, set(pictured)), _context(case, classifier)
 
         def report() -> bytes:
             positions = [i for i, field in enumerate(fields) if field.key in chosen]
-            return case_pdf(*taken(), positions, case.opacity, case.color_map)
+            return case_pdf(*taken(chosen), positions, case.opacity, case.color_map)
+
+        def overlays() -> bytes:
+            return case_zip(*taken(case.fields), case.opacity, case.color_map)
 
         for label, suffix, mime, make in (
             ("PDF report", "pdf", "application/pdf", report),
-            ("CSV table", "csv", "text/csv", lambda: case_csv(*taken())),
-            (
-                "ZIP of overlays",
-                "zip",
-                "application/zip",
-                lambda: case_zip(*taken(), case.opacity, case.color_map),
-            ),
+            ("CSV table", "csv", "text/csv", lambda: case_csv(*taken(()))),
+            ("ZIP of overlays", "zip", "application/zip", overlays),
         ):
             st.download_button(
                 label,
@@ -57,7 +56,7 @@ def draw_take_away(case: Case, classifier: Classifier) -> None:
 
 def _choose_pictures(fields: list[Field]) -> list[str]:
     """Keys of the fields whose pictures go into the report."""
-    names = {field.key: field.name for field in fields if field.shown is not None}
+    names = {field.key: field.name for field in fields if field.readable}
     key = f"report-{len(names)}"
     chosen = st.session_state.get(key, list(names)[:SHOWN_IN_REPORT])
     with st.popover(f"Pictures in the report: {len(chosen)} of {len(names)}"):
@@ -81,13 +80,14 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
         made=datetime.now().astimezone(),
         settings={
             "Heatmap": "Grad-CAM of the predicted class",
-            "Opacity": f"{case.opacity:.0%}",
+            "Opacity": f"{100 * case.opacity:.0f} %",
             "Colours": case.color_map,
         },
     )
 
 
-def _taken(fields: list[Field]) -> list[CaseField]:
+def _taken(fields: list[Field], pictured: set[str]) -> list[CaseField]:
+    """What of the fields is taken home; pixels only of those with the keys `pictured`."""
     taken = []
     for field in fields:
         prediction = field.prediction
@@ -95,6 +95,7 @@ def _taken(fields: list[Field]) -> list[CaseField]:
             prediction = replace(prediction, **dict.fromkeys(OUTPUT))
         heatmap, evidence = prediction.heatmap, None
         if heatmap is not None and heatmap.any():
-            evidence = evidence_on_nuclei(field.shown, heatmap)[0]
-        taken.append(CaseField(field.name, prediction, field.shown, evidence, field.synthetic))
+            evidence = evidence_on_nuclei(field, heatmap)[0]
+        pixels = field.pixels() if field.readable and field.key in pictured else None
+        taken.append(CaseField(field.name, prediction, pixels, evidence, field.synthetic))
     return taken

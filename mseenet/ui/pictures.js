@@ -1,0 +1,150 @@
+// One or two pictures of a field that zoom and move together.
+
+const LARGEST = 12;
+const STEP = 1.5;
+
+export default function ({ data, parentElement }) {
+  const root = parentElement.querySelector(".mseenet-pictures");
+  if (!data) return;
+  const view = (root.view ??= new View(root));
+  view.show(data);
+}
+
+class View {
+  // scale, and where the field's upper left corner lies, as shares of a frame's sides.
+  scale = 1;
+  left = 0;
+  top = 0;
+  pointers = new Map();
+
+  constructor(root) {
+    this.root = root;
+    this.find = (name) => root.querySelector(`.${name}`);
+    this.frames = [...root.querySelectorAll(".frame")];
+    for (const frame of this.frames) {
+      frame.addEventListener("wheel", (event) => this.wheel(event, frame), { passive: false });
+      frame.addEventListener("pointerdown", (event) => this.down(event, frame));
+      frame.addEventListener("pointermove", (event) => this.move(event, frame));
+      for (const end of ["pointerup", "pointercancel", "pointerleave"])
+        frame.addEventListener(end, (event) => this.up(event));
+      frame.addEventListener("dblclick", () => this.reset());
+    }
+    this.find("nearer").onclick = () => this.zoom(STEP);
+    this.find("farther").onclick = () => this.zoom(1 / STEP);
+    this.find("whole").onclick = () => this.reset();
+    this.find("frames").addEventListener("keydown", (event) => this.key(event));
+  }
+
+  show(data) {
+    const [rows, columns] = data.shape;
+    this.root.style.setProperty("--shape", columns / rows);
+    const [alone, covered] = this.frames;
+    set(alone.querySelector("img"), data.picture, data.alt[0]);
+    covered.hidden = this.find("scale").hidden = !data.heat;
+    if (data.heat) {
+      const [below, heat] = covered.querySelectorAll("img");
+      set(below, data.picture, "");
+      set(heat, data.heat, data.alt[1]);
+      heat.style.opacity = data.opacity;
+      this.find("scale-title").textContent = data.unit;
+      this.find("scale-colors").style.background = `linear-gradient(to right, ${data.colors})`;
+    }
+    if (this.field !== data.field) this.reset();
+    this.field = data.field;
+  }
+
+  reset() {
+    this.place(1, 0, 0);
+  }
+
+  // Changes the scale around a point of the frame, its middle unless told.
+  zoom(factor, x = 0.5, y = 0.5) {
+    const scale = Math.min(Math.max(this.scale * factor, 1), LARGEST);
+    const change = scale / this.scale;
+    this.place(scale, x - (x - this.left) * change, y - (y - this.top) * change);
+  }
+
+  place(scale, left, top) {
+    const inside = (start) => Math.min(Math.max(start, 1 - scale), 0);
+    [this.scale, this.left, this.top] = [scale, inside(left), inside(top)];
+    for (const frame of this.frames) {
+      frame.firstElementChild.style.transform =
+        `translate(${100 * this.left}%, ${100 * this.top}%) scale(${scale})`;
+      frame.classList.toggle("near", scale > 1);
+    }
+    this.find("farther").disabled = this.find("whole").disabled = scale === 1;
+    this.find("nearer").disabled = scale === LARGEST;
+  }
+
+  wheel(event, frame) {
+    // A whole field lets the page scroll on.
+    if (event.deltaY > 0 && this.scale === 1) return;
+    event.preventDefault();
+    const [x, y] = within(event, frame);
+    this.zoom(Math.exp(Math.min(Math.max(-event.deltaY, -120), 120) / 300), x, y);
+  }
+
+  down(event, frame) {
+    if (event.button) return;
+    frame.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, within(event, frame));
+  }
+
+  move(event, frame) {
+    const now = within(event, frame);
+    this.point(frame, now);
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return;
+    this.pointers.set(event.pointerId, now);
+    const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
+    if (other) {
+      const apart = (a) => Math.hypot(a[0] - other[0], a[1] - other[1]) || 1e-3;
+      this.zoom(apart(now) / apart(before), ...other);
+    } else {
+      this.place(this.scale, this.left + now[0] - before[0], this.top + now[1] - before[1]);
+    }
+  }
+
+  up(event) {
+    if (event.type !== "pointerleave") this.pointers.delete(event.pointerId);
+    else this.point(null);
+  }
+
+  // Marks in the other picture what the pointer is on in one.
+  point(frame, at) {
+    for (const other of this.frames) {
+      const mark = other.lastElementChild;
+      mark.hidden = !frame || other === frame;
+      if (!mark.hidden) [mark.style.left, mark.style.top] = at.map((share) => `${100 * share}%`);
+    }
+  }
+
+  key(event) {
+    const far = 0.1;
+    const steps = {
+      ArrowLeft: [far, 0],
+      ArrowRight: [-far, 0],
+      ArrowUp: [0, far],
+      ArrowDown: [0, -far],
+    };
+    const step = steps[event.key];
+    if (event.key === "+") this.zoom(STEP);
+    else if (event.key === "-") this.zoom(1 / STEP);
+    else if (event.key === "0") this.reset();
+    else if (step && this.scale > 1)
+      this.place(this.scale, this.left + step[0], this.top + step[1]);
+    else return;
+    event.preventDefault();
+  }
+}
+
+function set(image, source, alt) {
+  if (image.src !== source) image.src = source;
+  image.alt = alt;
+}
+
+// Where an event is, as shares of a frame's sides.
+function within(event, frame) {
+  const box = frame.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
