@@ -50,14 +50,14 @@ def running_app(weights: Path | None = None, temporary: Path | None = None) -> I
 
 
 @contextmanager
-def running_browser() -> Iterator:
-    """Starts headless Chromium, as Playwright's `Browser`."""
+def running_browser(*options: str) -> Iterator:
+    """Starts headless Chromium, with further command-line options, as Playwright's `Browser`."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", *options],
         )
         yield browser
         browser.close()

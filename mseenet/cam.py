@@ -7,6 +7,7 @@ comes from `explain`.
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -63,6 +64,8 @@ class CamExplainer:
 
         # Softmax would let the other classes' gradients in.
         self._network = keras.Model(model.input, model.get_layer("logits").output)
+        # Score-CAM predicts, with a progress bar on the server's output otherwise.
+        self._network.predict = partial(self._network.predict, verbose=0)
         self._lock = threading.Lock()
 
     def heatmap(self, pixels: np.ndarray, class_name: str, method: str) -> np.ndarray:

@@ -49,7 +49,8 @@ KEYS = (
     ("Space or Enter", "press a button, flip a switch, open a list"),
     ("N, P", "next, previous field of the case"),
     ("Arrow keys", "move a slider, choose in a list"),
-    ("Esc", "close a list or an enlarged image"),
+    ("+, -, 0, arrow keys", "on the pictures: zoom, show the whole field, move"),
+    ("Esc", "close a list"),
 )
 
 REFERENCES = (

@@ -8,7 +8,7 @@ from mseenet.classifier import Classifier
 from mseenet.ui.case import Case
 
 FIELDS_AT_ONCE = 16
-"""After so many the first results are drawn; then whenever there are five times as many, as
+"""After so many the first results are drawn; then whenever there are seven times as many, as
 drawing them takes longer than analysing a few more."""
 
 BATCH = 8
@@ -46,7 +46,7 @@ def analyse_next(case: Case, classifier: Classifier, bar=None) -> None:
     waiting = case.waiting()
     if case.paused or not waiting:
         return
-    fields = waiting[: max(FIELDS_AT_ONCE, 4 * len(case.done()))]
+    fields = waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))]
     started = time.monotonic()
     contents = (field.content for field in fields)
     # What the network says of rejected fields is computed too, and shown only on request.
