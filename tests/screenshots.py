@@ -27,7 +27,7 @@ def main() -> None:
             page.locator(".mseenet-tiles li", has_text=f"{FIELDS}fields").wait_for()
             if scheme == "dark":
                 page.get_by_text("Gallery", exact=True).click()
-            page.locator(".st-key-pictures .js-plotly-plot image").first.wait_for()
+            page.locator(".st-key-pictures .heat").wait_for()
             page.wait_for_timeout(2500)  # until the charts have grown
             page.screenshot(path=TARGET / f"analyse-{scheme}.png")
             if scheme == "light":

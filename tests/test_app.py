@@ -226,8 +226,17 @@ def test_a_click_on_a_column_orders_the_list():
     assert set(COLUMNS.values()) <= set(ORDERS)
 
 
-def test_settings_survive_another_page(app, field_png):
-    upload(app, ("field.png", field_png))
+def test_a_single_field_needs_no_list(app, fields):
+    upload(app, ("a.png", encode(fields[0])))
+    assert not app.dataframe
+    assert "Next" not in [button.label for button in app.button]
+    upload(app, ("b.png", encode(fields[1])))
+    assert len(app.dataframe) == 1
+    assert "Next" in [button.label for button in app.button]
+
+
+def test_settings_survive_another_page(app, fields):
+    upload(app, ("a.png", encode(fields[0])), ("b.png", encode(fields[1])))
     app.text_input[0].set_value("case 7").run()
     app.slider(key="opacity").set_value(20).run()
     app.selectbox(key="color-map").set_value("Cividis").run()

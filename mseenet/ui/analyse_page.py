@@ -34,12 +34,15 @@ def draw_analyse_page(classifier: Classifier) -> None:
         bar = draw_progress(case)
         if case.done():
             draw_summary(case)
-            list_side, field_side = st.columns([4, 9], gap="medium")
-            with list_side:
-                listed = draw_field_list(case)
-            with field_side:
-                if listed:
-                    draw_field_view(case, classifier, listed)
+            if len(case.fields) == 1:
+                draw_field_view(case, classifier, case.done())
+            else:
+                list_side, field_side = st.columns([4, 9], gap="medium")
+                with list_side:
+                    listed = draw_field_list(case)
+                with field_side:
+                    if listed:
+                        draw_field_view(case, classifier, listed)
             draw_take_away(case, classifier)
     analyse_next(case, classifier, bar)
 

@@ -27,20 +27,8 @@ def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> 
     field = case.shown(listed)
     position = listed.index(field)
     with st.container(horizontal=True, vertical_alignment="center", key="steps-bar"):
-        for label, shortcut, target in (
-            ("Previous", "P", position - 1),
-            ("Next", "N", position + 1),
-        ):
-            inside = 0 <= target < len(listed)
-            st.button(
-                label,
-                key=label,
-                shortcut=shortcut,
-                disabled=not inside,
-                on_click=case.step_to,
-                args=(listed[target].key if inside else None,),
-            )
-        st.caption(f"Field {position + 1} of {len(listed)} listed", width="content")
+        if len(case.fields) > 1:
+            _draw_steps(case, listed, position)
         st.space("stretch")
         with st.popover("What the words mean", type="tertiary"):
             for term, meaning in words.TERMS.items():
@@ -53,6 +41,20 @@ def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> 
             args=(field.key,),
         )
     _draw_field(case, classifier, field)
+
+
+def _draw_steps(case: Case, listed: list[Field], position: int) -> None:
+    for label, shortcut, target in (("Previous", "P", position - 1), ("Next", "N", position + 1)):
+        inside = 0 <= target < len(listed)
+        st.button(
+            label,
+            key=label,
+            shortcut=shortcut,
+            disabled=not inside,
+            on_click=case.step_to,
+            args=(listed[target].key if inside else None,),
+        )
+    st.caption(f"Field {position + 1} of {len(listed)} listed", width="content")
 
 
 @st.fragment

@@ -80,8 +80,9 @@ class View {
     // A whole field lets the page scroll on.
     if (event.deltaY > 0 && this.scale === 1) return;
     event.preventDefault();
-    const [x, y] = within(event, frame);
-    this.zoom(Math.exp(Math.min(Math.max(-event.deltaY, -120), 120) / 300), x, y);
+    // Firefox counts in lines; pinching on a touchpad comes as a slow wheel with Ctrl.
+    const turned = event.deltaY * (event.deltaMode ? 33 : 1) * (event.ctrlKey ? 4 : 1);
+    this.zoom(Math.exp(Math.min(Math.max(-turned, -120), 120) / 300), ...within(event, frame));
   }
 
   down(event, frame) {
