@@ -37,8 +37,11 @@ def _tile(number: int, title: str, kind: str = "") -> str:
 
 
 def _means(summary: CaseSummary) -> str:
-    """A line a class, and below them malignant against benign; nothing without a named field."""
-    if not summary.named:
+    """A line a class, and below them malignant against benign.
+
+    Nothing without a named field, or where a single field says it all itself.
+    """
+    if not summary.named or summary.fields == 1:
         return ""
     lines = [_mean(name, mean) for name, mean in summary.probabilities.items()]
     lines.append(_mean("malignant", summary.malignant, "malignant"))
