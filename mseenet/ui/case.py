@@ -18,6 +18,7 @@ from mseenet.classifier import Prediction
 from mseenet.explain import COLOR_MAPS
 from mseenet.images import SUFFIXES, decode_image, squeeze
 from mseenet.nuclei import nucleus_mask
+from mseenet.takeaway import encoded
 
 OPACITY = 0.85
 """Of heatmaps until the user changes it: what is half as strong as it gets is still seen."""
@@ -88,14 +89,14 @@ class Field:
     @cached_property
     def picture(self) -> bytes:
         """`pixels` as JPEG."""
-        return encoded(Image.fromarray(self.pixels()), quality=88)
+        return encoded(Image.fromarray(self.pixels()), "JPEG", quality=88)
 
     @cached_property
     def thumbnail(self) -> bytes:
         """A small `picture`."""
         with Image.open(io.BytesIO(self.picture)) as image:
             image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-            return encoded(image, quality=85)
+            return encoded(image, "JPEG", quality=85)
 
     @cached_property
     def nuclei(self) -> np.ndarray:
@@ -245,13 +246,6 @@ def by_doubt(fields: Iterable[Field]) -> list[Field]:
             -(f.prediction.novelty or 0.0),
         ),
     )
-
-
-def encoded(image: Image.Image, quality: int) -> bytes:
-    """The pixels alone, without metadata, as JPEG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
 
 
 def _files(count: int) -> str:

@@ -1,6 +1,5 @@
 """The fields of a case as a table or a gallery: filtered, ordered, one of them selected."""
 
-import base64
 import html
 
 import streamlit as st
@@ -9,6 +8,7 @@ from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
 from mseenet.ui.case import Case, Field, by_doubt
+from mseenet.ui.pictures import data_uri
 
 TABLE_PAGE, GALLERY_PAGE = 10, 12
 """Fields on one page of the list: the selected one is always in sight."""
@@ -110,9 +110,7 @@ def order_of(column: str, order: str) -> str:
 
 def thumbnail_uri(field: Field) -> str | None:
     """The thumbnail as a data URI, None for an unreadable field."""
-    if not field.readable:
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(field.thumbnail).decode()
+    return data_uri(field.thumbnail, "jpeg") if field.readable else None
 
 
 def _draw_pages(case: Case, listed: list[Field], size: int) -> list[Field]:

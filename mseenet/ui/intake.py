@@ -1,13 +1,12 @@
 """Where images come in: files, folders, archives, the clipboard, a camera, examples."""
 
-import io
-
 import streamlit as st
 from PIL import Image
 
 from mseenet import words
 from mseenet.images import SUFFIXES
 from mseenet.synthetic import example_fields
+from mseenet.takeaway import encoded
 from mseenet.ui.case import Case
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
@@ -69,9 +68,4 @@ def draw_messages(case: Case) -> None:
 
 @st.cache_data(show_spinner="Rendering examples ...")
 def _examples() -> dict[str, bytes]:
-    encoded = {}
-    for name, rgb in example_fields().items():
-        buffer = io.BytesIO()
-        Image.fromarray(rgb).save(buffer, format="PNG")
-        encoded[name] = buffer.getvalue()
-    return encoded
+    return {name: encoded(Image.fromarray(rgb), "PNG") for name, rgb in example_fields().items()}
