@@ -7,7 +7,6 @@ comes from `explain`.
 
 import threading
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -27,17 +26,19 @@ class Method:
         name: Its class there.
         layer: Whose activations are weighted.
         options: Further arguments of the call.
+        differentiates: Whether it needs gradients.
     """
 
     module: str
     name: str
     layer: str
     options: dict
+    differentiates: bool = True
 
 
 METHODS = {
     "Grad-CAM++": Method("gradcam_plus_plus", "GradcamPlusPlus", TARGET_LAYER, {}),
-    "Score-CAM": Method("scorecam", "Scorecam", TARGET_LAYER, {"max_N": CHANNELS}),
+    "Score-CAM": Method("scorecam", "Scorecam", TARGET_LAYER, {"max_N": CHANNELS}, False),
     "LayerCAM 14 x 14": Method("layercam", "Layercam", "block6a_expand_activation", {}),
     "LayerCAM 28 x 28": Method("layercam", "Layercam", "block4a_expand_activation", {}),
 }
@@ -64,9 +65,18 @@ class CamExplainer:
 
         # Softmax would let the other classes' gradients in.
         self._network = keras.Model(model.input, model.get_layer("logits").output)
-        # Score-CAM predicts, with a progress bar on the server's output otherwise.
-        self._network.predict = partial(self._network.predict, verbose=0)
+        self._halves = {}
         self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Compiles what the methods need, which their first maps would wait for.
+
+        For a thread: the program does not wait for all of it when it ends.
+        """
+        blank = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        for method in METHODS:
+            if threading.main_thread().is_alive():
+                self.heatmap(blank, CLASS_NAMES[0], method)
 
     def heatmap(self, pixels: np.ndarray, class_name: str, method: str) -> np.ndarray:
         """The map of one class.
@@ -87,19 +97,62 @@ class CamExplainer:
 
         chosen = METHODS[method]
         explain = getattr(import_module(f"tf_keras_vis.{chosen.module}"), chosen.name)
-        with self._lock:  # Score-CAM calls keras.Model.predict, which threads must not share
-            cam = explain(self._network, clone=False)(
-                CategoricalScore(CLASS_NAMES.index(class_name)),
-                pixels[None].astype(np.float32),
-                penultimate_layer=chosen.layer,
-                seek_penultimate_conv_layer=False,
-                expand_cam=False,
-                normalize_cam=False,
-                **chosen.options,
-            )
+        seed = pixels[None].astype(np.float32)
+        with self._lock:  # so that nothing is compiled twice
+            if chosen.layer not in self._halves:
+                self._halves[chosen.layer] = _Halves(self._network, chosen.layer)
+        halves = self._halves[chosen.layer]
+        if chosen.differentiates:
+            network, seed = halves.upper, halves.lower(seed)
+        else:
+            network = halves.both
+        cam = explain(network, clone=False)(
+            CategoricalScore(CLASS_NAMES.index(class_name)),
+            seed,
+            penultimate_layer=chosen.layer,
+            seek_penultimate_conv_layer=False,
+            expand_cam=False,
+            normalize_cam=False,
+            **chosen.options,
+        )
         cam = np.nan_to_num(np.asarray(cam, np.float32)[0]).clip(0)
         if not cam.max() > 0:
             return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
         size = (IMAGE_SIZE, IMAGE_SIZE)
         heat = np.asarray(Image.fromarray(cam).resize(size, Image.Resampling.BILINEAR))
         return heat / heat.max()
+
+
+class _Halves:
+    """The network cut behind a layer, each half compiled and a single layer of a model.
+
+    Of the whole network tf-keras-vis would run and differentiate 280 layers one by one,
+    which takes several times as long.
+
+    Attributes:
+        lower: Image, float32 (B, 224, 224, 3) -> activations of the layer.
+        upper: `keras.Model` from those to logits; its layer of that name does nothing.
+        both: `keras.Model` from the image to logits, for methods without gradients.
+    """
+
+    def __init__(self, network, layer: str):
+        import keras
+        import tensorflow as tf
+
+        def compiled(start, end, name):
+            part = keras.Model(start, end)
+            run = tf.function(lambda x: part(x, training=False), autograph=False)
+            # A concrete function: TensorFlow would warn of several with the same code.
+            run = run.get_concrete_function(tf.TensorSpec(start.shape, tf.float32))
+            return keras.layers.Lambda(lambda x: run(x), output_shape=end.shape[1:], name=name)
+
+        middle = network.get_layer(layer).output
+        self.lower = compiled(network.input, middle, layer)
+        to_logits = compiled(middle, network.output, "to_logits")
+        image, activations = (keras.Input(x.shape[1:]) for x in (network.input, middle))
+        identity = keras.layers.Identity(name=layer)
+        self.upper = keras.Model(activations, to_logits(identity(activations)))
+        self.both = keras.Model(image, to_logits(self.lower(image)))
+        # Score-CAM predicts; keras.Model.predict would print a progress bar, and threads must
+        # not share it.
+        self.both.predict = lambda images, batch_size: self.both(images[0]).numpy()

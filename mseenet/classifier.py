@@ -177,6 +177,13 @@ class Classifier:
         index = np.int32(CLASS_NAMES.index(class_name))
         return self._infer_with_heatmap(pixels[None], index)[2].numpy()[0]
 
+    def warm_up(self) -> None:
+        """Compiles what `heatmap` needs for the methods of `mseenet.cam.METHODS`.
+
+        Optional: their first maps, which take seconds otherwise, are then as quick as later ones.
+        """
+        self._cam.warm_up()
+
     def _stream(
         self, images: Iterator[ImageSource], heatmaps: str | None, batch_size: int, anyway: bool
     ) -> Iterator[Prediction]:

@@ -121,10 +121,15 @@ def test_bad_files_are_named_and_the_others_go_on(app, fields, field_png):
     assert "text &lt;b&gt;bold&lt;/b&gt;.jpg" in html(app)
 
 
-def test_a_file_type_that_is_not_offered_is_refused(app):
-    app.run()
-    assert set(app.file_uploader[0].allowed_type) >= {".png", ".jpg", ".tif", ".bmp", ".zip"}
-    assert ".gif" not in app.file_uploader[0].allowed_type
+def test_a_file_of_another_kind_is_named_as_not_read(app, field_png):
+    upload(app, ("a.png", field_png), ("film.gif", encode(np.zeros((8, 8, 3), np.uint8), "GIF")))
+    assert not app.exception
+    assert tiles(app)["not read"] == 1
+    (field,) = (f for f in app.session_state["case"].fields.values() if not f.readable)
+    assert field.name == "film.gif"
+    (reason,) = field.prediction.reasons
+    assert "got content of another kind" in reason
+    assert any(reason in error.value for error in app.error)
 
 
 def test_examples_are_marked_as_synthetic(app):

@@ -289,6 +289,40 @@ def test_pictures_by_keyboard_and_never_beyond_the_field(page, fields):
     assert shown_part(page)[0] == pytest.approx(1)
 
 
+def test_two_fingers_zoom_in_and_one_moves(server, browser, fields):
+    page = opened(browser, server, width=820, has_touch=True)
+    upload(page, ("smear.png", encode(fields[2])))
+    settled(page)
+    frame = page.locator(".st-key-pictures .frame").first
+    frame.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *fingers: tuple[float, float]) -> None:
+        points = [{"x": fx, "y": fy, "id": i} for i, (fx, fy) in enumerate(fingers)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (x - 20, y), (x + 20, y))
+    for apart in range(20, 61, 5):
+        touch("touchMove", (x - apart, y), (x + apart, y))
+    touch("touchEnd")
+    scale, left, top = shown_part(page)
+    assert scale == pytest.approx(3, rel=0.05)
+    assert (left, top) == pytest.approx((0.5 - 0.5 / scale, 0.5 - 0.5 / scale), abs=0.05)
+    scrolled = page.evaluate("document.querySelector('.stMain').scrollTop")
+
+    touch("touchStart", (x, y))
+    for way in range(0, 41, 5):
+        touch("touchMove", (x, y - way))
+    touch("touchEnd")
+    assert shown_part(page) == pytest.approx(
+        (scale, left, top + 40 / box["height"] / scale), abs=0.02
+    )
+    assert page.evaluate("document.querySelector('.stMain').scrollTop") == scrolled
+    page.close()
+
+
 def test_keys_go_on_working_after_the_mouse_has_moved_a_slider(page, fields):
     upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
     settled(page)
@@ -384,12 +418,16 @@ def test_the_mouse_selects_in_table_and_gallery(page, fields):
     assert heading(page) not in names
 
 
-def test_a_bad_file_beside_a_good_one(page, field_png):
-    upload(page, ("broken.png", b"not an image"), ("good.png", field_png))
+def test_bad_files_beside_a_good_one(page, field_png):
+    bad = ("broken.png", b"not an image"), ("notes.txt", b"not even named as one")
+    upload(page, *bad, ("good.png", field_png))
     settled(page)
-    assert tiles(page)["not read"] == 1
+    assert tiles(page)["not read"] == 2
     assert heading(page).startswith("broken.png")
     assert "got content of another kind" in page.locator(".stAlert").inner_text()
+    page.get_by_role("button", name=re.compile("^Next")).click()
+    page.get_by_text("Field 2 of 3 listed").wait_for()
+    assert heading(page).startswith("notes.txt")
     page.get_by_role("button", name=re.compile("^Next")).click()
     page.locator(".mseenet-answer").wait_for()
     assert heading(page).startswith("good.png")

@@ -1,9 +1,14 @@
+from importlib import import_module
+
 import numpy as np
 import pytest
+from PIL import Image
+from tf_keras_vis.utils.scores import CategoricalScore
 
 from mseenet.cam import METHODS
 from mseenet.config import CLASS_NAMES
 from mseenet.images import ImageError
+from mseenet.model import logits_model
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -44,3 +49,23 @@ def test_unusable_arguments(classifier, fields):
         classifier.heatmap(fields[0], "Pre-B", "Eigen-CAM")
     with pytest.raises(ImageError):
         classifier.heatmap(b"no image", "Pre-B")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_are_those_of_the_network_in_one_piece(classifier, network, fields, method):
+    """What runs is compiled in two halves; tf-keras-vis alone goes layer by layer."""
+    chosen = METHODS[method]
+    explain = getattr(import_module(f"tf_keras_vis.{chosen.module}"), chosen.name)
+    (cam,) = explain(logits_model(network), clone=False)(
+        CategoricalScore(1),
+        fields[2][None].astype(np.float32),
+        penultimate_layer=chosen.layer,
+        seek_penultimate_conv_layer=False,
+        expand_cam=False,
+        normalize_cam=False,
+        **chosen.options,
+    )
+    cam = Image.fromarray(np.asarray(cam, np.float32)).resize((224, 224), Image.Resampling.BILINEAR)
+    heat = classifier.heatmap(fields[2], CLASS_NAMES[1], method)
+    assert heat.any()
+    np.testing.assert_allclose(heat, np.asarray(cam) / np.max(cam), atol=1e-4)

@@ -34,16 +34,17 @@ def test_equal_content_is_one_field_with_all_its_names():
 def test_an_intake_says_what_was_there_already():
     case = Case()
     case.take_in([("a.png", IMAGES[0]), ("b.png", IMAGES[1])])
-    assert case.notice == ""
+    assert case.notices == []
     case.take_in([("c.png", IMAGES[2]), ("again.png", IMAGES[0]), ("c2.png", IMAGES[2])])
-    assert case.notice.startswith("1 file added. 2 files left out")
-    assert case.notice.endswith("again.png, c2.png")
+    (notice,) = case.notices
+    assert notice.startswith("1 file added. 2 files left out")
+    assert notice.endswith("again.png, c2.png")
     case.take_in([("case.zip", b"PK\x03\x04")])
-    assert case.notice == ""
+    assert case.notices == []
     assert len(case.problems) == 1
     case.take_in([("b again.png", IMAGES[1])])
     assert case.problems == []
-    assert case.notice.startswith("0 files added. 1 file left out")
+    assert case.notices[0].startswith("0 files added. 1 file left out")
 
 
 def test_an_archive_gives_its_images_and_nothing_else():
@@ -54,6 +55,7 @@ def test_an_archive_gives_its_images_and_nothing_else():
         "__MACOSX/slide/._1.png": b"x",
         ".hidden/3.png": IMAGES[2],
         "notes.txt": b"x",
+        "empty/": b"",
         "again.png": IMAGES[0],
     }
     case.add("case.zip", archive(members))
@@ -62,6 +64,7 @@ def test_an_archive_gives_its_images_and_nothing_else():
         "case.zip/slide/2.PNG",
     ]
     assert case.problems == []
+    assert case.notices == ["case.zip: 1 file left out, not named as an image: notes.txt"]
 
 
 def test_a_damaged_member_does_not_spoil_the_others():

@@ -11,6 +11,7 @@ from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
 from mseenet.ui.frame import draw_empty_state
 from mseenet.ui.intake import draw_intake, draw_messages
+from mseenet.ui.shared import prepare_methods
 from mseenet.ui.take_away import draw_take_away
 
 
@@ -45,6 +46,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
                         draw_field_view(case, classifier, listed)
             draw_take_away(case, classifier)
     analyse_next(case, classifier, bar)
+    prepare_methods(classifier)
 
 
 def _begin(case: Case, classifier: Classifier) -> None:

@@ -111,7 +111,7 @@ class Case:
     Attributes:
         fields: By key, in the order in which they came.
         problems: What of the latest intake could not be taken in, in words.
-        notice: What became of the latest intake, in words; empty if all of it was new.
+        notices: What of the latest intake was left out, and why, in words.
         paused: Whether the user has stopped the analysis.
         selected: Key of the field that the user chose to look at.
         steps: How often the list had to be turned to the selected field; names its widgets.
@@ -123,7 +123,7 @@ class Case:
 
     fields: dict[str, Field] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    notice: str = ""
+    notices: list[str] = field(default_factory=list)
     paused: bool = False
     selected: str | None = None
     steps: int = 0
@@ -134,7 +134,7 @@ class Case:
 
     def take_in(self, files: Iterable[tuple[str, bytes]], synthetic: bool = False) -> None:
         """Takes in all of one intake, names and contents, and says what became of it."""
-        self.problems, self.notice = [], ""
+        self.problems, self.notices = [], []
         known = {key: len(field.repeats) for key, field in self.fields.items()}
         for name, content in files:
             self.add(name, content, synthetic)
@@ -145,9 +145,9 @@ class Case:
         ]
         if repeated:
             new = len(self.fields) - len(known)
-            listed = ", ".join(repeated[:5]) + (", ..." if len(repeated) > 5 else "")
-            self.notice = f"{_files(new)} added. {_files(len(repeated))} left out, as the case " + (
-                f"already holds the same content: {listed}"
+            self.notices.append(
+                f"{_files(new)} added. {_files(len(repeated))} left out, as the case already "
+                f"holds the same content: {_some(repeated)}"
             )
         self.intakes += 1
         self.paused = False
@@ -192,25 +192,34 @@ class Case:
         except zipfile.BadZipFile as error:
             self.problems.append(f"{name}: {words.ARCHIVE_NOT_READ} ({error})")
             return
-        members = [info for info in archive.infolist() if _is_image(info.filename)]
+        members, others = [], []
+        for info in archive.infolist():
+            if not _is_hidden(info):
+                is_image = info.filename.lower().endswith(SUFFIXES)
+                (members if is_image else others).append(info)
         if not 0 < len(members) <= MOST_MEMBERS:
             self.problems.append(
                 f"{name}: expected 1 to {MOST_MEMBERS} images in the archive, found {len(members)}"
             )
             return
+        if others:
+            self.notices.append(
+                f"{name}: {_files(len(others))} left out, not named as an image: "
+                f"{_some([info.filename for info in others])}"
+            )
         for info in members:
-            inside = f"{name}/{info.filename}"
+            path = f"{name}/{info.filename}"
             try:
                 with archive.open(info) as stream:
                     data = stream.read(LARGEST_MEMBER + 1)
             except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-                self.problems.append(f"{inside}: {words.ARCHIVE_NOT_READ} ({error})")
+                self.problems.append(f"{path}: {words.ARCHIVE_NOT_READ} ({error})")
                 continue
             if len(data) > LARGEST_MEMBER:
                 limit = LARGEST_MEMBER // 2**20
-                self.problems.append(f"{inside}: expected at most {limit} MB")
+                self.problems.append(f"{path}: expected at most {limit} MB")
                 continue
-            self.add(inside, data)
+            self.add(path, data)
 
 
 def current_case() -> Case:
@@ -252,6 +261,11 @@ def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
 
 
-def _is_image(path: str) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(path).parts)
-    return path.lower().endswith(SUFFIXES) and not hidden
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _is_hidden(info: zipfile.ZipInfo) -> bool:
+    """Folders, and what operating systems put beside a user's files."""
+    parts = PurePosixPath(info.filename).parts
+    return info.is_dir() or any(part.startswith((".", "__MACOSX")) for part in parts)

@@ -43,7 +43,9 @@ def draw_intake(case: Case) -> bool:
                 "Folder of peripheral blood smear fields"
                 if folder
                 else "Peripheral blood smear fields",
-                type=TYPES if folder else [*TYPES, "zip"],
+                # Of files that the widget refused nothing would be seen once it is emptied; in
+                # a folder there may be anything.
+                type=TYPES if folder else None,
                 accept_multiple_files="directory" if folder else True,
                 key=key,
                 label_visibility="collapsed",
@@ -62,8 +64,8 @@ def draw_messages(case: Case) -> None:
     """Draws what of the latest intake could not be taken in, or was there already."""
     for problem in case.problems:
         st.error(problem, icon=":material/folder_off:")
-    if case.notice:
-        st.caption(f":material/content_copy: {case.notice}")
+    for notice in case.notices:
+        st.caption(f":material/info: {notice}")
 
 
 @st.cache_data(show_spinner="Rendering examples ...")

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import threading
 from pathlib import Path
 
 import streamlit as st
@@ -48,3 +49,12 @@ def load_classifier() -> Classifier:
         )
         st.code(str(error), language=None, wrap_lines=True)
         st.stop()
+
+
+@st.cache_resource(show_spinner=False)
+def prepare_methods(_classifier: Classifier) -> None:
+    """Compiles the other heatmap methods in the background, once.
+
+    Takes ten seconds, so it is for when a first case has been analysed and is being read.
+    """
+    threading.Thread(target=_classifier.warm_up, daemon=False).start()
