@@ -237,6 +237,14 @@ def keep_settings() -> None:
             st.session_state[name] = st.session_state[name]
 
 
+def begin_with(name: str, value: object) -> None:
+    """Sets a widget of `SETTINGS` for the first time.
+
+    A default in the widget's own arguments would clash with `keep_settings`.
+    """
+    st.session_state.setdefault(name, value)
+
+
 def new_case() -> None:
     """Drops all fields and settings of this session, the case label too."""
     intakes = current_case().intakes + 1

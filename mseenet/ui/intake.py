@@ -7,7 +7,7 @@ from mseenet import words
 from mseenet.images import SUFFIXES
 from mseenet.synthetic import example_fields
 from mseenet.takeaway import encoded
-from mseenet.ui.case import Case
+from mseenet.ui.case import Case, begin_with
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
 WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
@@ -15,11 +15,11 @@ WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
 
 def draw_intake(case: Case) -> bool:
     """Draws the ways to add images, and says whether something has come into the case."""
+    begin_with("way", WAYS[0])
     with st.container(key="intake"):
         way = st.segmented_control(
             "Source of the images",
             WAYS,
-            default=WAYS[0],
             required=True,
             key="way",
             label_visibility="collapsed",
