@@ -78,7 +78,7 @@ OUTPUT_WITHOUT_MEANING = "Output without validated meaning"
 
 METHODS = (
     "Grad-CAM is in units that all fields share. The others are relative to their own maximum: "
-    "they say where, not how strongly. LayerCAM shows finer detail, Score-CAM takes seconds."
+    "they say where, not how strongly. LayerCAM shows finer detail, Score-CAM takes longest."
 )
 
 TERMS = {
