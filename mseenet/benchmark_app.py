@@ -65,7 +65,7 @@ def time_app(classifier: Classifier, rounds: int) -> None:
         for file in files[FIELDS:]:
             page = _opened(browser, url)
             single.append(_upload_time(page, [file], _PICTURE))
-            if not single[1:]:
+            if len(single) == 1:
                 page.wait_for_timeout(30_000)  # the other heatmap methods are compiled meanwhile
             page.close()
         print(f"one field, upload to class and heatmap: {statistics.median(single[1:]):.2f} s")
@@ -79,7 +79,7 @@ def time_app(classifier: Classifier, rounds: int) -> None:
                 page = _opened(browser, url)
                 seconds, forward = _upload_time(page, uploaded, _ALL_DONE), passes()
                 cases.append((seconds / forward, seconds, forward))
-            ratio, seconds, forward = sorted(cases)[len(cases) // 2]
+            ratio, seconds, forward = statistics.median_high(cases)
             print(
                 f"{FIELDS} fields {name}, upload to all results: {seconds:.1f} s, "
                 f"{ratio:.2f} x the {forward:.1f} s of one batch run "

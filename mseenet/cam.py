@@ -61,10 +61,10 @@ class CamExplainer:
     """
 
     def __init__(self, model):
-        import keras
+        from mseenet.model import logits_model
 
         # Softmax would let the other classes' gradients in.
-        self._network = keras.Model(model.input, model.get_layer("logits").output)
+        self._network = logits_model(model)
         self._halves = {}
         self._lock = threading.Lock()
 

@@ -230,19 +230,12 @@ def current_case() -> Case:
 def keep_settings() -> None:
     """Lets what the user has set survive a look at another page.
 
-    Streamlit forgets a widget's value when a page is drawn without the widget.
+    Streamlit forgets a widget's value when a page is drawn without the widget. These widgets
+    get their first value through the session's state too: a default of their own would clash.
     """
     for name in SETTINGS:
         if name in st.session_state:
             st.session_state[name] = st.session_state[name]
-
-
-def begin_with(name: str, value: object) -> None:
-    """Sets a widget of `SETTINGS` for the first time.
-
-    A default in the widget's own arguments would clash with `keep_settings`.
-    """
-    st.session_state.setdefault(name, value)
 
 
 def new_case() -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
-from mseenet.ui.case import Case, Field, begin_with, by_doubt
+from mseenet.ui.case import Case, Field, by_doubt
 from mseenet.ui.pictures import data_uri
 
 TABLE_PAGE, GALLERY_PAGE = 10, 12
@@ -48,7 +48,7 @@ def draw_field_list(case: Case) -> list[Field]:
 
     What the user chooses there becomes `case.selected`.
     """
-    begin_with("view", "Table")
+    st.session_state.setdefault("view", "Table")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="filters"):
         view = st.segmented_control(
             "View",

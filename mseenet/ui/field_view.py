@@ -15,7 +15,7 @@ from mseenet.classifier import Classifier
 from mseenet.config import CLASS_NAMES
 from mseenet.explain import COLOR_MAPS, has_evidence
 from mseenet.report import percent
-from mseenet.ui.case import OPACITY, Case, Field, begin_with
+from mseenet.ui.case import OPACITY, Case, Field
 from mseenet.ui.charts import BARS_HEIGHT, probability_bars
 from mseenet.ui.pictures import draw_pictures
 
@@ -85,7 +85,7 @@ def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
 
 def _draw_evidence(case: Case, classifier: Classifier, field: Field) -> None:
     place = st.container()
-    begin_with("opacity", round(100 * OPACITY))
+    st.session_state.setdefault("opacity", round(100 * OPACITY))
     with st.container(horizontal=True, vertical_alignment="bottom", key="evidence-controls"):
         ranked = sorted(CLASS_NAMES, key=field.prediction.probabilities.__getitem__, reverse=True)
         class_name = st.selectbox(

@@ -7,7 +7,7 @@ from mseenet import words
 from mseenet.images import SUFFIXES
 from mseenet.synthetic import example_fields
 from mseenet.takeaway import encoded
-from mseenet.ui.case import Case, begin_with
+from mseenet.ui.case import Case
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
 WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
@@ -15,7 +15,7 @@ WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
 
 def draw_intake(case: Case) -> bool:
     """Draws the ways to add images, and says whether something has come into the case."""
-    begin_with("way", WAYS[0])
+    st.session_state.setdefault("way", WAYS[0])
     with st.container(key="intake"):
         way = st.segmented_control(
             "Source of the images",
