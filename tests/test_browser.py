@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -349,6 +350,62 @@ def test_a_head_of_the_table_orders_and_the_list_follows_the_keys(page, mixed_ca
     page.locator(".st-key-card-selected").wait_for()
 
 
+def drop(page, *paths: Path) -> None:
+    """Drops files and folders on the page's upload widget, as a file manager does."""
+    zone = page.locator("[data-testid=stFileUploaderDropzone]")
+    box = zone.bounding_box()
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    browser = page.context.new_cdp_session(page)
+    for event in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": event, "data": data, **point})
+
+
+def uploads_of(page) -> list[str]:
+    """A list that the addresses of all later uploads are added to."""
+    uploads = []
+    page.on("request", lambda r: uploads.append(r.url) if r.method == "PUT" else None)
+    return uploads
+
+
+def test_dropped_files_and_folders_come_in_one_upload(page, fields, tmp_path):
+    folder = tmp_path / "slide 7" / "inner"
+    folder.mkdir(parents=True)
+    for i, field in enumerate(fields[:3]):
+        (folder / f"{i}.png").write_bytes(encode(field))
+    (folder / "notes.txt").write_text("in a folder")
+    (tmp_path / "empty").mkdir()
+    alone = tmp_path / "letter.txt"
+    alone.write_text("chosen by name")
+    uploads = uploads_of(page)
+    drop(page, tmp_path / "empty")
+    page.get_by_text("Drag and drop files here").wait_for(state="detached")
+    assert page.locator(".mseenet-steps").is_visible()
+    drop(page, tmp_path / "slide 7", alone, folder / "0.png")
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert len(uploads) == 1
+    assert (tiles(page)["fields analysed"], tiles(page)["not read"]) == (4, 1)
+    for notice in ("not named as an image: slide 7/inner/notes.txt", "same content: 0.png"):
+        assert page.get_by_text(notice).is_visible()
+
+
+def test_large_files_come_apart_and_too_large_ones_are_named(page, tmp_path):
+    paths = []
+    for name, megabytes in (("a.tif", 40), ("b.tif", 40), ("huge.tif", 201)):
+        paths.append(tmp_path / name)
+        with paths[-1].open("wb") as stream:
+            stream.write(name.encode())
+            stream.truncate(megabytes * 2**20)
+    uploads = uploads_of(page)
+    page.locator("input[type=file]").first.set_input_files(paths)
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert len(uploads) == 2
+    assert tiles(page)["not read"] == 2
+    assert page.get_by_text("huge.tif: expected at most 200 MB").is_visible()
+
+
 def test_a_folder_and_the_clipboard(page, fields, tmp_path):
     folder = tmp_path / "slide 7" / "inner"
     folder.mkdir(parents=True)
@@ -362,6 +419,8 @@ def test_a_folder_and_the_clipboard(page, fields, tmp_path):
     page.get_by_role("heading", name="Take away").wait_for()
     settled(page)
     assert tiles(page)["fields analysed"] == 2
+    left_out = "1 file left out, not named as an image: slide 7/inner/notes.txt"
+    assert page.get_by_text(left_out).is_visible()
 
     page.get_by_role("button", name="Add more fields").click()
     page.get_by_text("Paste", exact=True).click()

@@ -2,25 +2,31 @@
 
 import math
 import socket
+import tempfile
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from mseenet import cli
 from mseenet.baselines.classifiers import logistic
 from mseenet.baselines.protocol import BATCH_SIZE, Answer, Inputs, Task, forward
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE, ModelConfig
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE, ModelConfig, RobustConfig
 
 LEARNING_RATE = 1e-3
 HEAD_EPOCHS = 6
 
+PLAIN_WIDTH = 384
+"""Of the plain head's layer: what the inception module has channels."""
+
 
 def plain_head(inputs: Inputs, task: Task) -> Answer:
-    """Pooling, dense 384 with ReLU, dropout: as wide and nearly as large as the inception head."""
+    """Pooling, dense with ReLU, dropout: as wide and nearly as large as the inception head."""
     keras = _seeded_keras(task.seed)
     # Pooling comes first and has no weights: reading the pooled features is the same network.
     features = keras.Input(inputs.pooled.shape[1:])
-    x = keras.layers.Dense(384, activation="relu")(features)
+    x = keras.layers.Dense(PLAIN_WIDTH, activation="relu")(features)
     return _train(_classifier(keras, features, x), inputs.pooled, inputs.labels, task, HEAD_EPOCHS)
 
 
@@ -34,6 +40,27 @@ def inception_head(inputs: Inputs, task: Task) -> Answer:
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = _classifier(keras, features, x)
     return _train(model, inputs.features, inputs.labels, task, HEAD_EPOCHS)
+
+
+def plain_crown(inputs: Inputs, task: Task) -> Answer:
+    """The plain head and the backbone above the trunk, trained by the robust recipe."""
+    from mseenet.model import build_backbone
+
+    keras = _seeded_keras(task.seed)
+    backbone = build_backbone(inputs.backbone_weights)
+    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    x = keras.layers.Dense(PLAIN_WIDTH, activation="relu")(x)
+    x = keras.layers.Dropout(ModelConfig().dropout)(x)
+    x = keras.layers.Dense(len(CLASS_NAMES), name="logits")(x)
+    return _train_crown(keras.Model(backbone.input, x), inputs, task)
+
+
+def inception_crown(inputs: Inputs, task: Task) -> Answer:
+    """MSEENet: the inception head and the backbone above the trunk, trained likewise."""
+    from mseenet.model import build_model
+
+    _seeded_keras(task.seed)
+    return _train_crown(build_model(ModelConfig(), inputs.backbone_weights), inputs, task)
 
 
 def own_cnn(inputs: Inputs, task: Task) -> Answer:
@@ -94,6 +121,21 @@ def _classifier(keras, inputs, pooled):
     """Dropout and one dense layer behind pooled features (B, D) -> logits (B, 4)."""
     x = keras.layers.Dropout(ModelConfig().dropout)(pooled)
     return keras.Model(inputs, keras.layers.Dense(len(CLASS_NAMES))(x))
+
+
+def _train_crown(model, inputs: Inputs, task: Task) -> Answer:
+    """What a fold of `mseenet.crossvalidate` does, with the seed of the task."""
+    from mseenet.fit import Checkpoint
+    from mseenet.model import crown
+    from mseenet.robust import fit_head_then_crown
+
+    features, config = inputs.trunk, replace(RobustConfig(), seed=task.seed)
+    train = (features.draw(task.train), inputs.labels[task.train])
+    with tempfile.TemporaryDirectory() as folder:
+        fit_head_then_crown(model, train, None, config, Checkpoint(Path(folder, "run"), {}))
+    network = crown(model)
+    facts = {"epochs": config.crown.epochs, "parameters": network.count_params()}
+    return forward(network, features.copies[0][task.test]).argmax(axis=1), facts
 
 
 def _train_from_scratch(model, inputs: Inputs, task: Task) -> Answer:

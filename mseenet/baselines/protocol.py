@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from mseenet import cli
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE, ModelConfig, RobustConfig
 from mseenet.data import EMBARGOES, FOLDS, block_split, load_images, near_duplicates, random_split
 from mseenet.metrics import SUMMARY_NAMES, confusion_matrix, summary, wilson_interval
 
@@ -18,6 +20,13 @@ RANDOM = "random"
 BLOCKS = tuple(f"blocks, embargo {embargo}" for embargo in EMBARGOES)
 SPLITS = (RANDOM, *BLOCKS)
 """The protocols, as the rows name them; a row is known by its entry and its split."""
+
+COMPARED = (
+    ("inception-head", "plain-head"),
+    ("inception-head", "linear-probe"),
+    ("inception-crown", "plain-crown"),
+)
+"""Entries with and without the inception module."""
 
 BATCH_SIZE = 32
 
@@ -29,12 +38,14 @@ class Inputs:
         index: The dataset, a `data.DatasetIndex`.
         backbone_weights: As for `model.build_backbone`.
         minutes: Wall-clock limit for the training of one network from scratch.
+        cache: Folder for the trunk features, as for `robust.trunk_features`.
     """
 
-    def __init__(self, index, backbone_weights: str, minutes: float):
+    def __init__(self, index, backbone_weights: str, minutes: float, cache: Path):
         self.samples, self.labels = index.samples, index.labels
         self.minutes = minutes
-        self._backbone_weights = backbone_weights
+        self.backbone_weights = backbone_weights
+        self._cache = cache
         self._images: dict[int, np.ndarray] = {}
 
     def images(self, size: int = IMAGE_SIZE) -> np.ndarray:
@@ -57,12 +68,25 @@ class Inputs:
         """
         from mseenet.model import build_backbone
 
-        return forward(build_backbone(self._backbone_weights), self.images(), np.float16)
+        return forward(build_backbone(self.backbone_weights), self.images(), np.float16)
 
     @cached_property
     def pooled(self) -> np.ndarray:
         """The same, averaged over the positions, float32 (N, 1280)."""
         return self.features.mean(axis=(1, 2), dtype=np.float32)
+
+    @cached_property
+    def trunk(self):
+        """Trunk features of all images and their augmented copies, as the robust recipe's."""
+        from mseenet.model import build_model
+        from mseenet.robust import trunk_features
+        from mseenet.train import backbone_record
+
+        weights = self.backbone_weights
+        model = build_model(ModelConfig(blank_corner=True), weights)
+        record = backbone_record(weights)
+        config = RobustConfig()
+        return trunk_features(model, self.samples, self.images(), config, record, self._cache)
 
 
 def forward(network, inputs: np.ndarray, dtype: type = np.float32) -> np.ndarray:
@@ -96,10 +120,11 @@ class Entry:
         classify: Trains on `Task.train` and predicts `Task.test`.
         splits: What it is measured on.
         published: Row of the paper's Table I that it re-makes, and its accuracy in percent;
-            None for the three heads, which alone are measured with more seeds than 0.
+            None for the heads, which alone are measured with more seeds than 0.
+        block_seeds: How many of these seeds at most are measured on blocks.
         drawn: Whether training draws anything at random; if not, blocks, which are not
             drawn either, give the same for each seed.
-        on_features: Whether it reads the features of MSEENet's backbone.
+        reads: The features of MSEENet's backbone that it reads, as an attribute of `Inputs`.
     """
 
     name: str
@@ -107,8 +132,9 @@ class Entry:
     classify: Callable[[Inputs, Task], Answer]
     splits: tuple[str, ...] = SPLITS
     published: str | None = None
+    block_seeds: int | None = None
     drawn: bool = True
-    on_features: bool = False
+    reads: Literal["pooled", "trunk"] | None = None
 
 
 def tasks(inputs: Inputs, split: str, seed: int) -> list[Task]:
@@ -136,6 +162,8 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
         of training and testing; `facts`; and whether anything is `drawn` at random.
     """
     drawn = split == RANDOM or entry.drawn
+    if split != RANDOM and entry.block_seeds:
+        seeds = min(seeds, entry.block_seeds)
     used = range(seeds if entry.published is None and drawn else 1)
     confusions, wrong, facts, minutes = [], [], [], 0.0
     for seed in used:
@@ -174,15 +202,14 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
 
 
 def compare(rows: Sequence[dict], inputs: Inputs) -> list[dict]:
-    """The inception head against each simpler head, as far as the rows are there.
+    """The inception head against simpler heads, as far as the rows are there.
 
     On random splits the groups are images; on blocks they are the blocks of file order of
     each class, which are what was drawn there.
     """
     by_key = {(row["entry"], row["split"]): row for row in rows}
     results = []
-    first = "inception-head"
-    for split, second in itertools.product(SPLITS, ("plain-head", "linear-probe")):
+    for split, (first, second) in itertools.product(SPLITS, COMPARED):
         pair = [by_key.get((name, split)) for name in (first, second)]
         if None in pair:
             continue

@@ -19,6 +19,7 @@ from mseenet.explain import COLOR_MAPS
 from mseenet.images import SUFFIXES, decode_image, squeeze
 from mseenet.nuclei import nucleus_mask
 from mseenet.takeaway import encoded
+from mseenet.ui.bundle import MAGIC, BundleError, unpack, upload_limit
 
 OPACITY = 0.85
 """Of heatmaps until the user changes it: what is half as strong as it gets is still seen."""
@@ -153,7 +154,10 @@ class Case:
         self.paused = False
 
     def add(self, name: str, content: bytes, synthetic: bool = False) -> None:
-        """Takes in an image, or every image in a ZIP archive; a repeated one only once."""
+        """Takes in an image, or every image in a ZIP archive or a bundle; a repeated one once."""
+        if content.startswith(MAGIC):
+            self._add_bundle(name, content)
+            return
         if content[:4] == b"PK\x03\x04" and not name.lower().endswith(SUFFIXES):
             self._add_archive(name, content)
             return
@@ -194,7 +198,7 @@ class Case:
             return
         members, others = [], []
         for info in archive.infolist():
-            if not _is_hidden(info):
+            if not (info.is_dir() or _is_hidden(info.filename)):
                 is_image = info.filename.lower().endswith(SUFFIXES)
                 (members if is_image else others).append(info)
         if not 0 < len(members) <= MOST_MEMBERS:
@@ -202,11 +206,7 @@ class Case:
                 f"{name}: expected 1 to {MOST_MEMBERS} images in the archive, found {len(members)}"
             )
             return
-        if others:
-            self.notices.append(
-                f"{name}: {_files(len(others))} left out, not named as an image: "
-                f"{_some([info.filename for info in others])}"
-            )
+        self._notice_others([info.filename for info in others], f"{name}: ")
         for info in members:
             path = f"{name}/{info.filename}"
             try:
@@ -220,6 +220,31 @@ class Case:
                 self.problems.append(f"{path}: expected at most {limit} MB")
                 continue
             self.add(path, data)
+
+    def _add_bundle(self, name: str, content: bytes) -> None:
+        try:
+            members = list(unpack(content))
+        except BundleError as error:
+            self.problems.append(f"{name}: {error}")
+            return
+        others = []
+        for member in members:
+            if "/" in member.name and _is_hidden(member.name):
+                continue
+            if member.left_out == "size":
+                self.problems.append(f"{member.name}: expected at most {upload_limit()} MB")
+            elif member.left_out == "unreadable":
+                self.problems.append(f"{member.name}: the browser could not read this file")
+            elif member.left_out:
+                others.append(member.name)
+            else:
+                self.add(member.name, member.content)
+        self._notice_others(others)
+
+    def _notice_others(self, names: list[str], where: str = "") -> None:
+        if names:
+            left_out = f"{_files(len(names))} left out, not named as an image"
+            self.notices.append(f"{where}{left_out}: {_some(names)}")
 
 
 def current_case() -> Case:
@@ -266,7 +291,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _is_hidden(info: zipfile.ZipInfo) -> bool:
-    """Folders, and what operating systems put beside a user's files."""
-    parts = PurePosixPath(info.filename).parts
-    return info.is_dir() or any(part.startswith((".", "__MACOSX")) for part in parts)
+def _is_hidden(name: str) -> bool:
+    """Whether operating systems put it beside a user's files."""
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from mseenet import words
 from mseenet.card import Card
+from mseenet.ui.bundle import bundler
 
 # Colours come from the theme, so that light and dark both hold.
 _STYLE = """
@@ -126,7 +127,7 @@ if (!window.mseenetReleases) {
 def draw_header() -> None:
     """Draws title and purpose, and the line that never leaves the screen."""
     st.html(_STYLE)
-    st.html(_SCRIPT, unsafe_allow_javascript=True)
+    st.html(_SCRIPT + bundler(), unsafe_allow_javascript=True)
     st.html(
         '<header class="mseenet-title"><h1>MSEENet</h1>'
         "<p>Acute lymphoblastic leukaemia subtypes from peripheral blood smear fields</p></header>"

@@ -43,9 +43,6 @@ def draw_intake(case: Case) -> bool:
                 "Folder of peripheral blood smear fields"
                 if folder
                 else "Peripheral blood smear fields",
-                # Of files that the widget refused nothing would be seen once it is emptied; in
-                # a folder there may be anything.
-                type=TYPES if folder else None,
                 accept_multiple_files="directory" if folder else True,
                 key=key,
                 label_visibility="collapsed",
