@@ -17,20 +17,35 @@ CHROMIUM = next(
 )
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextmanager
-def running_app(weights: Path | None = None, temporary: Path | None = None) -> Iterator[str]:
-    """Starts the app on a free port; gives its address.
+def running_app(
+    weights: Path | None = None,
+    temporary: Path | None = None,
+    port: int | None = None,
+    secrets: Path | None = None,
+) -> Iterator[str]:
+    """Starts the app; gives its address.
 
     Args:
         weights: Other weights than the project's.
         temporary: The server's folder for temporary files.
+        port: Where it listens; any free one by default.
+        secrets: Another file than `.streamlit/secrets.toml`.
     """
     changes = {"MSEENET_WEIGHTS": weights, "TMPDIR": temporary}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = port or free_port()
+    options = ["--server.port", str(port)]
+    if secrets:
+        options += ["--secrets.files", str(secrets)]
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        [sys.executable, "-m", "streamlit", "run", "app.py", *options],
         cwd=ROOT,
         env=os.environ | {name: str(path) for name, path in changes.items() if path},
         stdout=subprocess.DEVNULL,

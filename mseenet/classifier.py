@@ -188,7 +188,7 @@ class Classifier:
         self, images: Iterator[ImageSource], heatmaps: str | None, batch_size: int, anyway: bool
     ) -> Iterator[Prediction]:
         # While the network works on one batch, its quality is checked and the next one decoded.
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             upcoming = [pool.submit(_read, image, pool) for image in islice(images, batch_size)]
             while upcoming:
                 current = upcoming

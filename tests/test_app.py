@@ -14,8 +14,8 @@ from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.explain import overlay
 from mseenet.report import percent
-from mseenet.ui import access
-from mseenet.ui.analysis import FIELDS_AT_ONCE
+from mseenet.ui import access, analyse_page
+from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
 from mseenet.ui.case import Case
 from mseenet.ui.charts import probability_bars
 from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
@@ -200,6 +200,31 @@ def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
     app.button(key="pause").click().run()
     assert tiles(app)["fields analysed"] == count
     assert waiting.prediction is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "paused", "listed", "drawn"),
+    [
+        (SOON / 2, False, False, False),
+        (SOON / 2, True, False, True),
+        (SOON / 2, False, True, True),  # what a user reads does not vanish for fields added later
+        (SOON * 2, False, False, True),
+    ],
+)
+def test_a_new_case_that_is_soon_done_shows_its_summary_alone(
+    app, fields, monkeypatch, seconds, paused, listed, drawn
+):
+    upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
+    assert len(app.dataframe) == 1
+    monkeypatch.setattr(analyse_page, "analyse_next", lambda *_: None)
+    case = app.session_state["case"]
+    next(iter(case.fields.values())).prediction = None
+    case.paused, case.listed = paused, listed
+    app.session_state["seconds_per_field"] = seconds
+    app.run()
+    assert tiles(app)["fields analysed"] == 2
+    assert len(app.dataframe) == drawn
+    assert case.listed == drawn
 
 
 def test_filters_and_orders(app, fields):

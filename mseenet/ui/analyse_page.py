@@ -3,7 +3,7 @@
 import streamlit as st
 
 from mseenet.classifier import Classifier
-from mseenet.ui.analysis import analyse_next, draw_progress
+from mseenet.ui.analysis import analyse_next, draw_progress, ends_soon
 from mseenet.ui.case import Case, current_case, new_case
 from mseenet.ui.case_summary import draw_summary
 from mseenet.ui.charts import preload
@@ -35,6 +35,9 @@ def draw_analyse_page(classifier: Classifier) -> None:
         bar = draw_progress(case)
         if case.done():
             draw_summary(case)
+        # What was on the page stays there while fields that were added later are analysed.
+        if case.done() and (case.listed or not ends_soon(case)):
+            case.listed = True
             if len(case.fields) == 1:
                 draw_field_view(case, classifier, case.done())
             else:

@@ -114,6 +114,7 @@ class Case:
         problems: What of the latest intake could not be taken in, in words.
         notices: What of the latest intake was left out, and why, in words.
         paused: Whether the user has stopped the analysis.
+        listed: Whether the fields have been on the page, one by one, beside their summary.
         selected: Key of the field that the user chose to look at.
         steps: How often the list had to be turned to the selected field; names its widgets.
         label: What the user calls it.
@@ -126,6 +127,7 @@ class Case:
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     paused: bool = False
+    listed: bool = False
     selected: str | None = None
     steps: int = 0
     label: str = ""

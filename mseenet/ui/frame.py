@@ -91,6 +91,7 @@ _STYLE = """
   .st-key-case > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:first-child > div {
     position: sticky; top: 4.2rem; height: fit-content; flex: none; }
 }
+[data-testid="stProgress"] * { transition: none !important; }
 .mseenet-steps { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr));
   margin: 1rem 0 0 !important; padding: 0 !important; list-style: none; }
 .mseenet-steps li { border-top: 3px solid #7a5bc0; padding: .6rem 0 0; margin: 0; font-size: .95rem; }

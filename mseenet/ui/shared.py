@@ -22,12 +22,12 @@ def _load(folder: str) -> Classifier:
 
 
 def _spare_the_network() -> None:
-    """Keeps Streamlit from undoing, in every run of a page, what makes the network fast.
+    """Keeps what makes the network fast from being undone in every run of a page.
 
     Before each run Streamlit calls `keras.backend.clear_session`, which throws TensorFlow's
-    compiled functions away (0.7 s to make them again), and after each run it collects
-    garbage (0.5 s, with all of TensorFlow to look through). The app builds no model after
-    this one, so there is nothing to clear.
+    compiled functions away (0.7 s to make them again); the app builds no model after this
+    one, so there is nothing to clear. And whenever Python collects garbage it would look
+    through all of TensorFlow (0.5 s).
     """
     import keras
 
