@@ -3,7 +3,8 @@
     python -m mseenet.baselines --data DIR
 
 Is the multi-scale module worth it, on the features of the frozen backbone and fine-tuned
-by the robust recipe? And what do the families of the paper's Table I reach when they are made anew, on the same splits?
+by the robust recipe? And what do the families of the paper's Table I reach when they are
+made anew, on the same splits?
 
 Writes baselines.json and BASELINES.md after each row. --only NAME,... measures these
 entries again and keeps the other rows. Nothing is chosen on a test image: all settings are

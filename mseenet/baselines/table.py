@@ -95,9 +95,9 @@ fine-tuned heads here blank that corner.
 Three heads on the same features of the frozen backbone. Both networks: {epochs} epochs, Adam, a \
 cosine from {rate:g}, batches of {batch}, the last epoch. The linear probe is logistic regression \
 with scikit-learn's default penalty. Fine-tuned: two of the heads together with all layers above \
-block 5, by the recipe of the shipped weights (augmented images, last epoch). As one seed on \
-blocks takes half an hour, only one is measured there; the copies of the images are the same for \
-all seeds.
+block 5, by the recipe of the shipped weights (augmented images, last epoch). On blocks, five \
+trainings of some minutes each, only one seed is measured; the copies of the images are the same \
+for all seeds.
 
 {heads}
 
@@ -157,8 +157,8 @@ def _verdicts(comparisons: Sequence[dict]) -> str:
     if not comparisons:
         return "The inception module has not been compared: rows are missing."
     lines = [
-        "Image by image, with the inception module minus without, in percentage points, with a bootstrap "
-        "interval of 95 % over images (random) or over the blocks of file order of each class "
+        "Image by image, with the inception module minus without, in percentage points, with a "
+        "bootstrap interval of 95 % over images (random) or over the blocks of file order of each class "
         f"(blocks; they are few, which makes it rough). {len(comparisons)} comparisons, none "
         "corrected for their number. Without a difference beyond the interval these data show "
         "no gain or loss through the multi-scale module.\n"

@@ -38,7 +38,9 @@ DOES_NOT = (
 )
 
 PRIVACY = (
-    "Uploads are held in memory only, and dropped when you remove them, begin a new case or end the session.",
+    "Uploads are held in memory only, and dropped when you remove them or begin a new case. Of a page that is "
+    "closed the server keeps the session for two minutes, in case the browser comes back, and drops it when a page "
+    "is next opened.",
     "Nothing about an image is written to disk or logged, and no usage statistics are collected.",
     "EXIF data is never shown or exported; only the orientation in it is applied.",
     "File names are shown to you and stand in what you export: keep names of patients out of them.",

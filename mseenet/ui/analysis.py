@@ -16,13 +16,12 @@ STEP = 0.5
 """Seconds, about, between two steps of the progress bar, where a click on Stop is heard."""
 
 BATCHES = (8, 32)
-"""Fewest and most fields between two steps: the network takes a quarter longer for fields that
-come by eights, and no less time for more than 32 at once."""
-
+"""Fewest and most fields between two steps; by eights the network takes an eighth longer than by
+32."""
 
 SOON = 4.0
 """Seconds in which nobody reads a field, while drawing it slows the analysis of the others down by
-a quarter."""
+a fifth."""
 
 
 def ends_soon(case: Case) -> bool:
