@@ -145,7 +145,7 @@ def audit_linear(index, features: np.ndarray, protocols: dict[str, list]) -> dic
 
 
 def trunk_means(card, images: np.ndarray, name: str) -> np.ndarray:
-    """Output of the trunk, which is as ImageNet left it, averaged over each image, (N, 112)."""
+    """Output of the trunk, which is as ImageNet left it, averaged over each image, (N, 96)."""
     import keras
 
     from mseenet.model import build_model, trunk

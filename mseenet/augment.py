@@ -107,11 +107,12 @@ def _transforms(shape: tuple[int, int], count: int, random: np.random.Generator)
 
 
 def _blur(x):
-    """Gaussian blur of standard deviation `BLUR`."""
+    """Gaussian blur of standard deviation `BLUR`, mirrored at the edges."""
     reach = np.arange(-4, 5)
     kernel = np.exp(-(reach**2) / (2 * BLUR**2))
     kernel = (kernel / kernel.sum()).astype(np.float32)
+    x = keras.ops.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
     for shape in ((9, 1, 1, 1), (1, 9, 1, 1)):
         weights = np.tile(kernel.reshape(shape), (1, 1, 3, 1))
-        x = keras.ops.depthwise_conv(x, weights, padding="same", data_format="channels_last")
+        x = keras.ops.depthwise_conv(x, weights, padding="valid", data_format="channels_last")
     return x

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mseenet.calibration import Calibration
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER, ModelConfig
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER, TRUNK_LAYER, ModelConfig
 from mseenet.errors import MSEENetError
 from mseenet.files import file_sha256, write_atomically
 from mseenet.novelty import Novelty
@@ -108,6 +108,8 @@ def read_card(folder: str | Path) -> Card:
         _expect(path, "class_names", content["class_names"], list(CLASS_NAMES))
         _expect(path, "input", content["input"], input_record())
         _expect(path, "heatmap layer", content["heatmap"]["layer"], TARGET_LAYER)
+        if content.get("novelty"):
+            _expect(path, "novelty layer", content["novelty"]["layer"], TRUNK_LAYER)
         _expect(
             path,
             "model settings",

@@ -174,13 +174,13 @@ def _behind_blanked_corner(backbone: keras.Model) -> keras.Model:
 def trunk(model: keras.Model) -> keras.Model:
     """The part of `model` that the robust recipe keeps as ImageNet left it.
 
-    Sharing its weights: image -> output of `TRUNK_LAYER`, (B, 14, 14, 112).
+    Sharing its weights: image -> output of `TRUNK_LAYER`, (B, 14, 14, 96).
     """
     return keras.Model(model.input, model.get_layer(TRUNK_LAYER).output, name="trunk")
 
 
 def crown(model: keras.Model) -> keras.Model:
-    """The part of `model` above the trunk, sharing its weights: (B, 14, 14, 112) -> logits."""
+    """The part of `model` above the trunk, sharing its weights: (B, 14, 14, 96) -> logits."""
     features = model.get_layer(TRUNK_LAYER).output
     return keras.Model(features, model.get_layer("logits").output, name="crown")
 

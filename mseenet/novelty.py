@@ -5,8 +5,9 @@ is kept, and for all classes together one covariance, shrunk after Ledoit and Wo
 novelty of an image is its Mahalanobis distance from the nearest class mean.
 
 The trunk is never trained, so it has not learned to ignore what the four classes do not
-need: a foreign stain or camera, or no blood at all. The augmented copies of the training
-images belong to the reference, so that other light alone does not count as foreign.
+need: a foreign stain or camera, or no blood at all. Copies of the training images belong
+to the reference, augmented, JPEG-compressed, or brighter and darker, so that other light
+or traces of processing alone do not count as foreign.
 
 Reference:
     K. Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples
@@ -23,7 +24,7 @@ import numpy as np
 REVIEW_QUANTILE = 0.99
 """Share of validation fields that are to pass without a remark."""
 
-REJECT_FACTOR = 1.08
+REJECT_FACTOR = 1.12
 """An image is refused from this multiple of the distance that asks for review on: with
 279 validation fields no higher quantile can be estimated."""
 

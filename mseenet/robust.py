@@ -1,11 +1,11 @@
 """The robust recipe: augmented copies of all images go through the trunk once.
 
-What is trained then reads the copies' trunk features, so that an epoch costs a quarter
-of one over pixels, and all folds of a cross-validation share one computation.
+What is trained then reads the copies' trunk features, so that an epoch costs half of
+one over pixels, and all folds of a cross-validation share one computation.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,13 @@ from mseenet.data import Sample
 from mseenet.files import file_sha256
 from mseenet.fit import Checkpoint, Draw, run_phase
 from mseenet.model import blank_corner, crown, freeze_backbone, trunk
+from mseenet.perturb import brightness, jpeg
+
+COMPRESSION = (30, 95)
+"""Lowest and highest JPEG quality of the compressed images."""
+
+DIMMING = (0.8, 1.2)
+"""Lowest and highest factor of the images that change in brightness alone."""
 
 STYLE = 0.3
 """Both parameters of the beta distribution of how much of its style an image keeps: mostly
@@ -31,12 +38,16 @@ class TrunkFeatures:
     """Trunk features of the unchanged images and of their augmented copies.
 
     Attributes:
-        copies: float16 (N, 14, 14, 112) each; the first one is of the unchanged images.
+        copies: float16 (N, 14, 14, 96) each; the first one is of the unchanged images.
+        processed: Means over the positions for images after JPEG compression, and after a
+            change of brightness alone, float16 (N, 96) each: for the novelty gate, which
+            would take traces of compression and of rounding for foreign.
         unchanged: Share of drawn images that are unchanged.
         mixed: Share of drawn images that get some of another one's style.
     """
 
     copies: tuple[np.ndarray, ...]
+    processed: tuple[np.ndarray, ...]
     unchanged: float
     mixed: float
 
@@ -53,8 +64,12 @@ class TrunkFeatures:
         return batch
 
     def pooled(self) -> np.ndarray:
-        """Means over the positions, float32 (copies, N, 112), for the novelty gate."""
-        return np.stack([copy.mean(axis=(1, 2), dtype=np.float32) for copy in self.copies])
+        """Means over the positions for the novelty gate, float32 (copies + 2, N, 96).
+
+        The first ones are of the unchanged images, the last ones of `processed`.
+        """
+        means = [copy.mean(axis=(1, 2), dtype=np.float32) for copy in self.copies]
+        return np.stack([*means, *(mean.astype(np.float32) for mean in self.processed)])
 
 
 def trunk_features(
@@ -74,11 +89,12 @@ def trunk_features(
         images: RGB pixels, uint8 (N, 224, 224, 3) in [0, 255].
         config: Seed and number of copies.
         backbone: Where the backbone's weights come from (`backbone_record`).
-        cache: Folder for one file a copy, 44 kB an image; made if missing.
+        cache: Folder for one file a copy, 38 kB an image; made if missing.
     """
     basis = (
         config.seed,
         TRUNK_LAYER,
+        (COMPRESSION, DIMMING),
         backbone,
         file_sha256(Path(augment.__file__)),
         [sample.pixel_sha256 for sample in samples],
@@ -86,25 +102,27 @@ def trunk_features(
     key = hashlib.sha256(repr(basis).encode()).hexdigest()[:12]
     cache.mkdir(parents=True, exist_ok=True)
     network = trunk(model)
-    copies = []
-    for copy in range(config.copies + 1):
+
+    def features(copy: int | str, change: Callable[..., np.ndarray], mean: bool) -> np.ndarray:
         path = cache / f"trunk-{key}-{copy}.npy"
         if not path.is_file():
-            starts = range(0, len(images), _BATCH)
-            name = f"trunk features, {copy} of {config.copies}"
-            features = [
-                network.predict_on_batch(
-                    _copy(images[start : start + _BATCH], config.seed, copy, start)
-                )
-                for start in cli.progress(starts, name)
-            ]
-            features = [keras.ops.convert_to_numpy(f).astype(np.float16) for f in features]
+            batches = []
+            for start in cli.progress(
+                range(0, len(images), _BATCH), f"trunk features, {copy} of {config.copies}"
+            ):
+                batch = change(images[start : start + _BATCH], config.seed, copy, start)
+                batch = keras.ops.convert_to_numpy(network.predict_on_batch(batch))
+                batches.append((batch.mean(axis=(1, 2)) if mean else batch).astype(np.float16))
             temporary = path.with_suffix(".part")
             with temporary.open("wb") as stream:
-                np.save(stream, np.concatenate(features))
+                np.save(stream, np.concatenate(batches))
             temporary.replace(path)
-        copies.append(np.load(path, mmap_mode="r"))
-    return TrunkFeatures(tuple(copies), config.unchanged, config.mixed)
+        return np.load(path, mmap_mode="r")
+
+    copies = [features(copy, _copy, mean=False) for copy in range(config.copies + 1)]
+    kinds = (("compressed", _compressed), ("dimmed", _dimmed))
+    processed = tuple(features(name, change, mean=True) for name, change in kinds)
+    return TrunkFeatures(tuple(copies), processed, config.unchanged, config.mixed)
 
 
 def mix_styles(features: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
@@ -168,3 +186,18 @@ def _copy(images: np.ndarray, seed: int, copy: int, start: int) -> np.ndarray:
     blanked = blank_corner(keras.ops.convert_to_tensor(images.astype(np.float32)))
     blanked = np.round(keras.ops.convert_to_numpy(blanked)).astype(np.uint8)
     return augment.augment(blanked, np.random.default_rng([seed, copy, start])).astype(np.float32)
+
+
+def _compressed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndarray:
+    """A batch after JPEG compression of random quality."""
+    random = np.random.default_rng([seed, *copy.encode(), start])
+    qualities = random.integers(*COMPRESSION, len(images), endpoint=True)
+    pairs = zip(images, qualities, strict=True)
+    return np.stack([jpeg(image, int(quality)) for image, quality in pairs]).astype(np.float32)
+
+
+def _dimmed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndarray:
+    """A batch after random changes of brightness, rounded as in a file."""
+    factors = np.random.default_rng([seed, *copy.encode(), start]).uniform(*DIMMING, len(images))
+    pairs = zip(images, factors, strict=True)
+    return np.stack([brightness(image, factor) for image, factor in pairs]).astype(np.float32)

@@ -87,7 +87,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="keep the robust recipe's trunk features here for other runs, 45 kB an image and "
+        help="keep the robust recipe's trunk features here for other runs, 38 kB an image and "
         "copy (default: with the checkpoint, removed at the end)",
     )
     parser.add_argument(
@@ -308,7 +308,7 @@ def novelty_gate(pooled: np.ndarray, labels: np.ndarray, rows: dict[str, np.ndar
     """The reference of the novelty gate, and what the card says of it.
 
     Args:
-        pooled: Trunk features of all copies, (copies, N, D).
+        pooled: Of `TrunkFeatures.pooled`, (copies, N, D).
         labels: (N,).
         rows: Positions of the images of "train" and "val".
     """
@@ -323,7 +323,7 @@ def novelty_gate(pooled: np.ndarray, labels: np.ndarray, rows: dict[str, np.ndar
         "layer": TRUNK_LAYER,
         "review": review,
         "reject": reject,
-        "fitted_on": "train, with augmented copies",
+        "fitted_on": "train, with augmented, compressed and dimmed copies",
         "thresholds_from": "val",
         "n": len(rows["val"]),
     }

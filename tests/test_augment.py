@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mseenet.augment import YIQ, augment, color_matrices
+from mseenet.augment import YIQ, _blur, augment, color_matrices
 
 
 def test_the_same_generator_gives_the_same_images(fields):
@@ -38,3 +38,8 @@ def test_hue_turns_by_its_angle_and_keeps_luma(degrees):
     assert after[0] == pytest.approx(before[0])
     turned = np.angle(complex(*after[1:]) / complex(*before[1:]), deg=True)
     assert turned == pytest.approx(degrees)
+
+
+def test_blur_leaves_a_plain_image_as_it_is():
+    plain = np.full((1, 32, 32, 3), 200, np.float32)
+    np.testing.assert_allclose(np.asarray(_blur(plain)), plain, rtol=1e-5)

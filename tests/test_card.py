@@ -36,6 +36,7 @@ def test_the_shipped_card_is_complete_and_true(gated_classifier):
         (lambda c: c["calibration"].update(value=float("nan")), "expected temperature > 0, got nan"),
         (lambda c: c["heatmap"].update(scale="1"), "expected heatmap scale > 0, got '1'"),
         (lambda c: c["heatmap"].update(layer="top_conv"), "expected heatmap layer inception_concat"),
+        (lambda c: c["novelty"].update(layer="top_conv"), "expected novelty layer block4c_add"),
         (lambda c: c["model"].pop("dropout"), "expected model settings"),
         (lambda c: c.pop("weights"), "'weights' is missing"),
         (lambda c: c["weights"].update(file="../weights.h5"), "name of a file beside it"),

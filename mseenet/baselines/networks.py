@@ -12,7 +12,7 @@ import numpy as np
 from mseenet import cli
 from mseenet.baselines.classifiers import logistic
 from mseenet.baselines.protocol import BATCH_SIZE, Answer, Inputs, Task, forward
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE, ModelConfig, RobustConfig
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TRUNK_LAYER, ModelConfig, RobustConfig
 
 LEARNING_RATE = 1e-3
 HEAD_EPOCHS = 6
@@ -134,7 +134,11 @@ def _train_crown(model, inputs: Inputs, task: Task) -> Answer:
     with tempfile.TemporaryDirectory() as folder:
         fit_head_then_crown(model, train, None, config, Checkpoint(Path(folder, "run"), {}))
     network = crown(model)
-    facts = {"epochs": config.crown.epochs, "parameters": network.count_params()}
+    facts = {
+        "trained": f"trained above {TRUNK_LAYER}",
+        "epochs": config.crown.epochs,
+        "parameters": network.count_params(),
+    }
     return forward(network, features.copies[0][task.test]).argmax(axis=1), facts
 
 

@@ -14,6 +14,7 @@ from mseenet.baselines.networks import (
     plain_head,
 )
 from mseenet.baselines.protocol import BATCH_SIZE, BLOCKS, RANDOM, Entry
+from mseenet.config import TRUNK_LAYER
 from mseenet.data import FOLDS
 from mseenet.metrics import SUMMARY_NAMES
 
@@ -95,7 +96,8 @@ fine-tuned heads here blank that corner.
 Three heads on the same features of the frozen backbone. Both networks: {epochs} epochs, Adam, a \
 cosine from {rate:g}, batches of {batch}, the last epoch. The linear probe is logistic regression \
 with scikit-learn's default penalty. Fine-tuned: two of the heads together with all layers above \
-block 5, by the recipe of the shipped weights (augmented images, last epoch). On blocks, five \
+the one that the remarks name, by the recipe of the shipped weights (augmented images, last epoch; \
+these are trained above {trunk}). On blocks, five \
 trainings of some minutes each, only one seed is measured; the copies of the images are the same \
 for all seeds.
 
@@ -127,6 +129,7 @@ def markdown(result: dict) -> str:
         epochs=networks.HEAD_EPOCHS,
         rate=networks.LEARNING_RATE,
         batch=BATCH_SIZE,
+        trunk=TRUNK_LAYER,
         heads=_table([entry for entry in ENTRIES if not entry.published], rows),
         verdicts=_verdicts(result["comparisons"]),
         families=_table([entry for entry in ENTRIES if entry.published], rows),
