@@ -107,9 +107,8 @@ def trunk_features(
         path = cache / f"trunk-{key}-{copy}.npy"
         if not path.is_file():
             batches = []
-            for start in cli.progress(
-                range(0, len(images), _BATCH), f"trunk features, {copy} of {config.copies}"
-            ):
+            starts = range(0, len(images), _BATCH)
+            for start in cli.progress(starts, f"trunk features, copy {copy}"):
                 batch = change(images[start : start + _BATCH], config.seed, copy, start)
                 batch = keras.ops.convert_to_numpy(network.predict_on_batch(batch))
                 batches.append((batch.mean(axis=(1, 2)) if mean else batch).astype(np.float16))

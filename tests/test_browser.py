@@ -350,6 +350,16 @@ def test_a_head_of_the_table_orders_and_the_list_follows_the_keys(page, mixed_ca
     page.locator(".st-key-card-selected").wait_for()
 
 
+def slide_folder(parent: Path, fields: list[np.ndarray]) -> Path:
+    """A folder in `slide 7` that holds the fields and a file that is no image."""
+    folder = parent / "slide 7" / "inner"
+    folder.mkdir(parents=True)
+    for i, field in enumerate(fields):
+        (folder / f"{i}.png").write_bytes(encode(field))
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
 def drop(page, *paths: Path) -> None:
     """Drops files and folders on the page's upload widget, as a file manager does."""
     zone = page.locator("[data-testid=stFileUploaderDropzone]")
@@ -369,11 +379,7 @@ def uploads_of(page) -> list[str]:
 
 
 def test_dropped_files_and_folders_come_in_one_upload(page, fields, tmp_path):
-    folder = tmp_path / "slide 7" / "inner"
-    folder.mkdir(parents=True)
-    for i, field in enumerate(fields[:3]):
-        (folder / f"{i}.png").write_bytes(encode(field))
-    (folder / "notes.txt").write_text("in a folder")
+    folder = slide_folder(tmp_path, fields[:3])
     (tmp_path / "empty").mkdir()
     alone = tmp_path / "letter.txt"
     alone.write_text("chosen by name")
@@ -407,11 +413,7 @@ def test_large_files_come_apart_and_too_large_ones_are_named(page, tmp_path):
 
 
 def test_a_folder_and_the_clipboard(page, fields, tmp_path):
-    folder = tmp_path / "slide 7" / "inner"
-    folder.mkdir(parents=True)
-    for i, field in enumerate(fields[:2]):
-        (folder / f"{i}.png").write_bytes(encode(field))
-    (folder / "notes.txt").write_text("not an image")
+    slide_folder(tmp_path, fields[:2])
     page.get_by_text("Folder", exact=True).click()
     directory = page.locator("input[type=file][webkitdirectory]")
     directory.wait_for(state="attached")
