@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 import pytest
+import streamlit as st
 from conftest import ROOT, encode, encode_pil
 from PIL import Image
 from streamlit.testing.v1 import AppTest
@@ -211,20 +212,28 @@ def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
         (SOON * 2, False, False, True),
     ],
 )
-def test_a_new_case_that_is_soon_done_shows_its_summary_alone(
+def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
     app, fields, monkeypatch, seconds, paused, listed, drawn
 ):
     upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
     assert len(app.dataframe) == 1
-    monkeypatch.setattr(analyse_page, "analyse_next", lambda *_: None)
+    for name in ("analyse", "analyse_next"):
+        monkeypatch.setattr(analyse_page, name, lambda *_: st.stop())
     case = app.session_state["case"]
     next(iter(case.fields.values())).prediction = None
     case.paused, case.listed = paused, listed
     app.session_state["seconds_per_field"] = seconds
     app.run()
     assert tiles(app)["fields analysed"] == 2
+    assert app.get("progress")
     assert len(app.dataframe) == drawn
     assert case.listed == drawn
+    monkeypatch.undo()
+    case.paused = False
+    app.run()
+    assert tiles(app)["fields analysed"] == 3
+    assert len(app.dataframe) == 1
+    assert not app.get("progress")
 
 
 def test_filters_and_orders(app, fields):

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from mseenet.classifier import Classifier
-from mseenet.ui.analysis import analyse_next, draw_progress, ends_soon
+from mseenet.ui.analysis import analyse, analyse_next, draw_progress, ends_soon
 from mseenet.ui.case import Case, current_case, new_case
 from mseenet.ui.case_summary import draw_summary
 from mseenet.ui.charts import preload
@@ -32,11 +32,20 @@ def draw_analyse_page(classifier: Classifier) -> None:
     with st.container(key="case"):
         _draw_case_bar(case, classifier)
         draw_messages(case)
-        bar = draw_progress(case)
+        progress, summary = st.empty(), st.empty()
+        with progress.container():
+            bar = draw_progress(case)
         if case.done():
-            draw_summary(case)
-        # What was on the page stays there while fields that were added later are analysed.
-        if case.done() and (case.listed or not ends_soon(case)):
+            with summary.container():
+                draw_summary(case)
+        # Nobody reads a field in that time. What was on the page stays there, though, while
+        # fields that were added later are analysed.
+        if ends_soon(case) and not case.listed:
+            analyse(case, classifier, case.waiting(), bar)
+            progress.empty()
+            with summary.container():
+                draw_summary(case)
+        if case.done():
             case.listed = True
             if len(case.fields) == 1:
                 draw_field_view(case, classifier, case.done())

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from mseenet.classifier import Classifier
-from mseenet.ui.case import Case
+from mseenet.ui.case import Case, Field
 
 FIELDS_AT_ONCE = 16
 """After so many the first results are drawn; then whenever there are seven times as many, as
@@ -60,7 +60,12 @@ def analyse_next(case: Case, classifier: Classifier, bar=None) -> None:
     waiting = case.waiting()
     if case.paused or not waiting:
         return
-    fields = waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))]
+    analyse(case, classifier, waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))], bar)
+    st.rerun()
+
+
+def analyse(case: Case, classifier: Classifier, fields: list[Field], bar=None) -> None:
+    """Predicts fields of the case; the arguments are those of `analyse_next`."""
     started = time.monotonic()
     rate = st.session_state.get("seconds_per_field", STEP / FIELDS_AT_ONCE)
     batch = int(np.clip(STEP / rate, *BATCHES))
@@ -73,7 +78,6 @@ def analyse_next(case: Case, classifier: Classifier, bar=None) -> None:
             st.session_state["seconds_per_field"] = (time.monotonic() - started) / number
             if bar:
                 _show(bar, case)
-    st.rerun()
 
 
 def _seconds_left(case: Case) -> float:

@@ -71,7 +71,13 @@
     if (!files.length) return;
     const bundles = [[]];
     let bytes = 0;
-    for (const member of await Promise.all(files.map(describe))) {
+    // One file that cannot be read would spoil the upload of the others. To ask for all of them
+    // at once takes half the time.
+    const whole = await readable(files.map(({ file }) => file));
+    const described = files.map(async (member) =>
+      describe(member, whole || (await readable([member.file]))),
+    );
+    for (const member of await Promise.all(described)) {
       bytes += member.size;
       if (bytes > LARGEST && bundles.at(-1).length) {
         bundles.push([]);
@@ -87,20 +93,25 @@
     input.dispatchEvent(event);
   }
 
+  // Whether all of the files can be read, null being one that cannot.
+  async function readable(files) {
+    try {
+      await new Blob(files.map((file) => file.slice(0, 1))).arrayBuffer();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   // A file as a member of a bundle. In a folder there may be anything: only what is named as an
   // image is sent from there.
-  async function describe({ path, file }) {
+  function describe({ path, file }, isReadable) {
     const name = path ?? file.name;
     const without = (left_out) => ({ name, size: 0, left_out, content: "" });
     if (path && !suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)))
       return without("kind");
     if (file && file.size > limit - OVERHEAD) return without("size");
-    try {
-      // One file that cannot be read would spoil the upload of the others.
-      await file.slice(0, 1).arrayBuffer();
-    } catch {
-      return without("unreadable");
-    }
+    if (!isReadable) return without("unreadable");
     return { name, size: file.size, left_out: null, content: file };
   }
 

@@ -95,9 +95,9 @@ class Field:
     @cached_property
     def thumbnail(self) -> bytes:
         """A small `picture`."""
-        with Image.open(io.BytesIO(self.picture)) as image:
-            image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-            return encoded(image, "JPEG", quality=85)
+        image = Image.fromarray(self.pixels())
+        image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+        return encoded(image, "JPEG", quality=85)
 
     @cached_property
     def nuclei(self) -> np.ndarray:

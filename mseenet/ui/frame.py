@@ -92,6 +92,7 @@ _STYLE = """
     position: sticky; top: 4.2rem; height: fit-content; flex: none; }
 }
 [data-testid="stProgress"] * { transition: none !important; }
+.stMain:has(.st-key-progress) [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .mseenet-steps { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr));
   margin: 1rem 0 0 !important; padding: 0 !important; list-style: none; }
 .mseenet-steps li { border-top: 3px solid #7a5bc0; padding: .6rem 0 0; margin: 0; font-size: .95rem; }
@@ -117,7 +118,7 @@ _SCRIPT = """
 if (!window.mseenetReleases) {
   window.mseenetReleases = true;
   document.addEventListener("pointerup", (event) => {
-    if (event.target.closest("[data-testid=stSlider], [data-testid=stCheckbox]"))
+    if (event.target.closest?.("[data-testid=stSlider], [data-testid=stCheckbox]"))
       setTimeout(() => document.activeElement?.blur(), 0);
   });
 }
