@@ -128,7 +128,7 @@ class RobustConfig:
     seed: int = 0
     batch_size: int = 32
     copies: int = 6
-    unchanged: float = 0.5
+    unchanged: float = 0.3
     mixed: float = 0.5
     head: PhaseConfig = PhaseConfig(epochs=0, learning_rate=1e-3, cosine=True, weight_decay=0.01)
-    crown: PhaseConfig = PhaseConfig(epochs=6, learning_rate=3e-4, cosine=True, weight_decay=0.01)
+    crown: PhaseConfig = PhaseConfig(epochs=10, learning_rate=3e-4, cosine=True, weight_decay=0.01)

@@ -481,9 +481,9 @@ def _blocks_lines(result: dict) -> list[str]:
         "is tested by a network trained with the same recipe on the rest, without the files within "
         "the embargo (in file numbers) around the block and without near-duplicates of its images. "
         "Means over the five folds; Wilson interval over the pooled fields. The recipe's "
-        "augmentation and share of unchanged images were chosen on folds 0 and 4 at embargo 50, its "
-        "style mixing on another partition of the same files, into four blocks: these figures are "
-        "somewhat optimistic.",
+        "augmentation was chosen on folds 0 and 4 at embargo 50, its style mixing, number of epochs "
+        "and share of unchanged images on the val part and on another partition of the same files, "
+        "into four blocks: these figures are somewhat optimistic.",
         "",
         "| protocol | n | accuracy | of each fold | MCC | "
         + " | ".join(f"{name} sensitivity" for name in CLASS_NAMES)
