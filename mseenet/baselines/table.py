@@ -14,7 +14,7 @@ from mseenet.baselines.networks import (
     plain_head,
 )
 from mseenet.baselines.protocol import BATCH_SIZE, BLOCKS, RANDOM, Entry
-from mseenet.config import TRUNK_LAYER
+from mseenet.config import TRUNK_LAYER, RobustConfig
 from mseenet.data import FOLDS
 from mseenet.metrics import SUMMARY_NAMES
 
@@ -96,10 +96,11 @@ fine-tuned heads here blank that corner.
 Three heads on the same features of the frozen backbone. Both networks: {epochs} epochs, Adam, a \
 cosine from {rate:g}, batches of {batch}, the last epoch. The linear probe is logistic regression \
 with scikit-learn's default penalty. Fine-tuned: two of the heads together with all layers above \
-the one that the remarks name, by the recipe of the shipped weights (augmented images, last epoch; \
-these are trained above {trunk}). On blocks, five \
-trainings of some minutes each, only one seed is measured; the copies of the images are the same \
-for all seeds.
+the one that the remarks name, by the recipe of the shipped weights (augmented images, last epoch). \
+These are trained above {trunk}, {crown.epochs} epochs, with {unchanged:.0%} of the images unchanged; \
+rows that name another layer or number of epochs are of an earlier version of the recipe. On blocks, \
+five trainings of some minutes each, only one seed is measured; the copies of the images are the \
+same for all seeds.
 
 {heads}
 
@@ -130,6 +131,8 @@ def markdown(result: dict) -> str:
         rate=networks.LEARNING_RATE,
         batch=BATCH_SIZE,
         trunk=TRUNK_LAYER,
+        crown=RobustConfig().crown,
+        unchanged=RobustConfig().unchanged,
         heads=_table([entry for entry in ENTRIES if not entry.published], rows),
         verdicts=_verdicts(result["comparisons"]),
         families=_table([entry for entry in ENTRIES if entry.published], rows),
