@@ -396,6 +396,28 @@ def test_dropped_files_and_folders_come_in_one_upload(page, fields, tmp_path):
         assert page.get_by_text(notice).is_visible()
 
 
+def test_a_file_that_cannot_be_read_is_named_and_spoils_no_other(page, fields, tmp_path):
+    folder = slide_folder(tmp_path, fields[:3])
+    # What was chosen is held back until one of the files has changed: browsers refuse it then.
+    page.add_init_script(
+        """addEventListener("change", (event) => {
+            if (window.held || event.target.type !== "file") return;
+            window.held = event.target;
+            event.stopImmediatePropagation();
+        }, true);"""
+    )
+    page.reload()
+    page.locator(".mseenet-steps").wait_for()
+    page.locator("input[type=file]").first.set_input_files(sorted(folder.glob("*.png")))
+    page.wait_for_function("window.held")
+    (folder / "1.png").write_bytes(encode(fields[3]) + b"changed")
+    page.evaluate("held.dispatchEvent(new Event('change', { bubbles: true }))")
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert tiles(page)["fields analysed"] == 2
+    assert page.get_by_text("1.png: the browser could not read this file").is_visible()
+
+
 def test_large_files_come_apart_and_too_large_ones_are_named(page, tmp_path):
     paths = []
     for name, megabytes in (("a.tif", 40), ("b.tif", 40), ("huge.tif", 201)):
