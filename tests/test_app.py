@@ -217,18 +217,18 @@ def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
 ):
     upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
     assert len(app.dataframe) == 1
-    for name in ("analyse", "analyse_next"):
-        monkeypatch.setattr(analyse_page, name, lambda *_: st.stop())
     case = app.session_state["case"]
     next(iter(case.fields.values())).prediction = None
     case.paused, case.listed = paused, listed
     app.session_state["seconds_per_field"] = seconds
-    app.run()
+    with monkeypatch.context() as patch:
+        for name in ("analyse", "analyse_next"):
+            patch.setattr(analyse_page, name, lambda *_: st.stop())
+        app.run()
     assert tiles(app)["fields analysed"] == 2
     assert app.get("progress")
     assert len(app.dataframe) == drawn
     assert case.listed == drawn
-    monkeypatch.undo()
     case.paused = False
     app.run()
     assert tiles(app)["fields analysed"] == 3
