@@ -7,8 +7,9 @@ by the robust recipe? And what do the families of the paper's Table I reach when
 made anew, on the same splits?
 
 Writes baselines.json and BASELINES.md after each row. --only NAME,... measures these
-entries again and keeps the other rows. Nothing is chosen on a test image: all settings are
-fixed beforehand, the last epoch is taken, and the val part of a random split stays unused.
+entries again and keeps the other rows; processes that measure different ones may run side
+by side. Nothing is chosen on a test image: all settings are fixed beforehand, the last
+epoch is taken, and the val part of a random split stays unused.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.say(index.describe())
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "baselines.json"
-    result = read_result(path, index)
+    read_result(path, index)  # refuses rows of other images before hours of computing
     cli.import_keras()
 
     from mseenet.device import prepare_device
@@ -85,6 +86,8 @@ def main(argv: list[str] | None = None) -> int:
                 if entry.reads:
                     row["backbone"] = source
                 cli.say(f"{entry.name}, {split}: {100 * row['accuracy']:.2f} % of {row['n']}")
+                # Read again, as another process may have added rows of other entries.
+                result = read_result(path, index)
                 result["rows"] = merge(result["rows"], row)
                 result["comparisons"] = compare(result["rows"], inputs)
                 write_atomically(path, json.dumps(result) + "\n")

@@ -40,7 +40,6 @@ ENTRIES = (
         "plain-crown",
         "plain head, fine-tuned",
         plain_crown,
-        TWO,
         block_seeds=1,
         reads="trunk",
     ),
@@ -48,7 +47,6 @@ ENTRIES = (
         "inception-crown",
         "inception head, fine-tuned (MSEENet)",
         inception_crown,
-        TWO,
         block_seeds=1,
         reads="trunk",
     ),
@@ -96,11 +94,9 @@ fine-tuned heads here blank that corner.
 Three heads on the same features of the frozen backbone. Both networks: {epochs} epochs, Adam, a \
 cosine from {rate:g}, batches of {batch}, the last epoch. The linear probe is logistic regression \
 with scikit-learn's default penalty. Fine-tuned: two of the heads together with all layers above \
-the one that the remarks name, by the recipe of the shipped weights (augmented images, last epoch). \
-These are trained above {trunk}, {crown.epochs} epochs, with {unchanged:.0%} of the images unchanged; \
-rows that name another layer or number of epochs are of an earlier version of the recipe. On blocks, \
-five trainings of some minutes each, only one seed is measured; the copies of the images are the \
-same for all seeds.
+{trunk}, by the recipe of the shipped weights ({crown.epochs} epochs, augmented images but for \
+{unchanged:.0%}, the last epoch). On blocks, where five trainings make a seed, only one seed is \
+measured; the copies of the images are the same for all seeds.
 
 {heads}
 
