@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: app test check format smoke benchmark screenshots clean
 
-app: .venv/runtime  ## start the app in the browser
+app: .venv/runtime  ## serve the page on http://localhost:8501
 	$(BIN)/streamlit run app.py
 
 test: .venv/development  ## linter, formatter and all tests

@@ -14,7 +14,7 @@ from mseenet.config import CLASS_NAMES, IMAGE_SIZE, TARGET_LAYER
 
 CHANNELS = 16
 """Score-CAM tries the channels that vary most, one forward pass each; all 384 would take
-a quarter of a minute on a CPU."""
+seconds on a CPU."""
 
 
 @dataclass(frozen=True)

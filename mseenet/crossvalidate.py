@@ -16,6 +16,7 @@ import csv
 import io
 import tempfile
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,12 @@ class OutOfFold:
     labels: np.ndarray
     logits: np.ndarray
     novelty: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> "OutOfFold":
+        """The fields where `chosen`, bool (N,), is true."""
+        files = list(compress(self.files, chosen))
+        arrays = (self.folds, self.labels, self.logits, self.novelty)
+        return OutOfFold(files, *(array[chosen] for array in arrays))
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

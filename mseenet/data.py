@@ -283,9 +283,10 @@ def block_split(
     """A contiguous block of file order is the test part; its surroundings are left out.
 
     The dataset names no patients, but its file numbers follow the slides: a block holds
-    mostly whole slides, and with an embargo wide enough nothing of them is left in
-    training. Each class is cut into `folds` blocks; over all folds each image is tested
-    once.
+    mostly whole slides, and the embargo takes most of what is left of them out of
+    training. Slides interleave, though: of one Pre-B slide an embargo of 50 leaves some,
+    one of 100 hardly any. Each class is cut into `folds` blocks; over all folds each
+    image is tested once.
 
     Args:
         samples: All usable images; each file name ends in its number.

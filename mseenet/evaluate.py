@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from mseenet import cli
-from mseenet.calibration import fit_calibration
+from mseenet.calibration import Calibration
 from mseenet.card import DEFAULT_WEIGHTS, HISTORY_NAME, Card, read_card, update_card
 from mseenet.classifier import Classifier
 from mseenet.config import CLASS_NAMES, ModelConfig, TrainingConfig
-from mseenet.crossvalidate import OUT_OF_FOLD_NAME, OutOfFold, read_out_of_fold
+from mseenet.crossvalidate import OUT_OF_FOLD_NAME, OutOfFold, calibrate, read_out_of_fold
 from mseenet.data import (
     FOLDS,
     SPLIT_NAMES,
@@ -133,9 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     result["robustness"] = measure_robustness(classifier, images[test], index.labels[test])
     if (arguments.weights / OUT_OF_FOLD_NAME).is_file():
         folds = read_out_of_fold(arguments.weights)
-        result["blocks"] = {
-            str(embargo): measure_blocks(r, card.novelty.reject) for embargo, r in folds.items()
-        }
+        result["blocks"] = measure_blocks(folds, card.novelty.review, card.novelty.reject)
         result["malignant"] = measure_malignant(card, result, folds)
     if arguments.head_seeds:
         result["head_on_frozen_features"] = measure_head(
@@ -205,8 +203,8 @@ def checked_split(card: Card, index, weights: Path) -> Split:
 
 
 def share(count: int, n: int) -> dict:
-    """A share of n with its Wilson interval."""
-    return {"share": count / n, "n": n, "interval_95": list(wilson_interval(count, n))}
+    """A share of n with its Wilson interval; of nothing, 0 with the interval from 0 to 1."""
+    return {"share": count / max(n, 1), "n": n, "interval_95": list(wilson_interval(count, n))}
 
 
 def measure_statuses(classifier: Classifier, test: np.ndarray, foreign: Path | None) -> dict:
@@ -251,23 +249,59 @@ def measure_robustness(classifier: Classifier, images: np.ndarray, labels: np.nd
     return results
 
 
-def measure_blocks(result: OutOfFold, reject: float) -> dict:
-    """Figures on unseen slides for one embargo.
+def without_own_fold(
+    folds: dict[int, OutOfFold], reject: float
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Calibrates each fold as the card is, but with what the other four folds say.
 
-    Each fold is calibrated with what fits the other four, so that no field has a part in
-    its own calibration.
+    No field has a part in its own calibration or in what it would be sent to review by,
+    at whatever embargo.
 
     Args:
-        result: Logits and distances.
+        folds: Results by embargo.
         reject: Distance from which on the weights' gate refuses a field.
+
+    Returns:
+        By embargo, probabilities (N, C), and whether each field's confidence is below the
+        review threshold, bool (N,).
     """
-    labels, logits, novelty = result.labels, result.logits, result.novelty / reject
-    correct = logits.argmax(axis=1) == labels
-    calibrated = np.empty(logits.shape)
+    answers = {
+        embargo: (np.empty(result.logits.shape), np.empty(len(result.labels), bool))
+        for embargo, result in folds.items()
+    }
     for fold in range(FOLDS):
-        mine = result.folds == fold
-        fitted = fit_calibration(logits[~mine], novelty[~mine], labels[~mine])
-        calibrated[mine] = softmax(logits[mine], fitted.temperatures(novelty[mine]))
+        others = [result.take(result.folds != fold) for result in folds.values()]
+        fitted = calibrate(others, reject)
+        calibration = Calibration(*(fitted["calibration"][n] for n in ("value", "slope")))
+        for embargo, result in folds.items():
+            mine = result.folds == fold
+            probabilities, unsure = answers[embargo]
+            novelty = result.novelty[mine] / reject
+            probabilities[mine] = softmax(result.logits[mine], calibration.temperatures(novelty))
+            confidence = probabilities[mine].max(axis=1)
+            unsure[mine] = confidence < fitted["review_confidence"]["value"]
+    return answers
+
+
+def measure_blocks(folds: dict[int, OutOfFold], review: float, reject: float) -> dict[str, dict]:
+    """Figures on unseen slides, by embargo.
+
+    Args:
+        folds: Logits and distances, by embargo.
+        review, reject: Distances from which on the weights' gate sends a field to review,
+            and refuses it.
+    """
+    return {
+        str(embargo): _measure_embargo(
+            folds[embargo], probabilities, unsure | (folds[embargo].novelty >= review)
+        )
+        for embargo, (probabilities, unsure) in without_own_fold(folds, reject).items()
+    }
+
+
+def _measure_embargo(result: OutOfFold, calibrated: np.ndarray, flagged: np.ndarray) -> dict:
+    labels, logits = result.labels, result.logits
+    correct = logits.argmax(axis=1) == labels
     per_fold = []
     for fold in range(FOLDS):
         mine = result.folds == fold
@@ -291,6 +325,11 @@ def measure_blocks(result: OutOfFold, reject: float) -> dict:
         "before_calibration": _calibration(softmax(logits), labels),
         "after_calibration": _calibration(calibrated, labels),
         "selective": {"coverage": COVERAGE, **share(round(curve[kept - 1] * kept), kept)},
+        "flagged": {
+            "fields": share(int(flagged.sum()), len(labels)),
+            "errors": share(int(flagged[~correct].sum()), int((~correct).sum())),
+            "rest_right": share(int(correct[~flagged].sum()), int((~flagged).sum())),
+        },
         "risk_coverage": [
             [k / 100, float(curve[int(k / 100 * len(curve)) - 1])] for k in range(5, 101)
         ],
@@ -481,9 +520,10 @@ def _blocks_lines(result: dict) -> list[str]:
         "is tested by a network trained with the same recipe on the rest, without the files within "
         "the embargo (in file numbers) around the block and without near-duplicates of its images. "
         "Means over the five folds; Wilson interval over the pooled fields. The recipe's "
-        "augmentation was chosen on folds 0 and 4 at embargo 50, its style mixing, number of epochs "
-        "and share of unchanged images on the val part and on another partition of the same files, "
-        "into four blocks: these figures are somewhat optimistic.",
+        "augmentation was chosen with a look at fold 0 and its learning rate at fold 4, its style "
+        "mixing, number of epochs and share of unchanged images on the val part and on another "
+        "partition of the same files, into four blocks: these figures are somewhat optimistic. "
+        "Slides interleave in file order, and the narrower embargo leaves some of one in training.",
         "",
         "| protocol | n | accuracy | of each fold | MCC | "
         + " | ".join(f"{name} sensitivity" for name in CLASS_NAMES)
@@ -506,9 +546,9 @@ def _blocks_lines(result: dict) -> list[str]:
         )
     lines += [
         "",
-        f"Confidence on unseen slides (ECE with {BINS} bins; each fold calibrated with what "
-        "fits the other four), and accuracy of the most confident "
-        f"{COVERAGE:.0%} of the fields:",
+        f"Confidence on unseen slides (ECE with {BINS} bins; each fold calibrated as the weights "
+        "are, but with what fits the other four folds of both embargoes), and accuracy of the most "
+        f"confident {COVERAGE:.0%} of the fields:",
         "",
         "| protocol | ECE before | ECE after | Brier before | Brier after | accuracy of the most confident |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
@@ -521,6 +561,13 @@ def _blocks_lines(result: dict) -> list[str]:
             f"{before['brier']:.4f} | {after['brier']:.4f} | "
             f"{_with_interval(chosen['share'], chosen['interval_95'])}, n = {chosen['n']} |"
         )
+    flagged = [
+        f"at embargo {embargo} {_with_interval(f['fields']['share'], f['fields']['interval_95'])} "
+        f"of the fields, among them {_with_interval(f['errors']['share'], f['errors']['interval_95'])} "
+        f"of the {f['errors']['n']} errors; of the others "
+        f"{_with_interval(f['rest_right']['share'], f['rest_right']['interval_95'])} are right"
+        for embargo, f in ((e, figures["flagged"]) for e, figures in blocks.items())
+    ]
     point = result["malignant"]["operating_point"]
     called = [
         f"{name} {_with_interval(value['share'], value['interval_95'])} of {value['n']}"
@@ -529,6 +576,9 @@ def _blocks_lines(result: dict) -> list[str]:
     return [
         *lines,
         f"| random test, with the card's calibration | | {test['ece']:.3f} | | {test['brier']:.4f} | |",
+        "",
+        "Sent to review or refused, by a confidence threshold from the other four folds and by the "
+        f"weights' own novelty thresholds: {'; '.join(flagged)}.",
         "",
         f"Malignant fields called Benign: {'; '.join(called)}. Calling a field malignant from a "
         f"probability of {point['threshold']:.3f} on (all classes but Benign together) catches "

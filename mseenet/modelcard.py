@@ -81,7 +81,7 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
         "",
         "## Limits",
         "",
-        "- One laboratory, one stain, an unknown number of patients. Colour alone predicts the class "
+        "- One laboratory, one stain; which patients the fields are of is not known. Colour alone predicts the class "
         "well in this dataset, and no evaluation on it can rule out that the network uses that.",
         "- Accuracy falls on unseen slides, most on those that look like none in training.",
         "- Heatmaps show where the evidence lies in cells of 32 pixels, not which cell, and not why.",

@@ -37,7 +37,9 @@ UNSEEN_SLIDES = (
 
 ARCHIVE_NOT_READ = "expected a readable ZIP archive"
 
-INTAKE = "PNG, JPEG, TIFF, BMP or WebP of any size, or a ZIP of them; whole fields at 100x, as in the training data."
+INTAKE = (
+    "PNG, JPEG, TIFF, BMP or WebP, or a ZIP of them; whole fields at 100x, as in the training data."
+)
 
 STATUS_NOTES = {
     "review": "A class is named, but look at the field yourself: confidence is low, the field is "
@@ -51,8 +53,9 @@ STATUS_NOTES = {
 SPLITS = (
     "**Known slides**: the random test holds fields of slides whose other fields were trained on, "
     "as in the paper; it is optimistic. **Unseen slides**: whole stretches of the dataset were "
-    "left out of training, and an *embargo* of further files around them, so that their slides "
-    "are new to the network. All of it comes from one laboratory."
+    "left out of training, and an *embargo* of further files around them, so that most of their "
+    "slides are new to the network; with the narrower embargo some of a slide may stay. All of it "
+    "comes from one laboratory."
 )
 
 OTHER_WEIGHTS = (

@@ -12,7 +12,7 @@ from mseenet.crossvalidate import (
     read_out_of_fold,
 )
 from mseenet.data import DatasetError
-from mseenet.evaluate import measure_blocks
+from mseenet.evaluate import measure_blocks, without_own_fold
 from mseenet.metrics import softmax
 
 REJECT = 10.0
@@ -71,8 +71,9 @@ def test_an_unusable_file_is_named(tmp_path, content):
 
 
 def test_figures_on_unseen_slides():
-    result = overconfident(3)
-    figures = measure_blocks(result, REJECT)
+    folds = {50: overconfident(3), 100: overconfident(4)}
+    figures = measure_blocks(folds, REJECT * 1.4, REJECT)["50"]
+    result = folds[50]
     correct = result.logits.argmax(axis=1) == result.labels
     assert figures["mean_accuracy"] == pytest.approx(
         np.mean([correct[result.folds == k].mean() for k in range(5)])
@@ -81,3 +82,27 @@ def test_figures_on_unseen_slides():
     assert figures["selective"]["n"] == 1700
     assert figures["selective"]["share"] > figures["accuracy"]
     assert figures["risk_coverage"][-1] == [1.0, pytest.approx(correct.mean())]
+    flagged = figures["flagged"]
+    assert flagged["errors"]["n"] == np.sum(~correct)
+    assert flagged["errors"]["share"] > flagged["fields"]["share"]
+    assert flagged["rest_right"]["share"] > correct.mean()
+
+
+def test_no_field_has_a_part_in_its_own_calibration():
+    folds = {50: overconfident(3), 100: overconfident(4)}
+    before = without_own_fold(folds, REJECT)
+    for result in folds.values():
+        mine = result.folds == 0
+        result.labels[mine] = (result.labels[mine] + 1) % 4  # all that was right is wrong now
+    after = without_own_fold(folds, REJECT)
+    for embargo, result in folds.items():
+        mine = result.folds == 0
+        for old, new in zip(before[embargo], after[embargo], strict=True):
+            np.testing.assert_array_equal(old[mine], new[mine])
+        assert not np.allclose(before[embargo][0][~mine], after[embargo][0][~mine])
+
+
+def test_novel_fields_are_flagged_however_sure_the_network_is():
+    folds = {50: overconfident(3), 100: overconfident(4)}
+    flagged = measure_blocks(folds, 0.0, REJECT)["50"]["flagged"]
+    assert flagged["fields"]["share"] == flagged["errors"]["share"] == 1

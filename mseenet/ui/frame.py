@@ -141,7 +141,7 @@ def draw_empty_state() -> None:
     """Draws what the page does, while there is no image."""
     st.html(
         '<ol class="mseenet-steps">'
-        "<li><b>Add fields</b>Drop 1 to 200 images of a case above. A file that cannot be read "
+        "<li><b>Add fields</b>Drop the images of a case above. A file that cannot be read "
         "is named with its reason; the others go on.</li>"
         "<li><b>Read the answer</b>One of four classes of the training data: benign "
         "(haematogones), Early Pre-B, Pre-B or Pro-B, with its calibrated probability.</li>"
