@@ -81,8 +81,9 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
         "",
         "## Limits",
         "",
-        "- One laboratory, one stain; which patients the fields are of is not known. Colour alone predicts the class "
-        "well in this dataset, and no evaluation on it can rule out that the network uses that.",
+        "- One laboratory, one stain; which patients the fields are of is not known. Colour alone "
+        "predicts the class well in this dataset, and no evaluation on it can rule out that the "
+        "network uses that.",
         "- Accuracy falls on unseen slides, most on those that look like none in training.",
         "- Heatmaps show where the evidence lies in cells of 32 pixels, not which cell, and not why.",
         "- Thresholds were set on fields of this dataset; their rates elsewhere are unknown.",
@@ -101,6 +102,9 @@ def _figures(evaluation: dict) -> list[tuple[str, int, str]]:
         low, high = figures["interval_95"]
         return f"{100 * figures['share']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
+    def counted(figures: dict) -> tuple[int, str]:
+        return figures["n"], cell(figures)
+
     test = evaluation["parts"]["test"]
     accuracy = {"share": test["accuracy"], "interval_95": test["interval_95"]["accuracy"]}
     rows = [("accuracy, random test", test["n"], cell(accuracy))]
@@ -113,6 +117,9 @@ def _figures(evaluation: dict) -> list[tuple[str, int, str]]:
         rows.append((f"accuracy, {name}, mean of 5 folds", blocks["n"], cell(accuracy)))
         kept = blocks["selective"]
         rows.append((f"the same, most confident {kept['coverage']:.0%}", kept["n"], cell(kept)))
+        flagged = blocks["flagged"]
+        rows.append(("the same, fields that are not flagged", *counted(flagged["rest_right"])))
+        rows.append(("errors that are flagged", *counted(flagged["errors"])))
         ece = f"{100 * blocks['after_calibration']['ece']:.1f}"
         rows.append((f"expected calibration error, {name}", blocks["n"], ece))
     for name, figures in evaluation.get("malignant", {}).get("called_benign", {}).items():

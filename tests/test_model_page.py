@@ -227,6 +227,17 @@ def test_another_confusion_matrix(folder, evaluation):
     assert caption in [element.value for element in app.caption]
 
 
+def test_what_flags_catch_is_said(folder, evaluation):
+    (text,) = (m.value for m in draw(folder).markdown if "What a flag catches" in m.value)
+    for embargo, figures in evaluation["blocks"].items():
+        flagged = figures["flagged"]
+        caught = f"{100 * flagged['errors']['share']:.1f} % of the {flagged['errors']['n']} errors"
+        assert (
+            f"at embargo {embargo} {100 * flagged['fields']['share']:.1f} % of the fields" in text
+        )
+        assert caught in text
+
+
 def test_reports_in_markdown_go_below_the_headings_of_the_page(folder):
     (folder / "BASELINES.md").write_text(
         "# Baselines\n\n![a](figures/a.svg)\n\n## Heads\n\n| a | b |\n| --- | --- |\n| 1 | $2 |\n"

@@ -253,6 +253,17 @@ def _draw_confidence(evaluation: dict) -> None:
             "answer is right.",
             "coverage",
         )
+    flags = [
+        f"at embargo {embargo} {percentage(flagged['fields']['share'])} of the fields, among them "
+        f"{percentage(flagged['errors']['share'])} of the {flagged['errors']['n']} errors; "
+        f"{_with_interval(flagged['rest_right']['share'], flagged['rest_right']['interval_95'])} of "
+        "the others are right"
+        for embargo, flagged in ((e, figures["flagged"]) for e, figures in blocks.items())
+    ]
+    st.markdown(
+        "**What a flag catches on unseen slides.** To review or rejected, by thresholds that the "
+        f"flagged fields had no part in: {'; '.join(flags)}."
+    )
 
 
 def _draw_refused(evaluation: dict) -> None:
