@@ -313,7 +313,7 @@ def test_a_small_run_writes_all_kinds_of_rows(tmp_path, monkeypatch, capsys):
         *[("linear-probe", n) for n in (4, 40, 40)],
         *[("inception-head", n) for n in (4, 40, 40)],
         *[("pso-svm", n) for n in (4, 40)],
-        ("own-cnn", 4),
+        *[("own-cnn", n) for n in (4, 40)],
         *[("colour", n) for n in (4, 40)],
     ]
     assert len(first["comparisons"]) == 3
