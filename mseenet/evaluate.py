@@ -562,10 +562,10 @@ def _blocks_lines(result: dict) -> list[str]:
             f"{_with_interval(chosen['share'], chosen['interval_95'])}, n = {chosen['n']} |"
         )
     flagged = [
-        f"at embargo {embargo} {_with_interval(f['fields']['share'], f['fields']['interval_95'])} "
+        f"embargo {embargo}: {_with_interval(f['fields']['share'], f['fields']['interval_95'])} "
         f"of the fields, among them {_with_interval(f['errors']['share'], f['errors']['interval_95'])} "
-        f"of the {f['errors']['n']} errors; of the others "
-        f"{_with_interval(f['rest_right']['share'], f['rest_right']['interval_95'])} are right"
+        f"of the {f['errors']['n']} errors, of the others "
+        f"{_with_interval(f['rest_right']['share'], f['rest_right']['interval_95'])} right"
         for embargo, f in ((e, figures["flagged"]) for e, figures in blocks.items())
     ]
     point = result["malignant"]["operating_point"]
@@ -578,7 +578,7 @@ def _blocks_lines(result: dict) -> list[str]:
         f"| random test, with the card's calibration | | {test['ece']:.3f} | | {test['brier']:.4f} | |",
         "",
         "Sent to review or refused, by a confidence threshold from the other four folds and by the "
-        f"weights' own novelty thresholds: {'; '.join(flagged)}.",
+        f"weights' own novelty thresholds. {'; '.join(flagged).capitalize()}.",
         "",
         f"Malignant fields called Benign: {'; '.join(called)}. Calling a field malignant from a "
         f"probability of {point['threshold']:.3f} on (all classes but Benign together) catches "

@@ -232,9 +232,7 @@ def test_what_flags_catch_is_said(folder, evaluation):
     for embargo, figures in evaluation["blocks"].items():
         flagged = figures["flagged"]
         caught = f"{100 * flagged['errors']['share']:.1f} % of the {flagged['errors']['n']} errors"
-        assert (
-            f"at embargo {embargo} {100 * flagged['fields']['share']:.1f} % of the fields" in text
-        )
+        assert f"mbargo {embargo}: {100 * flagged['fields']['share']:.1f} % of the fields" in text
         assert caught in text
 
 

@@ -254,15 +254,15 @@ def _draw_confidence(evaluation: dict) -> None:
             "coverage",
         )
     flags = [
-        f"at embargo {embargo} {percentage(flagged['fields']['share'])} of the fields, among them "
-        f"{percentage(flagged['errors']['share'])} of the {flagged['errors']['n']} errors; "
+        f"embargo {embargo}: {percentage(flagged['fields']['share'])} of the fields, among them "
+        f"{percentage(flagged['errors']['share'])} of the {flagged['errors']['n']} errors, "
         f"{_with_interval(flagged['rest_right']['share'], flagged['rest_right']['interval_95'])} of "
-        "the others are right"
+        "the others right"
         for embargo, flagged in ((e, figures["flagged"]) for e, figures in blocks.items())
     ]
     st.markdown(
         "**What a flag catches on unseen slides.** To review or rejected, by thresholds that the "
-        f"flagged fields had no part in: {'; '.join(flags)}."
+        f"flagged fields had no part in. {'; '.join(flags).capitalize()}."
     )
 
 
