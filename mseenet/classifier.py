@@ -276,7 +276,8 @@ def _read(source: ImageSource, pool: ThreadPoolExecutor) -> _Field | ImageError:
         rgb = decode_image(source)
     except ImageError as error:
         return error
-    return _Field(squeeze(rgb), pool.submit(check_quality, rgb))
+    field = squeeze(rgb)  # what was decoded may be large; nothing holds it after this
+    return _Field(field, pool.submit(check_quality, field, rgb.shape[:2]))
 
 
 def _compile(model, card: Card):

@@ -14,6 +14,7 @@ an interruption.
 import argparse
 import csv
 import io
+import os
 import tempfile
 from dataclasses import dataclass
 from itertools import compress
@@ -187,7 +188,10 @@ def run_folds(
                     np.tile(labels[train], len(pooled)),
                 )
                 distances = gate.distances(pooled[0, test])
-                np.savez(path, rows=test, logits=logits, novelty=distances)
+                temporary = path.with_suffix(f".{os.getpid()}.part")
+                with temporary.open("wb") as stream:
+                    np.savez(stream, rows=test, logits=logits, novelty=distances)
+                temporary.replace(path)  # a file that is there is whole
                 accuracy = np.mean(logits.argmax(axis=1) == labels[test])
                 cli.say(f"embargo {embargo}, fold {fold}: {accuracy:.4f} of {len(test)}")
 

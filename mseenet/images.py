@@ -84,6 +84,8 @@ def decode_image(source: ImageSource) -> np.ndarray:
         return _rgb_from_array(source)
     if isinstance(source, Image.Image):
         _check_size(source.size)
+        with _damage_named():  # what was only opened is read now
+            source.load()
         return _rgb_from_pil(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode_stream(io.BytesIO(source))
@@ -129,6 +131,7 @@ def load_image(source: ImageSource, size: int = IMAGE_SIZE) -> np.ndarray:
 
 
 def _decode_stream(stream: BinaryIO) -> np.ndarray:
+    stream.seek(0)  # what was written just now ends where the stream stands
     if not stream.read(1):
         raise EmptyImageError("expected an image, got an empty file (0 bytes)")
     stream.seek(0)
@@ -148,18 +151,26 @@ def _decode_stream(stream: BinaryIO) -> np.ndarray:
     with image:
         _check_size(image.size)
         # MPO is a phone's still JPEG with a preview or depth map behind it.
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        with _damage_named():  # of a TIFF, counting the pages reads their headers
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > 1:
             raise AnimatedImageError(
                 f"expected a single image, got {frames} frames or pages; save the one you mean"
             )
-        try:
+        with _damage_named():
             image.load()
-        except Exception as error:  # the same parsers, now on damaged pixel data
-            raise TruncatedImageError(
-                f"expected a whole image, got truncated or damaged data ({error})"
-            ) from error
         return _rgb_from_pil(image)
+
+
+@contextlib.contextmanager
+def _damage_named():
+    """Makes of whatever Pillow's parsers raise on damaged data an `ImageError`."""
+    try:
+        yield
+    except Exception as error:
+        raise TruncatedImageError(
+            f"expected a whole image, got truncated or damaged data ({error})"
+        ) from error
 
 
 def _rgb_from_pil(image: Image.Image) -> np.ndarray:
@@ -177,6 +188,8 @@ def _rgb_from_pil(image: Image.Image) -> np.ndarray:
                 f"[{values.min()}, {values.max()}]"
             )
         return _rgb_from_array(values.astype(np.uint16))
+    if image.mode == "La":  # premultiplied; Pillow converts it to this mode alone
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

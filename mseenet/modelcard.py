@@ -67,7 +67,8 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
         "",
         "## Figures",
         "",
-        "95 % Wilson intervals in brackets. Every figure with its conditions is in EVALUATION.md.",
+        "95 % intervals in brackets: of accuracy on unseen slides a bootstrap over blocks, else "
+        "Wilson's, which takes fields for independent. Every figure with its conditions is in EVALUATION.md.",
         "",
         "| measured | n | percent |",
         "| --- | ---: | --- |",

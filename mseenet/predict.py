@@ -73,7 +73,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.heatmaps:
             arguments.heatmaps.mkdir(parents=True, exist_ok=True)
-        output = arguments.output.open("w", encoding="utf-8") if arguments.output else sys.stdout
+        output = sys.stdout
+        if arguments.output:
+            # A file name need not be text; what is not is written as backslash escapes.
+            output = arguments.output.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(f"{error.filename}: cannot be written ({error.strerror})") from error
     try:

@@ -84,7 +84,7 @@ class Finding:
     severe: bool = False
 
 
-def check_quality(rgb: np.ndarray) -> tuple[Finding, ...]:
+def check_quality(rgb: np.ndarray, original: tuple[int, int] | None = None) -> tuple[Finding, ...]:
     """Looks for what makes an image unfit to be classified.
 
     What another finding makes meaningless is not looked for: nothing else in an image that
@@ -92,14 +92,14 @@ def check_quality(rgb: np.ndarray) -> tuple[Finding, ...]:
     little contrast to see it.
 
     Args:
-        rgb: RGB pixels as decoded, before any resizing, uint8 (H, W, 3) in [0, 255], with
-            at least one pixel.
+        rgb: RGB pixels, uint8 (H, W, 3) in [0, 255], with at least one pixel.
+        original: Height and width as decoded, if `rgb` was squeezed since.
 
     Returns:
         The findings, none for a field like those that the network has learned; one alone
         if it is severe.
     """
-    height, width = rgb.shape[:2]
+    height, width = original or rgb.shape[:2]
     side = float(min(height, width))
     if side < TINY_SIDE:
         reason = f"only {width} x {height} pixels: no cell can be seen"

@@ -5,6 +5,7 @@ one over pixels, and all folds of a cross-validation share one computation.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mseenet import augment, cli
+from mseenet import augment, cli, perturb
 from mseenet.config import TRUNK_LAYER, RobustConfig
 from mseenet.data import Sample
 from mseenet.files import file_sha256
 from mseenet.fit import Checkpoint, Draw, run_phase
 from mseenet.model import blank_corner, crown, freeze_backbone, trunk
-from mseenet.perturb import brightness, jpeg
 
 COMPRESSION = (30, 95)
 """Lowest and highest JPEG quality of the compressed images."""
@@ -96,7 +96,7 @@ def trunk_features(
         TRUNK_LAYER,
         (COMPRESSION, DIMMING),
         backbone,
-        file_sha256(Path(augment.__file__)),
+        [file_sha256(Path(module.__file__)) for module in (augment, perturb)],
         [sample.pixel_sha256 for sample in samples],
     )
     key = hashlib.sha256(repr(basis).encode()).hexdigest()[:12]
@@ -112,7 +112,8 @@ def trunk_features(
                 batch = change(images[start : start + _BATCH], config.seed, copy, start)
                 batch = keras.ops.convert_to_numpy(network.predict_on_batch(batch))
                 batches.append((batch.mean(axis=(1, 2)) if mean else batch).astype(np.float16))
-            temporary = path.with_suffix(".part")
+            # Of this process alone: others may compute the same features side by side.
+            temporary = path.with_suffix(f".{os.getpid()}.part")
             with temporary.open("wb") as stream:
                 np.save(stream, np.concatenate(batches))
             temporary.replace(path)
@@ -192,11 +193,15 @@ def _compressed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndar
     random = np.random.default_rng([seed, *copy.encode(), start])
     qualities = random.integers(*COMPRESSION, len(images), endpoint=True)
     pairs = zip(images, qualities, strict=True)
-    return np.stack([jpeg(image, int(quality)) for image, quality in pairs]).astype(np.float32)
+    return np.stack([perturb.jpeg(image, int(quality)) for image, quality in pairs]).astype(
+        np.float32
+    )
 
 
 def _dimmed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndarray:
     """A batch after random changes of brightness, rounded as in a file."""
     factors = np.random.default_rng([seed, *copy.encode(), start]).uniform(*DIMMING, len(images))
     pairs = zip(images, factors, strict=True)
-    return np.stack([brightness(image, factor) for image, factor in pairs]).astype(np.float32)
+    return np.stack([perturb.brightness(image, factor) for image, factor in pairs]).astype(
+        np.float32
+    )

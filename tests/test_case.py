@@ -102,6 +102,36 @@ def test_an_archive_cannot_fill_the_memory(monkeypatch):
     assert "expected 1 to 2 images in the archive, found 3" in case.problems[1]
 
 
+def test_many_members_together_cannot_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(case_module, "LARGEST_ARCHIVE", 2500)
+    case = Case()
+    members = {f"{i}.png": bytes([i]) * 1000 for i in range(4)}
+    case.add("case.zip", archive(members))
+    assert [field.name for field in case.fields.values()] == ["case.zip/0.png", "case.zip/1.png"]
+    (problem,) = case.problems
+    assert "unpacked; 2 files from case.zip/2.png on left out" in problem
+
+
+@pytest.mark.parametrize("method", ["ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
+def test_whatever_is_damaged_an_archive_raises_nothing(method):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", getattr(zipfile, method)) as stream:
+        for name, content in {"\u00e9.png": IMAGES[0], "b.png": IMAGES[1]}.items():
+            stream.writestr(name, content)
+    content = buffer.getvalue()
+    random = np.random.default_rng(0)
+    intact = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 3):
+            damaged[place] = random.integers(256)
+        case = Case()
+        case.add("case.zip", bytes(damaged))
+        assert case.fields or case.problems
+        intact += not case.problems
+    assert intact < 200
+
+
 def test_an_image_named_as_such_is_never_unpacked():
     case = Case()
     case.add("odd.png", archive({"a.png": IMAGES[0]}))

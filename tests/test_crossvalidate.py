@@ -82,6 +82,8 @@ def test_figures_on_unseen_slides():
     assert figures["selective"]["n"] == 1700
     assert figures["selective"]["share"] > figures["accuracy"]
     assert figures["risk_coverage"][-1] == [1.0, pytest.approx(correct.mean())]
+    low, high = figures["interval_95"]["accuracy"]
+    assert low < correct.mean() < high
     flagged = figures["flagged"]
     assert flagged["errors"]["n"] == np.sum(~correct)
     assert flagged["errors"]["share"] > flagged["fields"]["share"]

@@ -158,6 +158,32 @@ def test_truncated_files(image_format, fields):
         decode_image(content[: len(content) // 2])
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_tiff_of_two_pages_cut_anywhere_raises_image_errors(compression):
+    page = Image.fromarray(RED_GREEN)
+    content = encode_pil(page, "TIFF", save_all=True, append_images=[page], compression=compression)
+    for end in range(len(content)):
+        with pytest.raises(ImageError):
+            decode_image(content[:end])
+
+
+def test_a_damaged_image_that_is_only_opened_raises_image_errors(fields):
+    content = encode(fields[0], "JPEG")
+    with pytest.raises(TruncatedImageError):
+        decode_image(Image.open(io.BytesIO(content[: len(content) // 2])))
+
+
+def test_premultiplied_grey():
+    grey = Image.fromarray(RED_GREEN).convert("LA")
+    np.testing.assert_array_equal(decode_image(grey.convert("La")), decode_image(grey))
+
+
+def test_a_file_object_is_read_from_its_start():
+    stream = io.BytesIO()
+    Image.fromarray(RED_GREEN).save(stream, "PNG")
+    np.testing.assert_array_equal(decode_image(stream), RED_GREEN)
+
+
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     bomb = encode_pil(Image.new("1", (30_000, 30_000)), "PNG")
     assert len(bomb) < 1_000_000

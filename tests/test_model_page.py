@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from mseenet import words
 from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS
 from mseenet.config import CLASS_NAMES
+from mseenet.metrics import wilson_interval
 from mseenet.ui.evaluation_charts import (
     accuracy_by_split,
     audit_bars,
@@ -116,8 +117,8 @@ def test_risk_coverage(evaluation):
         assert shares(line.x) == list(coverage)
         assert shares(line.y) == list(accuracy)
         assert line.customdata[-1][0] == figures["n"]
-        accurate = figures["interval_95"]["accuracy"]
-        assert line.customdata[-1][1] == interval_text(accurate)
+        right = round(figures["accuracy"] * figures["n"])
+        assert line.customdata[-1][1] == interval_text(wilson_interval(right, figures["n"]))
 
 
 def test_robustness(evaluation):

@@ -14,7 +14,13 @@ import numpy as np
 from mseenet import cli
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE, ModelConfig, RobustConfig
 from mseenet.data import EMBARGOES, FOLDS, block_split, load_images, near_duplicates, random_split
-from mseenet.metrics import SUMMARY_NAMES, confusion_matrix, summary, wilson_interval
+from mseenet.metrics import (
+    SUMMARY_NAMES,
+    confusion_matrix,
+    grouped_interval,
+    summary,
+    wilson_interval,
+)
 
 RANDOM = "random"
 BLOCKS = tuple(f"blocks, embargo {embargo}" for embargo in EMBARGOES)
@@ -236,13 +242,9 @@ def paired_difference(difference: np.ndarray, groups: np.ndarray) -> dict:
     Returns:
         `difference`, `interval_95` and `groups`, their number.
     """
-    names, group = np.unique(groups, return_inverse=True)
-    total, size = np.bincount(group, weights=difference), np.bincount(group)
-    shares = np.full(len(names), 1 / len(names))
-    counts = np.random.default_rng(0).multinomial(len(names), shares, size=5000)
-    values = (counts @ total) / (counts @ size)
-    interval = np.quantile(values, (0.025, 0.975)).tolist()
-    return {"difference": difference.mean(), "interval_95": interval, "groups": len(names)}
+    interval = list(grouped_interval(difference, groups))
+    count = len(np.unique(groups))
+    return {"difference": difference.mean(), "interval_95": interval, "groups": count}
 
 
 def _right(row: dict, inputs: Inputs) -> np.ndarray:

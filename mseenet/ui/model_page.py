@@ -153,9 +153,9 @@ def _draw_accuracy(evaluation: dict) -> None:
             accuracy_by_split(evaluation),
             f"Dot plot of accuracy: {'; '.join(rows)}.",
             "The dot is the accuracy (of unseen slides the mean of the folds), the bar its 95 % "
-            "Wilson interval. It counts fields as independent, which fields of one slide are not: "
-            "the spread of the folds says more about the next slide. Nothing here is from another "
-            "laboratory.",
+            "interval: Wilson's over fields of known slides, a bootstrap over blocks of unseen ones, "
+            "as neighbours on a slide are not independent. The spread of the folds says most about "
+            "the next slide. Nothing here is from another laboratory.",
             "accuracy",
         )
         if "blocks" not in evaluation:
