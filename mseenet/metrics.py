@@ -204,7 +204,9 @@ def selective_threshold(confidence: np.ndarray, correct: np.ndarray, accuracy: f
     """
     order = np.argsort(-confidence, kind="stable")
     reached = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(reached >= accuracy)
+    # Answers of equal confidence are taken together or not at all.
+    complete = np.append(np.diff(confidence[order]) < 0, True)
+    enough = np.flatnonzero((reached >= accuracy) & complete)
     return float(confidence[order[enough[-1]]]) if len(enough) else 1.0
 
 

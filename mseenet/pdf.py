@@ -310,8 +310,9 @@ def _draw_field(pdf: _Report, number: int, field: CaseField, look: Mapping) -> N
     heading = pdf.safe(f"{number}   {_title(field)}")
     note = pdf.safe(_note(field))
     pictures = 0.0
-    if field.shown is not None:
-        tall, wide = field.shown.shape[:2]
+    rgb = None if field.pixels is None else field.pixels()
+    if rgb is not None:
+        tall, wide = rgb.shape[:2]
         pictures = max(
             5 + _PICTURE * tall / max(tall, wide), 0.0 if prediction.class_name is None else _ANSWER
         )
@@ -323,10 +324,10 @@ def _draw_field(pdf: _Report, number: int, field: CaseField, look: Mapping) -> N
     pdf.text_of(heading, 10, bold=True)
     if note:
         pdf.text_of(note, color=_WARNING)
-    if field.shown is None:
+    if rgb is None:
         return
     top, left = pdf.y + 1.5, pdf.l_margin
-    small = Image.fromarray(field.shown)
+    small = Image.fromarray(rgb)
     small.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
     _draw_picture(pdf, small, left, top, "Field as uploaded")
     if prediction.heatmap is not None:

@@ -5,7 +5,7 @@ import json
 import re
 import unicodedata
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -33,7 +33,9 @@ class CaseField:
         name: File name as uploaded; for display only.
         prediction: With the heatmap, where there is one. If a rejected field comes with
             class and probabilities, they are shown, marked as without validated meaning.
-        shown: RGB uint8 (H, W, 3) in [0, 255] in the field's own shape, or None if unreadable.
+        pixels: Makes RGB uint8 (H, W, 3) in [0, 255] in the field's own shape, or None if it
+            is unreadable or not to be shown. Called for one picture after the other, as
+            those of a whole case would fill half a gigabyte.
         evidence_on_nuclei: Share of the heatmap's mass on nucleated cells, in [0, 1], or
             None if it is not known.
         synthetic: Whether this project rendered the field.
@@ -41,7 +43,7 @@ class CaseField:
 
     name: str
     prediction: Prediction
-    shown: np.ndarray | None
+    pixels: Callable[[], np.ndarray] | None
     evidence_on_nuclei: float | None
     synthetic: bool = False
 
@@ -107,7 +109,7 @@ def case_zip(
 
     Returns:
         A ZIP archive. Entries are numbered in the order of `fields`; overlays are PNG in
-        the shape of `shown`, and their names say if a field is rejected or synthetic.
+        the shape of the fields, and their names say if a field is rejected or synthetic.
 
     Raises:
         ValueError: There are no fields, or `opacity` is outside [0, 1].
@@ -124,9 +126,9 @@ def case_zip(
 
         for number, (field, row) in enumerate(zip(fields, records, strict=True), start=1):
             row["overlay"] = None
-            if field.shown is not None and field.prediction.heatmap is not None:
+            if field.pixels is not None and field.prediction.heatmap is not None:
                 row["overlay"] = _entry_name(number, field)
-                blended = overlay(field.shown, field.prediction.heatmap, opacity, color_map)
+                blended = overlay(field.pixels(), field.prediction.heatmap, opacity, color_map)
                 # Level 1: a tenth larger than the usual level, at a fraction of its time.
                 picture = encoded(Image.fromarray(blended), "PNG", compress_level=1)
                 add(row["overlay"], picture, zipfile.ZIP_STORED)

@@ -139,6 +139,8 @@ def test_selective_threshold_keeps_as_many_as_possible():
     assert selective_threshold(confidence, correct, 0.75) == 0.6
     assert selective_threshold(confidence, correct, 0.0) == 0.5
     assert selective_threshold(confidence, ~correct, 0.9) == 1.0
+    tied = np.array([0.95, 0.9, 0.9])
+    assert selective_threshold(tied, np.array([True, True, False]), 1.0) == 0.95
 
 
 def test_risk_coverage_ranks_by_score():

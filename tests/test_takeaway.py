@@ -48,13 +48,15 @@ def case(fields) -> list[CaseField]:
     refused = Prediction("rejected", novelty=1.83, reasons=(UNLIKE,))
     review = prediction("review", "Early Pre-B", 0.52, reasons=("low confidence: 52 %",))
     return [
-        CaseField("Müller-Öz.png", prediction(), fields[0], 0.634),
-        CaseField("Мазок-7.tif", review, wide, 0.25),
-        CaseField("血液.png", prediction(name="Benign"), fields[2], None),
-        CaseField("foreign.png", refused, fields[3], None),
-        CaseField("shown.png", prediction("rejected", "Pro-B", reasons=(UNLIKE,)), wide, 0.1),
+        CaseField("Müller-Öz.png", prediction(), as_made(fields[0]), 0.634),
+        CaseField("Мазок-7.tif", review, as_made(wide), 0.25),
+        CaseField("血液.png", prediction(name="Benign"), as_made(fields[2]), None),
+        CaseField("foreign.png", refused, as_made(fields[3]), None),
+        CaseField(
+            "shown.png", prediction("rejected", "Pro-B", reasons=(UNLIKE,)), as_made(wide), 0.1
+        ),
         CaseField("notes.txt", Prediction("error", reasons=(NO_IMAGE,)), None, None),
-        CaseField("example.png", prediction(), fields[0], 0.5, synthetic=True),
+        CaseField("example.png", prediction(), as_made(fields[0]), 0.5, synthetic=True),
     ]
 
 
@@ -82,6 +84,11 @@ def opened(content: bytes) -> zipfile.ZipFile:
     archive = zipfile.ZipFile(io.BytesIO(content))
     assert archive.testzip() is None
     return archive
+
+
+def as_made(rgb):
+    """What makes the pixels of a field."""
+    return lambda: rgb
 
 
 # CSV
@@ -153,7 +160,7 @@ def test_zip_holds_overlays_records_and_table(case):
     assert sorted(archive.namelist()) == sorted([*overlays, "case.json", "case.csv"])
     for name, index in zip(overlays, (0, 1, 2, 4, 6), strict=True):
         image = Image.open(io.BytesIO(archive.read(name)))
-        expected = overlay(case[index].shown, case[index].prediction.heatmap, 0.6)
+        expected = overlay(case[index].pixels(), case[index].prediction.heatmap, 0.6)
         assert image.format == "PNG"
         assert not image.info
         np.testing.assert_array_equal(np.asarray(image), expected)
@@ -197,7 +204,7 @@ NAMES = (
 
 
 def test_zip_entries_have_safe_and_distinct_names(fields):
-    case = [CaseField(name, prediction(), fields[0][:32, :48], 0.5) for name in NAMES]
+    case = [CaseField(name, prediction(), as_made(fields[0][:32, :48]), 0.5) for name in NAMES]
     archive = opened(case_zip(case, CONTEXT, 0.6))
     entries = archive.namelist()
     assert len({entry.casefold() for entry in entries}) == len(entries) == len(NAMES) + 2
@@ -301,7 +308,7 @@ def test_what_the_font_lacks_is_replaced_and_explained(case, pdf):
 
 @pytest.mark.parametrize("name", [*NAMES, "{nb}.png", "a\ue000\ue001.png", "**b** __u__", "🩸.png"])
 def test_any_name_can_be_printed(name, fields):
-    field = CaseField(name, prediction(reasons=(name,)), fields[0], 0.5)
+    field = CaseField(name, prediction(reasons=(name,)), as_made(fields[0]), 0.5)
     context = CaseContext(**vars(CONTEXT) | {"label": name})
     text = flat(case_pdf([field], context, [0], 0.6))
     if name.isascii() and name.isprintable() and len(name) < 30:
@@ -325,7 +332,7 @@ def test_long_names_lose_their_middle():
 def test_many_fields_repeat_the_header_and_stay_small():
     noise = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), np.uint8)
     case = [
-        CaseField(f"field-{i}.png", prediction(), np.roll(noise, i, axis=1), 0.5)
+        CaseField(f"field-{i}.png", prediction(), as_made(np.roll(noise, i, axis=1)), 0.5)
         for i in range(200)
     ]
     content = case_pdf(case, CONTEXT, range(20), 0.6)
@@ -339,7 +346,7 @@ def test_many_fields_repeat_the_header_and_stay_small():
 
 def test_a_field_without_evidence_says_so(fields):
     blank = prediction(heatmap=np.zeros((224, 224), np.float32))
-    text = flat(case_pdf([CaseField("a.png", blank, fields[0], None)], CONTEXT, [0], 0.6))
+    text = flat(case_pdf([CaseField("a.png", blank, as_made(fields[0]), None)], CONTEXT, [0], 0.6))
     assert "No positive evidence for Pre-B" in text
     assert "Evidence on nucleated cells:" not in text
 

@@ -87,7 +87,7 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
 
 
 def _taken(fields: list[Field], pictured: set[str]) -> list[CaseField]:
-    """What of the fields is taken home; pixels only of those with the keys `pictured`."""
+    """What of the fields is taken home; pictures only of those with the keys `pictured`."""
     taken = []
     for field in fields:
         prediction = field.prediction
@@ -96,6 +96,6 @@ def _taken(fields: list[Field], pictured: set[str]) -> list[CaseField]:
         heatmap, evidence = prediction.heatmap, None
         if heatmap is not None and heatmap.any():
             evidence = evidence_on_nuclei(field, heatmap)[0]
-        pixels = field.pixels() if field.readable and field.key in pictured else None
+        pixels = field.pixels if field.readable and field.key in pictured else None
         taken.append(CaseField(field.name, prediction, pixels, evidence, field.synthetic))
     return taken
