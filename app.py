@@ -10,6 +10,7 @@ from mseenet.ui.access import require_sign_in
 from mseenet.ui.analyse_page import draw_analyse_page
 from mseenet.ui.case import keep_settings
 from mseenet.ui.frame import draw_footer, draw_header, page_icon
+from mseenet.ui.intake import keep_uploads_in_memory
 from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.shared import load_classifier
 
@@ -18,6 +19,7 @@ def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
     draw_header()
     require_sign_in()
+    keep_uploads_in_memory()
     keep_settings()
     classifier = load_classifier()
     page = st.navigation(

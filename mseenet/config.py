@@ -58,7 +58,7 @@ class PhaseConfig:
 
     Attributes:
         epochs: Largest number of epochs.
-        learning_rate: The rate at the start; the largest one if `cosine`.
+        learning_rate: The rate at the start; the largest one (within 2 %) if `cosine`.
         patience: Epochs without a lower validation loss before the phase ends.
         plateau_patience: Epochs without a lower validation loss before the rate drops.
         plateau_factor: What the rate is multiplied by when it drops.

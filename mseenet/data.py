@@ -350,7 +350,7 @@ def split_csv(split: Split, samples: Sequence[Sample]) -> bytes:
 
 
 def read_split(path: Path, index: DatasetIndex, protocol: str, seed: int) -> Split:
-    """Reads a split file and checks that the dataset holds exactly its images.
+    """Reads a split file and checks that the dataset holds its images; more are ignored.
 
     Args:
         path: A file made by `split_csv`.

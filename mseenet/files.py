@@ -7,7 +7,7 @@ from pathlib import Path
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a text file in one step: readers see the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # of this process alone
     with temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
         stream.flush()

@@ -91,15 +91,11 @@ def decode_image(source: ImageSource) -> np.ndarray:
         return _decode_stream(io.BytesIO(source))
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        try:
-            with path.open("rb") as stream:
-                return _decode_stream(stream)
-        except OSError as error:
-            raise UnreadableFileError(
-                f"expected a readable image file, got: {error.strerror}"
-            ) from error
+        with _unreadable_named(), path.open("rb") as stream:
+            return _decode_stream(stream)
     if hasattr(source, "read"):
-        return _decode_stream(source)
+        with _unreadable_named():
+            return _decode_stream(source)
     raise NotAnImageError(
         "expected encoded bytes, a path, a binary file, a PIL image or an array; "
         f"received {type(source).__name__}"
@@ -160,6 +156,17 @@ def _decode_stream(stream: BinaryIO) -> np.ndarray:
         with _damage_named():
             image.load()
         return _rgb_from_pil(image)
+
+
+@contextlib.contextmanager
+def _unreadable_named():
+    """Makes an `ImageError` of a path or a stream that cannot be read from its start."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a closed stream, a NUL in the path
+        raise UnreadableFileError(
+            f"expected a readable image file, got: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 @contextlib.contextmanager

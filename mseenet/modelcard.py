@@ -20,7 +20,7 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
     Args:
         card: Content of card.json.
         evaluation: Content of evaluation.json.
-        folder: Where other reports lie (`audit.json`, if it was made).
+        folder: Where other reports lie (`audit.json`, if it was made of these weights).
 
     Returns:
         Markdown.
@@ -74,10 +74,11 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
         "| --- | ---: | --- |",
     ]
     lines += [f"| {name} | {n} | {text} |" for name, n, text in _figures(evaluation)]
-    audit = folder / "audit.json"
-    if audit.is_file():
+    path = folder / "audit.json"
+    audit = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if audit.get("weights") == card["weights"]["sha256"]:
         lines += ["", "## Shortcuts", "", "From AUDIT.md:", ""]
-        lines += [f"- {line}" for line in json.loads(audit.read_text(encoding="utf-8"))["summary"]]
+        lines += [f"- {line}" for line in audit["summary"]]
     lines += [
         "",
         "## Limits",

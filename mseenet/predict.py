@@ -10,6 +10,7 @@ cannot be used. For research use only.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -73,9 +74,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.heatmaps:
             arguments.heatmaps.mkdir(parents=True, exist_ok=True)
+        # A file name need not be text; what is not is written as backslash escapes.
         output = sys.stdout
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
         if arguments.output:
-            # A file name need not be text; what is not is written as backslash escapes.
             output = arguments.output.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(f"{error.filename}: cannot be written ({error.strerror})") from error
@@ -126,7 +129,8 @@ def write_overlay(folder: Path, number: int, file: Path, heatmap) -> None:
     from mseenet.explain import overlay
     from mseenet.images import load_image
 
-    target = folder / f"{number:05d}-{file.stem}.png"
+    stem = os.fsdecode(os.fsencode(file.stem)[:200])  # file systems take 255 bytes
+    target = folder / f"{number:05d}-{stem}.png"
     try:
         Image.fromarray(overlay(load_image(file), heatmap)).save(target)
     except OSError as error:

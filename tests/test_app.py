@@ -9,6 +9,8 @@ import pytest
 import streamlit as st
 from conftest import ROOT, encode, encode_pil
 from PIL import Image
+from streamlit import config
+from streamlit.runtime.secrets import Secrets
 from streamlit.testing.v1 import AppTest
 
 from mseenet import words
@@ -406,3 +408,43 @@ def test_sign_in_that_cannot_work_is_explained(app, monkeypatch):
     assert "authlib and httpx not installed" in app.error[0].value
     assert not app.file_uploader
     assert not app.button
+
+
+@pytest.mark.parametrize("content", ["[auth\n", None])
+def test_secrets_that_cannot_be_read_let_nobody_in(content, monkeypatch, tmp_path):
+    path = tmp_path / "secrets.toml"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(access.st, "secrets", Secrets())
+    get = config.get_option
+    files = {"secrets.files": [str(path)]}
+    monkeypatch.setattr(config, "get_option", lambda name: files.get(name) or get(name))
+    monkeypatch.setattr(st, "get_option", config.get_option)
+    monkeypatch.setattr(config, "is_manually_set", lambda name: content is None)
+
+    def gated():
+        import streamlit as st
+
+        from mseenet.ui.access import require_sign_in
+
+        require_sign_in()
+        st.text("open")
+
+    app = AppTest.from_function(gated).run()
+    assert not app.exception
+    assert "cannot be read" in app.error[0].value
+    assert not app.text
+
+
+def test_file_names_are_no_markdown(app):
+    upload(app, ("![a](https://example.org/t.gif).zip", b"PK\x03\x04"))
+    assert "\\!\\[a\\]\\(https" in app.error[0].value
+
+
+def test_a_field_that_is_removed_twice_is_gone():
+    case = Case()
+    case.add("a.png", b"x")
+    (key,) = case.fields
+    case.remove(key)
+    case.remove(key)
+    assert not case.fields

@@ -1,11 +1,14 @@
 """Bundles as the page reads them; that the browser makes them so is for test_browser.py."""
 
+import asyncio
 import json
 
 import pytest
+from starlette.datastructures import Headers
 
 from mseenet.ui.bundle import MAGIC, BundleError, Member, unpack
 from mseenet.ui.case import Case
+from mseenet.ui.intake import keep_uploads_in_memory
 
 
 def bundle(*members: tuple[str, bytes, str | None]) -> bytes:
@@ -26,6 +29,24 @@ def test_contents_come_back_whole():
     ]
 
 
+def test_large_uploads_are_not_spooled_to_disk():
+    formparsers = pytest.importorskip("starlette.formparsers")
+    keep_uploads_in_memory()
+    boundary, content = b"x", bytes(3 * 2**20)
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
+
+    async def parsed():
+        async def body():
+            yield head + content + b"\r\n--" + boundary + b"--\r\n"
+
+        headers = Headers({"content-type": "multipart/form-data; boundary=x"})
+        return await formparsers.MultiPartParser(headers, body()).parse()
+
+    upload = asyncio.run(parsed())["f"]
+    assert upload.size == len(content)
+    assert not upload.file._rolled
+
+
 def test_a_name_that_is_no_text_can_be_shown():
     (member,) = unpack(bundle(("a\ud800.png", b"x", None)))
     assert member.name == "a?.png"
@@ -36,6 +57,11 @@ def test_a_name_that_is_no_text_can_be_shown():
     [
         (MAGIC, "expected the files of one upload"),
         (MAGIC + b"{}\n" + b"x", "expected 0 bytes in 0 files, got 1"),
+        (MAGIC + b"[" * 100_000 + b"\n", "expected the files of one upload"),
+        (
+            MAGIC + b'[{"name": "a", "size": 1e999, "left_out": null}]\n',
+            "expected the files of one upload",
+        ),
         (MAGIC + b"[1]\n", "expected the files of one upload"),
         (MAGIC + b'[{"name": "a"}]\n', "expected the files of one upload"),
         (bundle(("a", b"1234", None))[:-1], "expected 4 bytes in 1 files, got 3"),

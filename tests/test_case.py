@@ -103,13 +103,15 @@ def test_an_archive_cannot_fill_the_memory(monkeypatch):
 
 
 def test_many_members_together_cannot_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(case_module, "LARGEST_ARCHIVE", 2500)
+    monkeypatch.setattr(case_module, "LARGEST_CASE", 2500)
     case = Case()
     members = {f"{i}.png": bytes([i]) * 1000 for i in range(4)}
     case.add("case.zip", archive(members))
     assert [field.name for field in case.fields.values()] == ["case.zip/0.png", "case.zip/1.png"]
     (problem,) = case.problems
-    assert "unpacked; 2 files from case.zip/2.png on left out" in problem
+    assert "2 files from case.zip/2.png on left out" in problem
+    case.add("again.zip", archive({"new.png": bytes(1000)}))
+    assert "1 file from again.zip/new.png on left out" in case.problems[1]
 
 
 @pytest.mark.parametrize("method", ["ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])

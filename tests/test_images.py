@@ -178,6 +178,14 @@ def test_premultiplied_grey():
     np.testing.assert_array_equal(decode_image(grey.convert("La")), decode_image(grey))
 
 
+def test_sources_that_cannot_be_read(tmp_path):
+    closed = io.BytesIO(encode(RED_GREEN))
+    closed.close()
+    for source in (closed, tmp_path / "a\0b.png"):
+        with pytest.raises(UnreadableFileError):
+            decode_image(source)
+
+
 def test_a_file_object_is_read_from_its_start():
     stream = io.BytesIO()
     Image.fromarray(RED_GREEN).save(stream, "PNG")

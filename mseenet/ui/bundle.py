@@ -62,7 +62,7 @@ def unpack(content: bytes) -> Iterator[Member]:
     try:
         head = json.loads(content[len(MAGIC) : start])
         members = [(str(item["name"]), int(item["size"]), item["left_out"]) for item in head]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise BundleError(f"expected the files of one upload ({error})") from error
     sizes = [size for _, size, _ in members]
     if min(sizes, default=0) < 0 or sum(sizes) != len(content) - start:

@@ -42,9 +42,9 @@ SETTINGS = (
 THUMBNAIL = 200
 """Side of the thumbnails in table and gallery, in pixels."""
 
-MOST_MEMBERS, LARGEST_MEMBER, LARGEST_ARCHIVE = 2000, 50 * 2**20, 2**30
-"""Of a ZIP archive: more files, a larger one unpacked, or more of them together (bytes),
-are refused, so that a small archive cannot fill the memory."""
+MOST_MEMBERS, LARGEST_MEMBER, LARGEST_CASE = 2000, 50 * 2**20, 2**30
+"""Of a ZIP archive: more files, a larger one unpacked, or what makes the case larger (bytes),
+are refused, so that small archives cannot fill the memory."""
 
 
 @dataclass(eq=False)
@@ -187,7 +187,7 @@ class Case:
 
     def remove(self, key: str) -> None:
         """Forgets a field."""
-        del self.fields[key]
+        self.fields.pop(key, None)  # a double click calls this twice
         if self.selected == key:
             self.selected = None
 
@@ -209,7 +209,6 @@ class Case:
             )
             return
         self._notice_others([info.filename for info in others], f"{name}: ")
-        unpacked = 0
         for i, info in enumerate(members):
             path = f"{name}/{info.filename}"
             try:
@@ -222,12 +221,11 @@ class Case:
                 limit = LARGEST_MEMBER // 2**20
                 self.problems.append(f"{path}: expected at most {limit} MB")
                 continue
-            unpacked += len(data)
-            if unpacked > LARGEST_ARCHIVE:
-                limit = LARGEST_ARCHIVE // 2**20
+            if sum(len(field.content) for field in self.fields.values()) + len(data) > LARGEST_CASE:
+                limit = LARGEST_CASE // 2**20
                 left_out = _files(len(members) - i)
                 self.problems.append(
-                    f"{name}: expected at most {limit} MB unpacked; {left_out} from {path} on left out"
+                    f"{name}: expected a case of at most {limit} MB; {left_out} from {path} on left out"
                 )
                 return
             self.add(path, data)

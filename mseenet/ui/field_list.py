@@ -8,6 +8,7 @@ from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.report import percent
 from mseenet.ui.case import Case, Field, by_doubt
+from mseenet.ui.frame import plain
 from mseenet.ui.pictures import data_uri
 
 TABLE_PAGE, GALLERY_PAGE = 10, 12
@@ -199,7 +200,7 @@ def _draw_card(case: Case, field: Field, selected: bool) -> None:
         st.button(
             f"✓ {shown}" if selected else shown,
             key=f"choose-{field.key[:12]}",
-            help=field.name,
+            help=plain(field.name),
             width="stretch",
             on_click=setattr,
             args=(case, "selected", field.key),

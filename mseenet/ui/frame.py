@@ -1,6 +1,7 @@
 """What surrounds the results: title, style, the state without images, the last lines."""
 
 import html
+import re
 
 import streamlit as st
 from PIL import Image, ImageDraw
@@ -148,6 +149,11 @@ def draw_empty_state() -> None:
         "<li><b>Check the evidence</b>A heatmap shows where in the field the evidence lies, for "
         "any class. If it lies off the blasts, distrust the answer.</li></ol>"
     )
+
+
+def plain(text: str) -> str:
+    """Text of unknown origin, such as a file name, so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:])", r"\\\1", text)
 
 
 def draw_footer(card: Card, device: str) -> None:

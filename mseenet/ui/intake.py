@@ -1,13 +1,20 @@
 """Where images come in: files, folders, archives, the clipboard, a camera, examples."""
 
+import contextlib
+
 import streamlit as st
 from PIL import Image
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from mseenet import words
 from mseenet.images import SUFFIXES
 from mseenet.synthetic import example_fields
 from mseenet.takeaway import encoded
+from mseenet.ui.bundle import upload_limit
 from mseenet.ui.case import Case
+from mseenet.ui.frame import plain
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
 WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
@@ -54,15 +61,35 @@ def draw_intake(case: Case) -> bool:
                 return True
     if taken:
         case.take_in((file.name, file.getvalue()) for file in taken)
+        for file in taken:
+            _forget(file)
     return bool(taken)
+
+
+def keep_uploads_in_memory() -> None:
+    """Lets the server receive files of up to Streamlit's limit without writing them to disk.
+
+    Starlette, which parses the requests, puts what is larger than 1 MB into temporary files.
+    """
+    with contextlib.suppress(ImportError):  # Streamlit has other servers, which do not
+        from starlette.formparsers import MultiPartParser
+
+        MultiPartParser.spool_max_size = (upload_limit() + 1) * 2**20
+
+
+def _forget(file: UploadedFile) -> None:
+    """Makes Streamlit drop its own copy, which would last as long as the session."""
+    context = get_script_run_ctx()
+    if context and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
 
 
 def draw_messages(case: Case) -> None:
     """Draws what of the latest intake could not be taken in, or was there already."""
     for problem in case.problems:
-        st.error(problem, icon=":material/folder_off:")
+        st.error(plain(problem), icon=":material/folder_off:")
     for notice in case.notices:
-        st.caption(f":material/info: {notice}")
+        st.caption(f":material/info: {plain(notice)}")
 
 
 @st.cache_data(show_spinner="Rendering examples ...")

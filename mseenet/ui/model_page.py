@@ -261,8 +261,9 @@ def _draw_confidence(evaluation: dict) -> None:
         for embargo, flagged in ((e, figures["flagged"]) for e, figures in blocks.items())
     ]
     st.markdown(
-        "**What a flag catches on unseen slides.** To review or rejected, by thresholds that the "
-        f"flagged fields had no part in. {'; '.join(flags).capitalize()}."
+        "**What a flag catches on unseen slides.** To review or rejected, by a threshold of "
+        "confidence that the flagged fields had no part in and by the weights' own of novelty. "
+        f"{'; '.join(flags).capitalize()}."
     )
 
 
