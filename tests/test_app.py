@@ -3,6 +3,7 @@
 import json
 import shutil
 from html import escape
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,14 +11,16 @@ import streamlit as st
 from conftest import ROOT, encode, encode_pil
 from PIL import Image
 from streamlit import config
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.secrets import Secrets
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 from streamlit.testing.v1 import AppTest
 
 from mseenet import words
 from mseenet.config import CLASS_NAMES
 from mseenet.explain import overlay
 from mseenet.report import percent
-from mseenet.ui import access, analyse_page
+from mseenet.ui import access, analyse_page, intake
 from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
 from mseenet.ui.case import Case
 from mseenet.ui.charts import probability_bars
@@ -439,6 +442,22 @@ def test_secrets_that_cannot_be_read_let_nobody_in(content, monkeypatch, tmp_pat
 def test_file_names_are_no_markdown(app):
     upload(app, ("![a](https://example.org/t.gif).zip", b"PK\x03\x04"))
     assert "\\!\\[a\\]\\(https" in app.error[0].value
+
+
+def test_streamlit_keeps_no_copy_of_what_was_taken_in(monkeypatch):
+    manager = MemoryUploadedFileManager("/upload")
+    files = []
+    for name in ("a.png", "b.png"):
+        record = UploadedFileRec(name, name, "image/png", b"x")
+        manager.add_file("session", record)
+        files.append(UploadedFile(record, None))
+    context = SimpleNamespace(session_id="session", uploaded_file_mgr=manager)
+    monkeypatch.setattr(intake, "get_script_run_ctx", lambda: context)
+    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: files[:1])
+    case = Case()
+    assert intake.draw_intake(case)
+    assert [field.name for field in case.fields.values()] == ["a.png"]
+    assert [record.name for record in manager.get_files("session", ["a.png", "b.png"])] == ["b.png"]
 
 
 def test_a_field_that_is_removed_twice_is_gone():
