@@ -146,8 +146,8 @@ def _decode_stream(stream: BinaryIO) -> np.ndarray:
         ) from error
     with image:
         _check_size(image.size)
-        # MPO is a phone's still JPEG with a preview or depth map behind it.
         with _damage_named():  # of a TIFF, counting the pages reads their headers
+            # MPO is a phone's still JPEG with a preview or depth map behind it.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > 1:
             raise AnimatedImageError(

@@ -19,6 +19,7 @@ from mseenet.data import Sample
 from mseenet.files import file_sha256
 from mseenet.fit import Checkpoint, Draw, run_phase
 from mseenet.model import blank_corner, crown, freeze_backbone, trunk
+from mseenet.perturb import brightness, jpeg
 
 COMPRESSION = (30, 95)
 """Lowest and highest JPEG quality of the compressed images."""
@@ -193,15 +194,11 @@ def _compressed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndar
     random = np.random.default_rng([seed, *copy.encode(), start])
     qualities = random.integers(*COMPRESSION, len(images), endpoint=True)
     pairs = zip(images, qualities, strict=True)
-    return np.stack([perturb.jpeg(image, int(quality)) for image, quality in pairs]).astype(
-        np.float32
-    )
+    return np.stack([jpeg(image, int(quality)) for image, quality in pairs]).astype(np.float32)
 
 
 def _dimmed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndarray:
     """A batch after random changes of brightness, rounded as in a file."""
     factors = np.random.default_rng([seed, *copy.encode(), start]).uniform(*DIMMING, len(images))
     pairs = zip(images, factors, strict=True)
-    return np.stack([perturb.brightness(image, factor) for image, factor in pairs]).astype(
-        np.float32
-    )
+    return np.stack([brightness(image, factor) for image, factor in pairs]).astype(np.float32)

@@ -4,7 +4,6 @@ import asyncio
 import json
 
 import pytest
-from starlette.datastructures import Headers
 
 from mseenet.ui.bundle import MAGIC, BundleError, Member, unpack
 from mseenet.ui.case import Case
@@ -39,7 +38,7 @@ def test_large_uploads_are_not_spooled_to_disk():
         async def body():
             yield head + content + b"\r\n--" + boundary + b"--\r\n"
 
-        headers = Headers({"content-type": "multipart/form-data; boundary=x"})
+        headers = formparsers.Headers({"content-type": "multipart/form-data; boundary=x"})
         return await formparsers.MultiPartParser(headers, body()).parse()
 
     upload = asyncio.run(parsed())["f"]

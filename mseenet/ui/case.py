@@ -209,6 +209,7 @@ class Case:
             )
             return
         self._notice_others([info.filename for info in others], f"{name}: ")
+        size = sum(len(field.content) for field in self.fields.values())
         for i, info in enumerate(members):
             path = f"{name}/{info.filename}"
             try:
@@ -221,7 +222,8 @@ class Case:
                 limit = LARGEST_MEMBER // 2**20
                 self.problems.append(f"{path}: expected at most {limit} MB")
                 continue
-            if sum(len(field.content) for field in self.fields.values()) + len(data) > LARGEST_CASE:
+            size += len(data)
+            if size > LARGEST_CASE:
                 limit = LARGEST_CASE // 2**20
                 left_out = _files(len(members) - i)
                 self.problems.append(
