@@ -163,9 +163,8 @@ def main(argv: list[str] | None = None) -> int:
         draw_reliability(result["blocks"], figures / "reliability.svg")
         draw_risk_coverage(result["blocks"], figures / "risk-coverage.svg")
     write_atomically(out / "evaluation.json", json.dumps(result, indent=1) + "\n")
-    if (
-        out.resolve() == arguments.weights.resolve()
-    ):  # the calibration may be newer than the card's figures
+    if out.resolve() == arguments.weights.resolve():
+        # The calibration may be newer than the card's figures.
         metrics = {name: result["parts"][name] for name in ("val", "test")}
         for embargo, figures in result.get("blocks", {}).items():
             kept = ("n", "mean_accuracy", "interval_95")
