@@ -8,10 +8,10 @@ import streamlit as st
 from mseenet.ui.about_page import draw_about_page
 from mseenet.ui.access import require_sign_in
 from mseenet.ui.analyse_page import draw_analyse_page
-from mseenet.ui.case import keep_settings
 from mseenet.ui.frame import draw_footer, draw_header, page_icon
 from mseenet.ui.intake import keep_uploads_in_memory
 from mseenet.ui.model_page import draw_model_page
+from mseenet.ui.session import keep_settings
 from mseenet.ui.shared import load_classifier
 
 

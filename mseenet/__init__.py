@@ -5,14 +5,14 @@ For research use only; not a medical device.
 
 from mseenet.config import CLASS_NAMES
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["CLASS_NAMES", "Classifier", "Prediction", "__version__"]
 
 
 def __getattr__(name: str):
     # Imported on first use: NumPy and Pillow cost a quarter of a second.
     if name in ("Classifier", "Prediction"):
-        from mseenet import classifier
+        from mseenet.inference import classifier
 
         return getattr(classifier, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,64 +1,45 @@
-"""What the commands share: exit statuses, one-line errors, progress, quiet libraries."""
+"""The command `mseenet`: finds the subcommand and turns its errors into one line."""
 
+import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.util import find_spec
 
-from mseenet.errors import MSEENetError
+from mseenet import __version__, console
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells use it."""
+COMMANDS = {
+    "predict": "name the class of images",
+    "app": "serve the page",
+    "train": "make the weights from the dataset",
+    "crossvalidate": "measure the recipe on unseen slides and calibrate the weights",
+    "evaluate": "measure the weights and write the reports",
+    "audit": "look for shortcuts",
+    "baselines": "compare with simpler heads and other families of methods",
+}
+"""Subcommands, each a module of `mseenet.commands`, and what they do."""
 
-
-def run(main: Callable[[], int]) -> None:
-    """Runs a command and ends the process with its exit status.
-
-    An `MSEENetError` or `OSError` becomes one line on standard error and status 2; a reader that
-    closes the pipe (`| head`) ends the command without a word.
-    """
-    # What TensorFlow's C++ side logs; real errors still come through as exceptions.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        status = main()
-        sys.stdout.flush()
-    except MSEENetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    sys.exit(status)
+TOOLS = {"benchmark": "print what a prediction costs, as ratios"}
+"""Subcommands for developers, each a module of `tools`, which only a checkout has."""
 
 
-def import_keras() -> None:
-    """Imports Keras and its backend without what their C++ side prints meanwhile.
-
-    TensorFlow's log level does not yet apply at that time. A failing import still raises.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        import keras  # noqa: F401
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
-    """Shows on standard error how far an iteration is and how long it will take."""
-    from tqdm import tqdm
-
-    return tqdm(items, desc=description, total=total, file=sys.stderr, leave=False)
-
-
-def say(message: str) -> None:
-    """Prints what is going on to standard error; results go to standard output."""
-    print(message, file=sys.stderr, flush=True)
+def main(argv: list[str] | None = None) -> None:
+    """Runs a subcommand and ends the process with its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    commands = COMMANDS | (TOOLS if find_spec("tools.benchmark") else {})
+    listed = "\n".join(f"  {name:<15}{does}" for name, does in commands.items())
+    parser = argparse.ArgumentParser(
+        prog="mseenet",
+        description="Classes of acute lymphoblastic leukaemia from blood smear fields. For "
+        "research use only.",
+        epilog=f"commands:\n{listed}\n\n`mseenet COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mseenet {__version__}")
+    parser.add_argument("command", choices=commands, metavar="COMMAND", help="one of those below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own")
+    chosen = parser.parse_args(argv)
+    package = "tools" if chosen.command in TOOLS else "mseenet.commands"
+    command = import_module(f"{package}.{chosen.command}")
+    debug = "--debug" in chosen.arguments or os.environ.get(console.DEBUG_VARIABLE) == "1"
+    console.run(lambda: command.main(chosen.arguments), debug)

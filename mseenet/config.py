@@ -15,7 +15,7 @@ TARGET_LAYER = "inception_concat"
 """The inception module's concatenation, where heatmaps are computed."""
 
 
-TRUNK_LAYER = "block4c_add"
+FROZEN_LAYER = "block4c_add"
 """Where the backbone is cut for the robust recipe; its output is (14, 14, 96)."""
 
 
@@ -105,12 +105,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RobustConfig:
-    """The robust recipe: augmented images, a frozen trunk, a fine-tuned crown.
+    """The robust recipe: augmented images, frozen lower blocks, fine-tuned upper ones.
 
     Fine-tuning all layers makes the network forget what helps on an unseen slide;
     training only a head leaves it at the mercy of the light. The layers up to
-    `TRUNK_LAYER` therefore stay as ImageNet left them, and those above are trained on
-    augmented images. The trunk's output is computed once for several augmented copies
+    `FROZEN_LAYER` therefore stay as ImageNet left them, and those above are trained on
+    augmented images. The output of the frozen blocks is computed once for several augmented copies
     of each image, which halves the cost of an epoch.
 
     Attributes:
@@ -118,10 +118,10 @@ class RobustConfig:
         batch_size: Images per gradient step.
         copies: Augmented copies of each training image.
         unchanged: Share of training images that are taken without augmentation.
-        mixed: Share of training images whose trunk features get some of the style (mean
+        mixed: Share of training images whose frozen features get some of the style (mean
             and deviation of each channel) of another image.
-        head: A phase with the frozen crown; left out unless asked for, as it did not help.
-        crown: The phase that trains all layers above the trunk but batch normalisation,
+        head: A phase with all blocks frozen; left out unless asked for, as it did not help.
+        fine_tune: The phase that trains all layers above the frozen blocks but batch normalisation,
             whose statistics stay those of ImageNet.
     """
 
@@ -131,4 +131,6 @@ class RobustConfig:
     unchanged: float = 0.3
     mixed: float = 0.5
     head: PhaseConfig = PhaseConfig(epochs=0, learning_rate=1e-3, cosine=True, weight_decay=0.01)
-    crown: PhaseConfig = PhaseConfig(epochs=10, learning_rate=3e-4, cosine=True, weight_decay=0.01)
+    fine_tune: PhaseConfig = PhaseConfig(
+        epochs=10, learning_rate=3e-4, cosine=True, weight_decay=0.01
+    )

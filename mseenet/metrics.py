@@ -61,7 +61,7 @@ def class_metrics(confusion: np.ndarray) -> ClassMetrics:
     )
 
 
-def summary(confusion: np.ndarray) -> dict[str, np.ndarray]:
+def summary_measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Accuracy over all images and the macro-averages of eqs. 2-5 over the classes.
 
     Args:
@@ -98,16 +98,16 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     if n == 0:
         return 0.0, 1.0
     z = 1.959963984540054  # 97.5th percentile of the normal distribution
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    proportion = successes / n
+    centre = (proportion + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def bootstrap_intervals(
     confusion: np.ndarray, draws: int = 5000, seed: int = 0
 ) -> dict[str, tuple[float, float] | None]:
-    """Percentile bootstrap over images of each measure of `summary`, 95 %.
+    """Percentile bootstrap over images of each measure of `summary_measures`, 95 %.
 
     For measures that are no plain proportion.
 
@@ -123,9 +123,9 @@ def bootstrap_intervals(
     n = int(confusion.sum())
     if np.trace(confusion) == n:
         return dict.fromkeys(SUMMARY_NAMES)
-    shares = confusion.ravel() / n
-    resampled = np.random.default_rng(seed).multinomial(n, shares, size=draws)
-    values = summary(resampled.reshape(draws, *confusion.shape))
+    proportions = confusion.ravel() / n
+    resampled = np.random.default_rng(seed).multinomial(n, proportions, size=draws)
+    values = summary_measures(resampled.reshape(draws, *confusion.shape))
     return {
         name: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975)))
         for name, v in values.items()
@@ -148,8 +148,8 @@ def grouped_interval(
     """
     names, group = np.unique(groups, return_inverse=True)
     total, size = np.bincount(group, weights=values), np.bincount(group)
-    shares = np.full(len(names), 1 / len(names))
-    counts = np.random.default_rng(seed).multinomial(len(names), shares, size=draws)
+    proportions = np.full(len(names), 1 / len(names))
+    counts = np.random.default_rng(seed).multinomial(len(names), proportions, size=draws)
     low, high = np.quantile((counts @ total) / (counts @ size), (0.025, 0.975))
     return float(low), float(high)
 
@@ -267,7 +267,7 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
     intervals = bootstrap_intervals(confusion) | {"accuracy": wilson_interval(correct, len(labels))}
     return {
         "n": len(labels),
-        **{name: float(value) for name, value in summary(confusion).items()},
+        **{name: float(value) for name, value in summary_measures(confusion).items()},
         "interval_95": {name: interval and list(interval) for name, interval in intervals.items()},
         "confusion": confusion.tolist(),
         "ece": expected_calibration_error(probabilities, labels),

@@ -30,7 +30,7 @@ def encode(rgb: np.ndarray, image_format: str = "PNG", **options) -> bytes:
 @pytest.fixture(scope="session")
 def fields() -> list[np.ndarray]:
     """Four rendered fields, uint8 (224, 224, 3)."""
-    from mseenet.synthetic import example_fields
+    from mseenet.imaging.synthetic import example_fields
 
     return list(example_fields().values())
 
@@ -54,7 +54,7 @@ def ungated_weights(tmp_path_factory) -> Path:
     Rendered fields, which are what tests have, may pass the gate or not; most tests are
     about what comes after.
     """
-    from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS
+    from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
 
     folder = tmp_path_factory.mktemp("ungated")
     card = json.loads((DEFAULT_WEIGHTS / CARD_NAME).read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def gated_classifier():
 @pytest.fixture(scope="session")
 def network(classifier):
     """The bare keras.Model with the weights that come with the project."""
-    from mseenet.model import build_model
+    from mseenet.inference.network import build_model
 
     model = build_model(classifier.card.model)
     model.load_weights(classifier.card.weights_path)
@@ -93,7 +93,7 @@ def network(classifier):
 @pytest.fixture
 def weights_copy(tmp_path) -> Path:
     """A copy of the project's card and weights that a test may damage."""
-    from mseenet.card import CARD_NAME, DEFAULT_WEIGHTS
+    from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
 
     folder = tmp_path / "weights"
     folder.mkdir()

@@ -17,7 +17,7 @@ from mseenet.metrics import (
     risk_coverage,
     selective_threshold,
     softmax,
-    summary,
+    summary_measures,
     wilson_interval,
 )
 
@@ -37,7 +37,7 @@ def test_confusion_rows_are_the_true_labels():
 
 
 def test_summary_equals_scikit_learn():
-    figures = summary(confusion_matrix(LABELS, PREDICTED, 4))
+    figures = summary_measures(confusion_matrix(LABELS, PREDICTED, 4))
     mcc = [sk.matthews_corrcoef(LABELS == c, PREDICTED == c) for c in range(4)]
     expected = {
         "accuracy": sk.accuracy_score(LABELS, PREDICTED),
@@ -75,7 +75,7 @@ def test_wilson_interval_without_trials_says_nothing():
 def test_bootstrap_intervals_hold_the_figure_and_shrink_with_n():
     confusion = confusion_matrix(LABELS, PREDICTED, 4)
     few, many = bootstrap_intervals(confusion), bootstrap_intervals(100 * confusion)
-    for name, value in summary(confusion).items():
+    for name, value in summary_measures(confusion).items():
         assert few[name][0] < value < few[name][1]
         assert many[name][1] - many[name][0] < 0.2 * (few[name][1] - few[name][0])
 

@@ -4,7 +4,7 @@ import html
 
 import streamlit as st
 
-from mseenet import words
+from mseenet.case import words
 from mseenet.config import CLASS_NAMES
 
 _STYLE = """

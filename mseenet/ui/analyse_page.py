@@ -2,17 +2,18 @@
 
 import streamlit as st
 
-from mseenet.classifier import Classifier
+from mseenet.case.fields import Case
+from mseenet.inference.classifier import Classifier
 from mseenet.ui.analysis import analyse, analyse_next, draw_progress, ends_soon
-from mseenet.ui.case import Case, current_case, new_case
 from mseenet.ui.case_summary import draw_summary
 from mseenet.ui.charts import preload
+from mseenet.ui.exports import draw_exports
 from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
 from mseenet.ui.frame import draw_empty_state
 from mseenet.ui.intake import draw_intake, draw_messages
+from mseenet.ui.session import current_case, new_case
 from mseenet.ui.shared import prepare_methods
-from mseenet.ui.take_away import draw_take_away
 
 
 def draw_analyse_page(classifier: Classifier) -> None:
@@ -56,7 +57,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
                 with field_side:
                     if listed:
                         draw_field_view(case, classifier, listed)
-            draw_take_away(case, classifier)
+            draw_exports(case, classifier)
     analyse_next(case, classifier, bar)
     prepare_methods(classifier)
 

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import streamlit as st
 
-from mseenet.classifier import Classifier
-from mseenet.ui.case import Case, Field
+from mseenet.case.fields import Case, Field
+from mseenet.inference.classifier import Classifier
 
 FIELDS_AT_ONCE = 16
 """After so many the first results are drawn; then whenever there are seven times as many, as
@@ -71,7 +71,7 @@ def analyse(case: Case, classifier: Classifier, fields: list[Field], bar=None) -
     batch = int(np.clip(STEP / rate, *BATCHES))
     contents = (field.content for field in fields)
     # What the network says of rejected fields is computed too, and shown only on request.
-    predictions = classifier.stream(contents, "predicted", batch_size=batch, anyway=True)
+    predictions = classifier.stream(contents, "predicted", batch_size=batch, include_rejected=True)
     for number, (field, prediction) in enumerate(zip(fields, predictions, strict=True), start=1):
         field.prediction = prediction
         if number % batch == 0:

@@ -4,17 +4,17 @@ import html
 
 import streamlit as st
 
-from mseenet import words
+from mseenet.case import words
+from mseenet.case.fields import Case
+from mseenet.case.records import percent
+from mseenet.case.summary import CaseSummary, Mean, summarize_case
 from mseenet.config import CLASS_NAMES
-from mseenet.report import percent
-from mseenet.summary import CaseSummary, Mean, summarize
-from mseenet.ui.case import Case
 
 
 def draw_summary(case: Case) -> None:
     """Draws counts by class and status, and the mean probabilities over the fields."""
     done = case.done()
-    summary = summarize([field.prediction for field in done])
+    summary = summarize_case([field.prediction for field in done])
     tiles = [_tile(summary.fields, "fields analysed")]
     tiles += [_tile(summary.by_class[name], name) for name in CLASS_NAMES if summary.by_class[name]]
     tiles += [

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 import streamlit as st
 
-from mseenet.report import percent
+from mseenet.case.records import percent
+from mseenet.case.words import CLASS_TITLES
 from mseenet.ui.pictures import preload_pictures
-from mseenet.words import CLASS_TITLES
 
 HIGHLIGHT = "#7a5bc0"
 """Colour of the predicted class; 3:1 or more against the page in light and dark."""

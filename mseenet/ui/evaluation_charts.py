@@ -22,9 +22,9 @@ GREY = "#8a839a"
 _GRID = "rgba(138, 131, 154, 0.25)"
 
 
-def percentage(share: float) -> str:
+def percentage(proportion: float) -> str:
     """A share with one decimal: "99.3 %"."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * proportion:.1f} %"
 
 
 def interval_text(interval: Sequence[float]) -> str:
@@ -40,7 +40,7 @@ def confusion_heatmap(confusion: Sequence[Sequence[int]]) -> go.Figure:
         confusion: Rows are the true, columns the predicted classes.
     """
     totals = [sum(row) for row in confusion]
-    shares = [[c / max(1, n) for c in row] for row, n in zip(confusion, totals, strict=True)]
+    proportions = [[c / max(1, n) for c in row] for row, n in zip(confusion, totals, strict=True)]
     details = [
         [
             f"true {true}, called {called}:<br>{count} of {n} fields<br>{percentage(count / max(1, n))}, "
@@ -51,7 +51,7 @@ def confusion_heatmap(confusion: Sequence[Sequence[int]]) -> go.Figure:
     ]
     figure = go.Figure(
         go.Heatmap(
-            z=[[100 * share for share in row] for row in shares],
+            z=[[100 * proportion for proportion in row] for row in proportions],
             zmin=0,
             zmax=100,
             # Shades between which neither text would be legible are skipped.
@@ -70,10 +70,13 @@ def confusion_heatmap(confusion: Sequence[Sequence[int]]) -> go.Figure:
     )
     places = list(range(len(totals)))
     text = [
-        [f"<b>{count}</b><br>{percentage(share)}" for count, share in zip(*row, strict=True)]
-        for row in zip(confusion, shares, strict=True)
+        [
+            f"<b>{count}</b><br>{percentage(proportion)}"
+            for count, proportion in zip(*row, strict=True)
+        ]
+        for row in zip(confusion, proportions, strict=True)
     ]
-    dark = [(i, j) for i in places for j in places if shares[i][j] >= 0.5]
+    dark = [(i, j) for i in places for j in places if proportions[i][j] >= 0.5]
     figure.add_scatter(
         x=[j for _, j in dark],
         y=[i for i, _ in dark],
@@ -190,8 +193,8 @@ def reliability(blocks: dict[str, dict]) -> go.Figure:
         )
         for name, color, rgb, symbol in series:
             bins = figures[f"{name}_calibration"]["bins"]
-            accuracy = [100 * share for _, share, _ in bins]
-            intervals = [wilson_interval(round(share * n), n) for _, share, n in bins]
+            accuracy = [100 * proportion for _, proportion, _ in bins]
+            intervals = [wilson_interval(round(proportion * n), n) for _, proportion, n in bins]
             lowest = min(lowest, 100 * bins[0][0])
             figure.add_scatter(
                 x=[100 * confidence for confidence, _, _ in bins],
@@ -237,11 +240,12 @@ def risk_coverage(blocks: dict[str, dict]) -> go.Figure:
     lowest = 100.0
     for (embargo, figures), (color, dash, rgb) in zip(blocks.items(), styles, strict=False):
         coverage, accuracy = zip(*figures["risk_coverage"], strict=True)
-        kept = [int(share * figures["n"]) for share in coverage]
+        kept = [int(proportion * figures["n"]) for proportion in coverage]
         intervals = [
-            wilson_interval(round(share * n), n) for share, n in zip(accuracy, kept, strict=True)
+            wilson_interval(round(proportion * n), n)
+            for proportion, n in zip(accuracy, kept, strict=True)
         ]
-        percent = [100 * share for share in coverage]
+        percent = [100 * proportion for proportion in coverage]
         lowest = min(lowest, *(100 * low for low, _ in intervals))
         figure.add_scatter(
             x=percent + percent[::-1],
@@ -255,7 +259,7 @@ def risk_coverage(blocks: dict[str, dict]) -> go.Figure:
         )
         figure.add_scatter(
             x=percent,
-            y=[100 * share for share in accuracy],
+            y=[100 * proportion for proportion in accuracy],
             mode="lines",
             line={"color": color, "width": 2.5, "dash": dash},
             name=f"embargo {embargo}, n = {figures['n']:,}",
@@ -302,7 +306,7 @@ def robustness(changes: dict[str, dict], unchanged: dict) -> go.Figure:
     lowest = 100.0
     for position, (_, severities) in enumerate(kinds):
         cell = {"row": position // columns + 1, "col": position % columns + 1}
-        values = [100 * figures["share"] for figures in severities.values()]
+        values = [100 * figures["proportion"] for figures in severities.values()]
         intervals = [figures["interval_95"] for figures in severities.values()]
         lowest = min(lowest, *(100 * low for low, _ in intervals))
         figure.add_scatter(
@@ -346,7 +350,7 @@ def audit_bars(audit: dict) -> go.Figure:
     )
     figure, names, top = go.Figure(), [], 0
     for part, results, color in parts:
-        values = [100 * figures["share"] for figures in results.values()]
+        values = [100 * figures["proportion"] for figures in results.values()]
         positions = list(range(top, top + len(results)))
         top += len(results)
         names += [f"{part}: {name}" for name in results]
@@ -368,7 +372,7 @@ def audit_bars(audit: dict) -> go.Figure:
             figure.add_annotation(
                 x=100 * figures["interval_95"][1],
                 y=position,
-                text=f"{percentage(figures['share'])}, n = {figures['n']:,}",
+                text=f"{percentage(figures['proportion'])}, n = {figures['n']:,}",
                 showarrow=False,
                 xanchor="left",
                 xshift=8,

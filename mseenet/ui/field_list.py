@@ -4,10 +4,10 @@ import html
 
 import streamlit as st
 
-from mseenet import words
+from mseenet.case import words
+from mseenet.case.fields import Case, Field, by_doubt
+from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
-from mseenet.report import percent
-from mseenet.ui.case import Case, Field, by_doubt
 from mseenet.ui.frame import plain
 from mseenet.ui.pictures import data_uri
 

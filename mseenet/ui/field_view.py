@@ -8,14 +8,14 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from mseenet import words
-from mseenet.cam import METHODS
-from mseenet.card import Card
-from mseenet.classifier import Classifier
+from mseenet.case import words
+from mseenet.case.fields import OPACITY, Case, Field
+from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
-from mseenet.explain import COLOR_MAPS, has_evidence
-from mseenet.report import percent
-from mseenet.ui.case import OPACITY, Case, Field
+from mseenet.inference.cam import METHODS
+from mseenet.inference.card import Card
+from mseenet.inference.classifier import Classifier
+from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence
 from mseenet.ui.charts import BARS_HEIGHT, probability_bars
 from mseenet.ui.pictures import draw_pictures
 
@@ -68,15 +68,15 @@ def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
         st.warning(sentence(words.REVIEW, prediction.reasons), icon=":material/flag:")
     elif prediction.status == "rejected":
         place = st.container()
-        field.anyway = st.toggle(
+        field.include_rejected = st.toggle(
             "Show the network's output all the same",
-            value=field.anyway,
+            value=field.include_rejected,
             key=f"anyway-{field.key}",
             help="It has no meaning outside of what the network was validated on.",
         )
-        lead = words.REJECTED_SHOWN if field.anyway else words.REJECTED
+        lead = words.REJECTED_SHOWN if field.include_rejected else words.REJECTED
         place.warning(sentence(lead, prediction.reasons), icon=":material/block:")
-        if not field.anyway:
+        if not field.include_rejected:
             _draw_pictures(case, field)
             return
     _draw_answer(field, classifier.card)
@@ -146,13 +146,13 @@ def _draw_evidence_note(
     if not has_evidence(absolute) or not heatmap.any():
         st.info(f"No positive evidence for {class_name} anywhere in this field.")
         return
-    share, area = evidence_on_nuclei(field, absolute)
+    proportion, area = evidence_on_nuclei(field, absolute)
     text = (
         f"By Grad-CAM, the strongest evidence for {class_name} reaches {100 * absolute.max():.0f} % of what "
-        f"counts as strong for this network; {100 * share:.0f} % of it lies on nucleated cells, which cover "
+        f"counts as strong for this network; {100 * proportion:.0f} % of it lies on nucleated cells, which cover "
         f"{100 * area:.0f} % of the field (found by colour)."
     )
-    if share < words.MOSTLY:
+    if proportion < words.MOSTLY:
         st.markdown(f":material/warning: **Mostly background.** {words.BACKGROUND_EVIDENCE}")
     st.caption(text)
 
@@ -201,9 +201,9 @@ def _draw_answer(field: Field, card: Card) -> None:
 def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
     """A bar that the malignant classes and Benign share, with the operating point."""
     benign = probabilities[CLASS_NAMES[0]]
-    shares = "".join(
-        f"<b>{name} {html.escape(percent(share))}</b>"
-        for name, share in (("malignant", 1 - benign), ("benign", benign))
+    proportions = "".join(
+        f"<b>{name} {html.escape(percent(proportion))}</b>"
+        for name, proportion in (("malignant", 1 - benign), ("benign", benign))
     )
     point = card.content.get("malignant") if meaningful else None
     mark = note = ""
@@ -215,7 +215,7 @@ def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
             f"{100 * point['sensitivity']:.1f} % of the malignant fields of unseen slides.</small>"
         )
     return (
-        f'<div class="mseenet-malignancy"><p>{shares}</p><div>'
+        f'<div class="mseenet-malignancy"><p>{proportions}</p><div>'
         f'<span style="width:{100 * (1 - benign):.1f}%"></span>{mark}</div>{note}</div>'
     )
 

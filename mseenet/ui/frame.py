@@ -6,9 +6,9 @@ import re
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from mseenet import words
-from mseenet.card import Card
-from mseenet.ui.bundle import bundler
+from mseenet.case import words
+from mseenet.inference.card import Card
+from mseenet.ui.bundler import bundler
 
 # Colours come from the theme, so that light and dark both hold.
 _STYLE = """

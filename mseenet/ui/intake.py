@@ -8,12 +8,12 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from mseenet import words
-from mseenet.images import SUFFIXES
-from mseenet.synthetic import example_fields
-from mseenet.takeaway import encoded
-from mseenet.ui.bundle import upload_limit
-from mseenet.ui.case import Case
+from mseenet.case import words
+from mseenet.case.export import encoded
+from mseenet.case.fields import Case
+from mseenet.imaging.decoding import SUFFIXES
+from mseenet.imaging.synthetic import example_fields
+from mseenet.ui.bundler import upload_limit
 from mseenet.ui.frame import plain
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]

@@ -8,10 +8,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 import streamlit as st
 
-from mseenet import words
-from mseenet.classifier import Classifier
+from mseenet.case import words
 from mseenet.config import CLASS_NAMES
-from mseenet.modelcard import temperature_text
+from mseenet.inference.calibration import temperature_text
+from mseenet.inference.classifier import Classifier
 from mseenet.ui.evaluation_charts import (
     accuracy_by_split,
     audit_bars,
@@ -75,7 +75,7 @@ def draw_model_page(classifier: Classifier) -> None:
             _draw_missing(
                 "These weights were not evaluated",
                 "Accuracy, calibration, robustness and what is refused are not known.",
-                "python -m mseenet.evaluate --data DIR",
+                "mseenet evaluate --data DIR",
             )
         _draw_audit(audit)
         _draw_text(folder / "BASELINES.md", "Is it better than simpler methods?", "All comparisons")
@@ -105,11 +105,13 @@ def _draw_overview(evaluation: dict) -> None:
             )
         )
     if malignant := evaluation.get("malignant"):
-        name, missed = max(malignant["called_benign"].items(), key=lambda item: item[1]["share"])
+        name, missed = max(
+            malignant["called_benign"].items(), key=lambda item: item[1]["proportion"]
+        )
         tiles.append(
             (
                 "Malignant fields called Benign",
-                percentage(missed["share"]),
+                percentage(missed["proportion"]),
                 f"95 % interval {interval_text(missed['interval_95'])}",
                 f"{missed['n']:,} malignant fields, {_unseen(name)}",
             )
@@ -118,9 +120,9 @@ def _draw_overview(evaluation: dict) -> None:
     tiles.append(
         (
             "Known fields sent to review",
-            percentage(review["share"]),
+            percentage(review["proportion"]),
             f"95 % interval {interval_text(review['interval_95'])}",
-            f"another {percentage(rejected['share'])} rejected",
+            f"another {percentage(rejected['proportion'])} rejected",
             f"{review['n']:,} fields, random test",
         )
     )
@@ -162,7 +164,7 @@ def _draw_accuracy(evaluation: dict) -> None:
             _draw_missing(
                 "Unseen slides were not measured",
                 "Known slides alone say little about the next one.",
-                "python -m mseenet.crossvalidate --data DIR\npython -m mseenet.evaluate --data DIR",
+                "mseenet crossvalidate --data DIR\nmseenet evaluate --data DIR",
             )
     with right:
         _draw_confusion(evaluation)
@@ -201,7 +203,7 @@ def _draw_confusion(evaluation: dict) -> None:
         "A row is a true class, with counts and percent of the row; the diagonal is right. "
         + "".join(
             f"Malignant called Benign, {_unseen(name)}: "
-            f"{_with_interval(value['share'], value['interval_95'])} of {value['n']:,}. "
+            f"{_with_interval(value['proportion'], value['interval_95'])} of {value['n']:,}. "
             for name, value in missed.items()
             if _unseen(name).lower() == chosen.lower()
         )
@@ -217,7 +219,7 @@ def _draw_confidence(evaluation: dict) -> None:
         _draw_missing(
             "Confidence on unseen slides was not measured",
             "On known slides nearly everything is right, which says nothing about confidence.",
-            "python -m mseenet.crossvalidate --data DIR\npython -m mseenet.evaluate --data DIR",
+            "mseenet crossvalidate --data DIR\nmseenet evaluate --data DIR",
         )
         return
     errors = [
@@ -227,7 +229,7 @@ def _draw_confidence(evaluation: dict) -> None:
     ]
     kept = [
         f"embargo {embargo}: most confident {100 * figures['selective']['coverage']:.0f} %, "
-        + _with_interval(figures["selective"]["share"], figures["selective"]["interval_95"])
+        + _with_interval(figures["selective"]["proportion"], figures["selective"]["interval_95"])
         for embargo, figures in blocks.items()
     ]
     left, right = st.columns([3, 2], gap="large")
@@ -254,9 +256,9 @@ def _draw_confidence(evaluation: dict) -> None:
             "coverage",
         )
     flags = [
-        f"embargo {embargo}: {percentage(flagged['fields']['share'])} of the fields, among them "
-        f"{percentage(flagged['errors']['share'])} of the {flagged['errors']['n']} errors, "
-        f"{_with_interval(flagged['rest_right']['share'], flagged['rest_right']['interval_95'])} of "
+        f"embargo {embargo}: {percentage(flagged['fields']['proportion'])} of the fields, among them "
+        f"{percentage(flagged['errors']['proportion'])} of the {flagged['errors']['n']} errors, "
+        f"{_with_interval(flagged['rest_right']['proportion'], flagged['rest_right']['interval_95'])} of "
         "the others right"
         for embargo, flagged in ((e, figures["flagged"]) for e, figures in blocks.items())
     ]
@@ -279,7 +281,7 @@ def _draw_refused(evaluation: dict) -> None:
         values = (
             name,
             f"{figures['rejected']['n']:,}",
-            *(_with_interval(cell["share"], cell["interval_95"]) for cell in cells),
+            *(_with_interval(cell["proportion"], cell["interval_95"]) for cell in cells),
         )
         for column, value in zip(rows.values(), values, strict=True):
             column.append(value)
@@ -301,8 +303,8 @@ def _draw_robustness(evaluation: dict) -> None:
     test, changes = evaluation["parts"]["test"], evaluation["robustness"]
     worst = []
     for kind, severities in changes.items():
-        severity, figures = min(severities.items(), key=lambda item: item[1]["share"])
-        worst.append(f"{kind} {severity} {percentage(figures['share'])}")
+        severity, figures = min(severities.items(), key=lambda item: item[1]["proportion"])
+        worst.append(f"{kind} {severity} {percentage(figures['proportion'])}")
     _draw_chart(
         "Accuracy on changed fields",
         f"Random test, n = {test['n']:,} for each point, 95 % intervals; dashed: unchanged "
@@ -321,12 +323,12 @@ def _draw_audit(audit: dict | None) -> None:
         _draw_missing(
             "These weights were not searched for shortcuts",
             "Whether the class is read off the cells or off stain and slide is not known.",
-            "python -m mseenet.audit --data DIR",
+            "mseenet audit --data DIR",
         )
         return
     plain = audit["network"]["as they are"]
     rows = [
-        f"{part} {name} {percentage(figures['share'])}"
+        f"{part} {name} {percentage(figures['proportion'])}"
         for part, results in (
             ("network,", audit["network"]),
             ("frozen features,", audit["frozen_features"]),
@@ -428,8 +430,8 @@ def _read(path: Path) -> dict | None:
         return None
 
 
-def _with_interval(share: float, interval) -> str:
-    return f"{percentage(share)} ({interval_text(interval).removesuffix(' %')})"
+def _with_interval(proportion: float, interval) -> str:
+    return f"{percentage(proportion)} ({interval_text(interval).removesuffix(' %')})"
 
 
 def _unseen(name: str) -> str:

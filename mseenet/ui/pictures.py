@@ -11,8 +11,8 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from mseenet.explain import colormap, overlay
-from mseenet.takeaway import encoded
+from mseenet.case.export import encoded
+from mseenet.inference.heatmaps import colormap, overlay
 
 _FILES = {
     kind: Path(__file__).with_suffix(f".{kind}").read_text("utf-8")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from mseenet.card import DEFAULT_WEIGHTS, WeightsError
-from mseenet.classifier import Classifier
+from mseenet.inference.card import DEFAULT_WEIGHTS, WeightsError
+from mseenet.inference.classifier import Classifier
 
 WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 """Environment variable that names another folder of weights."""

@@ -1,0 +1,5 @@
+"""`python -m mseenet`, for `mseenet`."""
+
+from mseenet.cli import main
+
+main()

@@ -1,0 +1,421 @@
+"""The report of a case as PDF, to print or to keep, made in memory."""
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from fpdf import FPDF
+from fpdf.fonts import FontFace
+from PIL import Image
+
+from mseenet.case import words
+from mseenet.case.export import CaseContext, CaseField, check, encoded
+from mseenet.case.records import percent
+from mseenet.case.summary import NAMED, CaseSummary, Mean, summarize_case
+from mseenet.config import CLASS_NAMES
+from mseenet.inference.classifier import Prediction
+from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence, overlay
+
+MEANINGS = {
+    "Confidence": "The calibrated probability of the class that is named. " + words.UNSEEN_SLIDES,
+    "Novelty": "Distance from the training fields, whatever the class. From 1 on a field is "
+    "rejected; below 1 does not mean that the class is right.",
+    "Interval": "Bootstrap over the named fields, 95 %: how far the mean would vary with other "
+    "fields of the same slides; with few fields it is too narrow. Fields of one slide are not "
+    "independent, so it says nothing about another slide or about the patient.",
+    "Heatmap": "Where in the field the evidence for a class lies. It is coarse, and it does not "
+    "show that a cell there is a blast.",
+    "Evidence on nucleated cells": "Share of the heatmap that lies on nucleated cells, which are "
+    "found by their colour. The rest lies on plasma and red cells.",
+    "ok": "A class is named, and no check has raised a doubt. The class can still be wrong.",
+    "To review": "A class is named and counted, but a person should look at the field first.",
+    "Rejected": "The field lies outside of what the network was validated for. It is not counted.",
+    "Not read": "The file is no image that can be read. It is not counted.",
+}
+"""What the words of the PDF mean, beside those for the classes."""
+
+
+def case_pdf(
+    fields: Sequence[CaseField],
+    context: CaseContext,
+    chosen: Collection[int],
+    opacity: float,
+    color_map: str = COLOR_MAPS[0],
+) -> bytes:
+    """A report to print: summary, table of all fields, pictures of the chosen ones.
+
+    Args:
+        fields: At least one.
+        context: Where the results come from.
+        chosen: Indices into `fields` of those whose pictures are shown.
+        opacity: Of the heatmap, in [0, 1].
+        color_map: One of `explain.COLOR_MAPS`.
+
+    Returns:
+        A PDF of A4 pages. Its pictures are reduced copies made of pixels.
+
+    Raises:
+        ValueError: There are no fields, a chosen one does not exist, or `opacity` is
+            outside [0, 1].
+    """
+    check(fields, opacity)
+    wrong = [index for index in chosen if not 0 <= index < len(fields)]
+    if wrong:
+        raise ValueError(f"expected chosen fields in [0, {len(fields)}); received {wrong}")
+    pdf = _Report(context)
+    _draw_summary(pdf, fields, context)
+    _draw_table(pdf, fields)
+    if len(chosen):
+        look = {"opacity": opacity, "color_map": color_map}
+        _draw_chosen(pdf, fields, chosen, look)
+    meanings = {words.CLASS_TITLES[n]: words.CLASS_NOTES[n] for n in CLASS_NAMES} | MEANINGS
+    if pdf.replaced:
+        meanings[_REPLACEMENT] = (
+            "Stands for a character that this document's font lacks. "
+            "The CSV and ZIP exports hold the exact name."
+        )
+    pdf.title_of("What the words mean")
+    pdf.pairs(meanings)
+    pdf.title_of("How this was made")
+    pdf.pairs(
+        dict(context.settings)
+        | {"Weights, SHA-256": context.weights, "Software": f"MSEENet {context.version}"}
+        | {"Device": context.device, "Time": _time(context)}
+    )
+    return bytes(pdf.output())
+
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_PAGES = "\ue000\ue001"
+"""Stands for the number of pages; of private characters, which no name keeps."""
+
+_PICTURE, _GAP = 59.0, 4.0
+"""Side of the square that a picture fits into, and what lies between two, in mm."""
+
+_ANSWER = 50.0
+"""Height of class, bars and numbers beside the pictures, in mm."""
+
+_PICTURE_PIXELS = 512
+"""Largest side of an embedded picture: 220 dots an inch."""
+
+_TEXT, _GREY, _RULE = (30, 27, 38), (105, 100, 118), (205, 200, 215)
+_ACCENT, _WARNING = (106, 75, 176), (160, 60, 20)
+
+
+class _Report(FPDF):
+    """An A4 document with the project's fonts, footer and building blocks."""
+
+    def __init__(self, context: CaseContext):
+        super().__init__(format="A4")
+        self.replaced = False
+        self.context = context
+        fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
+        self.add_font("DejaVu", "", fonts / "DejaVuSans.ttf")
+        self.add_font("DejaVu", "B", fonts / "DejaVuSans-Bold.ttf")
+        self._known = self.fonts["dejavu"].cmap.keys() & self.fonts["dejavuB"].cmap.keys()
+        self.set_title("MSEENet: report of a case")
+        self.set_lang("en")
+        self.set_creation_date(context.made)
+        self.set_margins(15, 15)
+        self.set_auto_page_break(True, 20)
+        self.c_margin = 0
+        self.alias_nb_pages(_PAGES)
+        self.add_page()
+
+    def header(self) -> None:
+        if self.page > 1:
+            case = f"{_shortened(self.context.label, 80)}, " if self.context.label else ""
+            self.style(7, color=_GREY)
+            self.cell(0, 4, self.safe(case + _time(self.context)), align="R")
+            self.set_y(22)
+
+    def footer(self) -> None:
+        self.set_y(-13)
+        self.style(8, bold=True)
+        self.cell(self.epw - 30, 5, words.RESEARCH_USE)
+        self.style(8, color=_GREY)
+        self.cell(30, 5, f"page {self.page} of {_PAGES}", align="R")
+
+    def safe(self, text: str) -> str:
+        """Any text as the fonts can show it; what they lack is replaced, and noted."""
+        shown = "".join(
+            char
+            if ord(char) in self._known and unicodedata.category(char)[0] != "C"
+            else _REPLACEMENT
+            for char in unicodedata.normalize("NFC", text)
+        )
+        self.replaced |= _REPLACEMENT in shown
+        return shown
+
+    def style(self, size: float, bold: bool = False, color=_TEXT) -> None:
+        self.set_font("DejaVu", "B" if bold else "", size)
+        self.set_text_color(*color)
+
+    def text_of(self, text: str, size: float = 8, bold=False, color=_TEXT, width=0.0) -> None:
+        """Wrapped text from here on; the position moves below it."""
+        self.style(size, bold, color)
+        self.multi_cell(width, 0.48 * size, text, align="L", new_x="LEFT", new_y="NEXT")
+
+    def height_of(self, text: str, size: float = 8, bold=False, width=0.0) -> float:
+        """What `text_of` would take, in mm; 0 for no text."""
+        if not text:
+            return 0.0
+        self.style(size, bold)
+        return self.multi_cell(width, 0.48 * size, text, align="L", dry_run=True, output="HEIGHT")
+
+    def title_of(self, text: str, follows: float = 25) -> None:
+        """A heading, on the next page unless `follows` mm fit below it."""
+        if self.will_page_break(12 + follows):
+            self.add_page()
+        else:
+            self.ln(6)
+        self.start_section(text)
+        self.text_of(text, 12, bold=True, color=_ACCENT)
+        self.ln(1.5)
+
+    def grid(self, rows: Sequence[Sequence[str]], widths, align, size=7.5, bold_last=False):
+        """A table whose first row is repeated on every page; widths in mm."""
+        self.style(size)
+        self.set_draw_color(*_RULE)
+        with self.table(
+            col_widths=widths,
+            width=sum(widths),
+            align="LEFT",
+            text_align=align,
+            v_align="TOP",
+            line_height=0.46 * size,
+            padding=(0.9, 2.4, 0.9, 0),
+            borders_layout="HORIZONTAL_LINES",
+            headings_style=FontFace(emphasis="BOLD", color=_GREY),
+        ) as table:
+            for row in rows:
+                last = bold_last and row is rows[-1]
+                table.row(row, style=FontFace(emphasis="BOLD") if last else None)
+        self.style(size)
+
+    def pairs(self, entries: Mapping[str, str]) -> None:
+        """Names at the left, what belongs to them at the right."""
+        for name, text in entries.items():
+            name, text = self.safe(name), self.safe(text)
+            left, right = {"bold": True, "width": 42}, {"width": self.epw - 45}
+            height = max(self.height_of(name, **left), self.height_of(text, **right))
+            if self.will_page_break(height):
+                self.add_page()
+            y = self.y
+            self.text_of(name, **left)
+            self.set_xy(self.l_margin + 45, y)
+            self.text_of(text, **right)
+            self.set_xy(self.l_margin, y + height + 1)
+
+
+def _draw_summary(pdf: _Report, fields: Sequence[CaseField], context: CaseContext) -> None:
+    summary = summarize_case(field.prediction for field in fields)
+    pdf.text_of("MSEENet: report of a case", 18, bold=True)
+    pdf.text_of(words.RESEARCH_USE, 9, bold=True, color=_WARNING)
+    pdf.ln(2)
+    label = _shortened(context.label.strip(), 200) or "no label given"
+    pdf.pairs({"Case": label, "Time": _time(context)})
+    pdf.title_of("Summary")
+    counts = {"fields": summary.fields, "with a class": summary.named} | {
+        f"of these {text}" if status == "review" else text: summary.by_status[status]
+        for status, text in words.STATUS_TITLES.items()
+        if status != "ok"
+    }
+    width = pdf.epw / len(counts)
+    for values, size, color in ((counts.values(), 16, _TEXT), (counts, 8, _GREY)):
+        pdf.style(size, bold=size > 8, color=color)
+        for value in values:
+            pdf.cell(width, 0.45 * size, str(value))
+        pdf.ln()
+    synthetic = sum(field.synthetic for field in fields)
+    if synthetic:
+        pdf.ln(2)
+        pdf.text_of(
+            f"Synthetic fields in this case: {synthetic}. They are rendered by a program; what the "
+            "network says about them has no meaning.",
+            bold=True,
+            color=_WARNING,
+        )
+    pdf.ln(3)
+    _draw_means(pdf, summary)
+
+
+def _draw_means(pdf: _Report, summary: CaseSummary) -> None:
+    if summary.malignant is None:
+        pdf.text_of("No class is named for any field, so there is nothing to average.")
+        return
+
+    def row(title: str, count: int, mean: Mean) -> tuple[str, ...]:
+        interval = "needs two fields"
+        if mean.interval:
+            interval = " to ".join(percent(bound) for bound in mean.interval)
+        return title, str(count), percent(mean.value), interval
+
+    rows = [("Class", "Fields", "Mean probability", "95 % interval over fields")]
+    for name, mean in summary.probabilities.items():
+        rows.append(row(words.CLASS_TITLES[name], summary.by_class[name], mean))
+    malignant = summary.named - summary.by_class["Benign"]
+    rows.append(row("Malignant (all but Benign)", malignant, summary.malignant))
+    pdf.grid(rows, (62, 22, 40, 56), ("LEFT", "RIGHT", "RIGHT", "RIGHT"), size=8.5, bold_last=True)
+    pdf.ln(2)
+    means = percent(summary.malignant.value), percent(summary.probabilities["Benign"].value)
+    pdf.text_of(
+        f"Malignant {means[0]} versus Benign {means[1]}: means of the calibrated probabilities of "
+        f"{_counted(summary.named)} with a class. Rejected and unread fields are left out.",
+        color=_GREY,
+    )
+
+
+def _draw_table(pdf: _Report, fields: Sequence[CaseField]) -> None:
+    pdf.title_of("All fields")
+    rows = [("No.", "File", "Status", "Class", "Confidence", "Novelty", "Reasons")]
+    for number, field in enumerate(fields, start=1):
+        prediction = field.prediction
+        named = prediction.status in NAMED
+        rows.append(
+            (
+                str(number),
+                pdf.safe(_title(field)),
+                words.STATUS_TITLES[prediction.status],
+                prediction.class_name if named else "\N{EN DASH}",
+                percent(prediction.confidence) if named else "\N{EN DASH}",
+                "\N{EN DASH}" if prediction.novelty is None else f"{prediction.novelty:.2f}",
+                pdf.safe(_reasons(prediction)),
+            )
+        )
+    align = ("LEFT", "LEFT", "LEFT", "LEFT", "RIGHT", "RIGHT", "LEFT")
+    pdf.grid(rows, (9, 49, 18, 21, 21, 16, 46), align, size=7)
+
+
+def _draw_chosen(
+    pdf: _Report, fields: Sequence[CaseField], chosen: Collection[int], look: Mapping
+) -> None:
+    pdf.title_of("Chosen fields", follows=_PICTURE + 30)
+    pdf.text_of("At the left as uploaded, at the right with the heatmap over it. Evidence:")
+    x, y = pdf.l_margin + 105, pdf.y - 3.4
+    pdf.text(x, pdf.y - 1, "none")
+    ramp = np.tile(np.linspace(0, 1, 128, dtype=np.float32), (8, 1))
+    legend = overlay(np.full((8, 128, 3), 255, np.uint8), ramp, **look)
+    pdf.image(encoded(Image.fromarray(legend), "PNG"), x + 9, y, 30, 3, alt_text="Colour scale")
+    pdf.text(x + 41, pdf.y - 1, "strong")
+    for number, field in enumerate(fields, start=1):
+        if number - 1 in chosen:
+            _draw_field(pdf, number, field, look)
+
+
+def _draw_field(pdf: _Report, number: int, field: CaseField, look: Mapping) -> None:
+    prediction = field.prediction
+    heading = pdf.safe(f"{number}   {_title(field)}")
+    note = pdf.safe(_note(field))
+    pictures = 0.0
+    rgb = None if field.pixels is None else field.pixels()
+    if rgb is not None:
+        tall, wide = rgb.shape[:2]
+        pictures = max(
+            5 + _PICTURE * tall / max(tall, wide), 0.0 if prediction.class_name is None else _ANSWER
+        )
+    height = 5 + pdf.height_of(heading, 10, bold=True) + pdf.height_of(note) + pictures
+    if pdf.will_page_break(height):
+        pdf.add_page()
+    else:
+        pdf.ln(5)
+    pdf.text_of(heading, 10, bold=True)
+    if note:
+        pdf.text_of(note, color=_WARNING)
+    if rgb is None:
+        return
+    top, left = pdf.y + 1.5, pdf.l_margin
+    small = Image.fromarray(rgb)
+    small.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
+    _draw_picture(pdf, small, left, top, "Field as uploaded")
+    if prediction.heatmap is not None:
+        blended = Image.fromarray(overlay(np.asarray(small), prediction.heatmap, **look))
+        evidence = f"Evidence for {prediction.heatmap_class}"
+        if not has_evidence(prediction.heatmap):
+            evidence = f"No positive evidence for {prediction.heatmap_class}"
+        _draw_picture(pdf, blended, left + _PICTURE + _GAP, top, evidence)
+    if prediction.class_name is not None:
+        _draw_answer(pdf, field, left + 2 * (_PICTURE + _GAP), top)
+    pdf.set_xy(left, top + pictures)
+
+
+def _draw_picture(pdf: _Report, image: Image.Image, x: float, y: float, caption: str) -> None:
+    scale = _PICTURE / max(image.size)
+    width, height = image.width * scale, image.height * scale
+    jpeg = encoded(image, "JPEG", quality=88, subsampling=0)
+    pdf.image(jpeg, x, y, width, height, alt_text=caption)
+    pdf.set_xy(x, y + height + 1)
+    pdf.text_of(caption, 7, color=_GREY, width=_PICTURE)
+
+
+def _draw_answer(pdf: _Report, field: CaseField, x: float, y: float) -> None:
+    prediction = field.prediction
+    width = pdf.w - pdf.r_margin - x
+    named = prediction.status in NAMED
+    pdf.set_xy(x, y)
+    lead = "Predicted class" if named else words.OUTPUT_WITHOUT_MEANING
+    pdf.text_of(lead, 7.5, color=_GREY if named else _WARNING, width=width)
+    pdf.text_of(words.CLASS_TITLES[prediction.class_name], 11, bold=True, width=width)
+    pdf.text_of(f"Confidence {percent(prediction.confidence)}", width=width)
+    pdf.ln(2)
+    for name, probability in prediction.probabilities.items():
+        color = _ACCENT if name == prediction.class_name and named else _GREY
+        pdf.set_x(x)
+        pdf.style(7.5)
+        pdf.cell(20, 5, name)
+        pdf.set_fill_color(*_RULE)
+        pdf.rect(x + 20, pdf.y + 1.2, width - 36, 2.6, "F")
+        pdf.set_fill_color(*color)
+        pdf.rect(x + 20, pdf.y + 1.2, (width - 36) * probability, 2.6, "F")
+        pdf.cell(width - 20, 5, percent(probability), align="R")
+        pdf.ln()
+    pdf.set_xy(x, pdf.y + 2)
+    if field.evidence_on_nuclei is not None:
+        proportion = percent(field.evidence_on_nuclei)
+        pdf.text_of(f"Evidence on nucleated cells: {proportion}", 7.5, width=width)
+        if field.evidence_on_nuclei < words.MOSTLY:
+            pdf.set_x(x)
+            pdf.text_of(words.BACKGROUND_EVIDENCE_SHORT, 7.5, color=_WARNING, width=width)
+    if prediction.novelty is not None:
+        pdf.set_x(x)
+        pdf.text_of(f"Novelty {prediction.novelty:.2f}", 7.5, width=width)
+
+
+def _note(field: CaseField) -> str:
+    """Why a field is not plainly ok; empty if it is."""
+    prediction = field.prediction
+    synthetic = f"{words.SYNTHETIC} " if field.synthetic else ""
+    rejected = words.REJECTED if prediction.class_name is None else words.REJECTED_SHOWN
+    lead = {"review": words.REVIEW, "rejected": rejected, "error": words.NOT_READ}
+    if prediction.status not in lead:
+        return synthetic
+    sentence = ": ".join(filter(None, (lead[prediction.status], _reasons(prediction))))
+    return f"{synthetic}{sentence}."
+
+
+def _reasons(prediction: Prediction) -> str:
+    text = _shortened("; ".join(prediction.reasons), 400)
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _title(field: CaseField) -> str:
+    name = _shortened(field.name.strip(), 100) or "(no name)"
+    return f"{name} (synthetic)" if field.synthetic else name
+
+
+def _time(context: CaseContext) -> str:
+    return context.made.isoformat(" ", "seconds")
+
+
+def _counted(fields: int) -> str:
+    return "the one field" if fields == 1 else f"the {fields} fields"
+
+
+def _shortened(text: str, longest: int) -> str:
+    """Long text without its middle."""
+    if len(text) <= longest:
+        return text
+    tail = longest // 3
+    return f"{text[: longest - tail - 1]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"

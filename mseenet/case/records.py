@@ -1,0 +1,124 @@
+"""Predictions as text: JSON Lines, CSV and a table for the terminal."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+
+from mseenet.config import CLASS_NAMES
+from mseenet.inference.classifier import Prediction
+
+
+def record(file: str, prediction: Prediction, weights: str) -> dict:
+    """One prediction, ready for JSON.
+
+    Args:
+        file: Name of the image, as the user gave it.
+        prediction: Its prediction.
+        weights: SHA-256 of the weights file, in hex.
+
+    Returns:
+        file, status, predicted, probabilities, confidence, novelty, reasons, weights.
+        `predicted`, `probabilities` and `confidence` are None for an image that was not
+        read, and for a rejected one unless the network's output was asked for; `novelty`
+        is None for an image that was not read.
+    """
+    probabilities = prediction.probabilities
+    return {
+        "file": file,
+        "status": prediction.status,
+        "predicted": prediction.class_name,
+        "probabilities": None if probabilities is None else dict(probabilities),
+        "confidence": prediction.confidence,
+        "novelty": prediction.novelty,
+        "reasons": list(prediction.reasons),
+        "weights": weights,
+    }
+
+
+def json_line(record: dict) -> str:
+    """One line of JSON, without its end of line; no NaN or infinity."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+CSV_HEADER = (
+    "file",
+    "status",
+    "predicted",
+    "confidence",
+    *CLASS_NAMES,
+    "novelty",
+    "reasons",
+    "weights",
+)
+
+
+def csv_line(record: dict) -> str:
+    """One line of CSV, without its end of line, with the columns of `CSV_HEADER`."""
+    probabilities = record["probabilities"] or dict.fromkeys(CLASS_NAMES)
+    return csv_row(
+        (
+            record["file"],
+            record["status"],
+            record["predicted"],
+            record["confidence"],
+            *probabilities.values(),
+            record["novelty"],
+            "; ".join(record["reasons"]),
+            record["weights"],
+        )
+    )
+
+
+def csv_row(cells: Iterable) -> str:
+    """One line of CSV, without its end of line, of text, numbers and None.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    buffer = io.StringIO(newline="")
+    # With this end of line the writer quotes a lone carriage return, too.
+    csv.writer(buffer, lineterminator="\r\n").writerow(
+        [_harmless(cell) if isinstance(cell, str) else cell for cell in cells]
+    )
+    return buffer.getvalue().removesuffix("\r\n")
+
+
+def percent(proportion: float) -> str:
+    """A share in words that never claim certainty: "< 0.1 %", "97.3 %", "> 99.9 %"."""
+    if proportion > 0.999:
+        return "> 99.9 %"
+    if proportion < 0.001:
+        return "< 0.1 %"
+    return f"{100 * proportion:.1f} %"
+
+
+def table_line(record: dict) -> str:
+    """One line for the terminal: status, class, confidence, file, reasons."""
+    named = record["predicted"] is not None
+    answer = record["predicted"] if named else "-"
+    confidence = percent(record["confidence"]) if named else "-"
+    reasons = f": {'; '.join(record['reasons'])}" if record["reasons"] else ""
+    return f"{record['status']:<10}{answer:<12}{confidence:>10}  {record['file']}{reasons}"
+
+
+FORMATS: dict[str, tuple[str | None, Callable[[dict], str]]] = {
+    "table": (f"{'status':<10}{'class':<12}{'confidence':>10}  file", table_line),
+    "json": (None, json_line),
+    "csv": (",".join(CSV_HEADER), csv_line),
+}
+"""For each format its header line, if any, and what makes a line of a record."""
+
+
+# Where a spreadsheet may see a cell begin: at the start and, where the semicolon or the tab
+# separates cells (as in much of Europe), behind one; then a sign of a formula, full-width ones
+# included, behind any space, control or invisible character.
+_FORMULA = re.compile(
+    r"\A(?=[\t\r\n])"
+    r"|(?:\A|(?<=[;\t\r\n]))"
+    r"(?=[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])"
+)
+
+
+def _harmless(text: str) -> str:
+    return _FORMULA.sub("'", text)

@@ -1,0 +1,4 @@
+"""One file a subcommand of `mseenet`: its arguments, and the order of its steps.
+
+Nothing imports a command but `mseenet.cli`.
+"""

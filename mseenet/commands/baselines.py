@@ -1,0 +1,92 @@
+"""Compares MSEENet's head with simpler heads, and with other families of methods.
+
+    mseenet baselines --data DIR
+
+Is the multi-scale module worth it, on the features of the frozen backbone and fine-tuned
+by the robust recipe? And what do the families of the paper's Table I reach when they are
+made anew, on the same splits?
+
+Writes baselines.json and BASELINES.md after each row. --only NAME,... measures these
+entries again and keeps the other rows; processes that measure different ones may run side
+by side. Nothing is chosen on a test image: all settings are fixed beforehand, the last
+epoch is taken, and the val part of a random split stays unused.
+"""
+
+import argparse
+import importlib.util
+import json
+import tempfile
+from pathlib import Path
+
+from mseenet import console
+from mseenet.errors import UsageError
+from mseenet.evaluation.baselines.protocol import Inputs, compare, measure_row
+from mseenet.evaluation.baselines.result import merge, read_result
+from mseenet.evaluation.baselines.table import ENTRIES, baselines_markdown
+from mseenet.files import file_sha256, write_atomically
+from mseenet.inference.card import DEFAULT_WEIGHTS
+from mseenet.training.dataset import index_dataset
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    names = [entry.name for entry in ENTRIES]
+    parser = console.command_parser("baselines", __doc__)
+    parser.epilog = f"entries: {', '.join(names)}"
+    add = parser.add_argument
+    add("--data", type=Path, metavar="DIR", required=True, help="the dataset")
+    weights = "ImageNet weights of the bare backbone (default: download them)"
+    add("--backbone-weights", default="imagenet", metavar="FILE", help=weights)
+    cache = (
+        "frozen features kept by `train --cache`, for the fine-tuned heads (default: compute them)"
+    )
+    add("--cache", type=Path, metavar="DIR", help=cache)
+    seeds = "of the heads, 1 to 10 (default: %(default)s)"
+    add("--seeds", type=int, choices=range(1, 11), default=3, metavar="N", help=seeds)
+    add("--only", metavar="NAME,...", help="measure these entries (default: all)")
+    add("--out", type=Path, metavar="DIR", default=DEFAULT_WEIGHTS, help="(default: weights/)")
+    minutes = "limit for each network that is trained from scratch (default: %(default)g)"
+    add("--minutes-per-run", type=float, default=4.0, metavar="N", help=minutes)
+    arguments = parser.parse_args(argv)
+    arguments.only = names if arguments.only is None else arguments.only.split(",")
+    if unknown := [name for name in arguments.only if name not in names]:
+        parser.error(f"--only: expected names of {', '.join(names)}; received {unknown[0]!r}")
+    if not arguments.minutes_per_run > 0:
+        parser.error(f"--minutes-per-run: expected more than 0, got {arguments.minutes_per_run}")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    if not importlib.util.find_spec("sklearn"):  # which users do not need
+        raise UsageError("expected scikit-learn; run: pip install -r requirements-dev.txt")
+    backbone = arguments.backbone_weights
+    source = backbone if backbone == "imagenet" else file_sha256(Path(backbone))
+    index = index_dataset(arguments.data, console.progress)
+    console.say(index.describe())
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "baselines.json"
+    read_result(path, index)  # refuses rows of other images before hours of computing
+    console.import_keras()
+
+    from mseenet.inference.device import prepare_device
+
+    console.say(f"computing on {prepare_device()}")
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = arguments.cache or Path(temporary)
+        inputs = Inputs(index, backbone, arguments.minutes_per_run, cache)
+        for entry in (entry for entry in ENTRIES if entry.name in arguments.only):
+            if entry.reads:
+                getattr(inputs, entry.reads)  # made here, so that no row is charged for it
+            for split in entry.splits:
+                row = measure_row(entry, split, inputs, arguments.seeds)
+                if entry.reads:
+                    row["backbone"] = source
+                console.say(f"{entry.name}, {split}: {100 * row['accuracy']:.2f} % of {row['n']}")
+                # Read again, as another process may have added rows of other entries.
+                result = read_result(path, index)
+                result["rows"] = merge(result["rows"], row)
+                result["comparisons"] = compare(result["rows"], inputs)
+                write_atomically(path, json.dumps(result) + "\n")
+                write_atomically(arguments.out / "BASELINES.md", baselines_markdown(result))
+    print(baselines_markdown(result))
+    return 0

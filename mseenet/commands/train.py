@@ -1,0 +1,180 @@
+"""Trains MSEENet on the ALL image dataset and writes the weights and their card.
+
+    mseenet train --data DIR [--recipe robust|paper]
+
+The images are divided as in the paper, 80/10/10 at random, 224x224 pixels.
+
+robust: the lower layers keep their ImageNet weights and are run once over augmented
+copies of the images; the upper layers are fine-tuned on that. The scale-bar corner is
+blanked inside the network. What is shipped.
+
+paper: no augmentation; first the head on a frozen backbone, then the whole network, each
+with early stopping and a learning rate that drops on a plateau.
+
+After Ctrl-C or a kill, the same command with --resume goes on from the last whole epoch
+and comes to the same result. `mseenet crossvalidate` then measures the recipe
+on unseen slides and calibrates the weights for them.
+"""
+
+import argparse
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from mseenet import console
+from mseenet.config import (
+    RECIPES,
+    PhaseConfig,
+    RobustConfig,
+    TrainingConfig,
+)
+from mseenet.inference.card import DEFAULT_WEIGHTS
+from mseenet.training.provenance import recorded_command
+from mseenet.training.run import Job, train
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    config = TrainingConfig()
+    parser = console.command_parser("train", __doc__)
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the dataset, with a folder a class"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where weights and card go (default: weights/)"
+    )
+    parser.add_argument(
+        "--backbone-weights",
+        default="imagenet",
+        metavar="FILE",
+        help="ImageNet weights of the bare backbone (default: download them)",
+    )
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="robust", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep the robust recipe's frozen features here for other runs, 38 kB an image and "
+        "copy (default: with the checkpoint, removed at the end)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=config.seed, help="of split and training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive, default=config.batch_size, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--copies",
+        type=_positive,
+        default=RobustConfig().copies,
+        metavar="N",
+        help="augmented copies of each image in the robust recipe (default: %(default)s)",
+    )
+    for phase in ("head", "fine-tune"):
+        parser.add_argument(
+            f"--{phase}-epochs",
+            type=_natural,
+            metavar="N",
+            help="at most; 0 skips the phase (default: the recipe's)",
+        )
+        parser.add_argument(
+            f"--{phase}-learning-rate",
+            type=float,
+            metavar="RATE",
+            help="the largest one (default: the recipe's)",
+        )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="where it is kept (default: OUT/.checkpoint)"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="try the whole path in a minute: synthetic images, random backbone, few epochs; "
+        "without --out the result goes to a temporary folder and is removed",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.smoke:
+        if arguments.data or arguments.backbone_weights != "imagenet":
+            parser.error(
+                "--smoke makes its own images and backbone; leave out --data and --backbone-weights"
+            )
+    elif arguments.data is None:
+        parser.error("expected --data DIR, the folder of the dataset (or --smoke)")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    command = recorded_command(sys.argv[1:] if argv is None else argv)
+    with ExitStack() as stack:
+        if arguments.smoke:
+            from mseenet.imaging.synthetic import write_dataset
+
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            write_dataset(work / "data", per_class=20)
+            arguments.data, arguments.backbone_weights = work / "data", None
+            arguments.out = arguments.out or work / "weights"
+            # A random backbone's features are a hundred times smaller than ImageNet's, and
+            # there are few images: a higher rate and smaller batches make up for it.
+            arguments.batch_size = 8
+            arguments.head_epochs, arguments.head_learning_rate = 30, 1e-2
+            arguments.fine_tune_epochs = arguments.copies = 1
+            arguments.fine_tune_learning_rate = 1e-5  # random blocks have nothing to be tuned
+        try:
+            train(job_of(arguments, command))
+        except KeyboardInterrupt:
+            if (checkpoint_folder(arguments) / "state.json").is_file():
+                console.say("the same command with --resume goes on from the last whole epoch")
+            raise
+    return 0
+
+
+def job_of(arguments: argparse.Namespace, command: str) -> Job:
+    """The training that the command line asks for."""
+    return Job(
+        data=arguments.data,
+        out=arguments.out or DEFAULT_WEIGHTS,
+        config=training_config(arguments),
+        backbone_weights=arguments.backbone_weights,
+        checkpoint=checkpoint_folder(arguments),
+        cache=arguments.cache,
+        resume=arguments.resume,
+        command=command,
+    )
+
+
+def training_config(arguments: argparse.Namespace) -> TrainingConfig | RobustConfig:
+    """The recipe's settings with what the command line changes."""
+    robust = arguments.recipe == "robust"
+    config = RobustConfig(copies=arguments.copies) if robust else TrainingConfig()
+    if robust and arguments.smoke:
+        config = replace(config, mixed=0.0)  # rendered classes differ in their style alone
+    phases = {}
+    for name, phase in vars(config).items():
+        if isinstance(phase, PhaseConfig):
+            given = {s: getattr(arguments, f"{name}_{s}") for s in ("epochs", "learning_rate")}
+            phases[name] = replace(phase, **{s: v for s, v in given.items() if v is not None})
+    return replace(config, seed=arguments.seed, batch_size=arguments.batch_size, **phases)
+
+
+def checkpoint_folder(arguments: argparse.Namespace) -> Path:
+    """Where an interrupted run is kept."""
+    return arguments.checkpoint or (arguments.out or DEFAULT_WEIGHTS) / ".checkpoint"
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value

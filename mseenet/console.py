@@ -1,0 +1,91 @@
+"""What the commands share: exit statuses, one-line errors, progress, quiet libraries."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from mseenet.errors import MSEENetError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells use it."""
+
+DEBUG_VARIABLE = "MSEENET_DEBUG"
+"""Environment variable that is 1 where errors are to keep their traceback."""
+
+
+def command_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The parser of a subcommand, with the options that all of them have."""
+    parser = argparse.ArgumentParser(
+        prog=f"mseenet {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help=f"show the traceback of an error (as {DEBUG_VARIABLE}=1 does)",
+    )
+    return parser
+
+
+def run(main: Callable[[], int], debug: bool = False) -> None:
+    """Runs a command and ends the process with its exit status.
+
+    An `MSEENetError` or `OSError` becomes one line on standard error and status 2; a reader that
+    closes the pipe (`| head`) ends the command without a word.
+
+    Args:
+        main: Returns the exit status.
+        debug: Whether errors keep their traceback.
+    """
+    # What TensorFlow's C++ side logs; real errors still come through as exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        status = main()
+        sys.stdout.flush()
+    except MSEENetError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:  # a full disk, a folder that may not be written
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    sys.exit(status)
+
+
+def import_keras() -> None:
+    """Imports Keras and its backend without what their C++ side prints meanwhile.
+
+    TensorFlow's log level does not yet apply at that time. A failing import still raises.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import keras  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
+    """Shows on standard error how far an iteration is and how long it will take."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=description, total=total, file=sys.stderr, leave=False)
+
+
+def say(message: str) -> None:
+    """Prints what is going on to standard error; results go to standard output."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,134 @@
+"""The model card, MODEL_CARD.md: written from card.json and the reports, never by hand."""
+
+import json
+from pathlib import Path
+
+from mseenet.config import CLASS_NAMES
+from mseenet.inference.calibration import temperature_text
+
+
+def model_card(card: dict, evaluation: dict, folder: Path) -> str:
+    """The card for people.
+
+    Args:
+        card: Content of card.json.
+        evaluation: Content of evaluation.json.
+        folder: Where other reports lie (`audit.json`, if it was made of these weights).
+
+    Returns:
+        Markdown.
+    """
+    split, training = card["split"], card["training"]
+    settings = training["settings"]
+    lines = [
+        "# Model card: MSEENet",
+        "",
+        "Written by `mseenet evaluate` from card.json and the reports; do not edit.",
+        "",
+        f"- Weights `{card['weights']['file']}`, SHA-256 `{card['weights']['sha256']}`",
+        f"- {card['weights']['parameters']:,} parameters: EfficientNetV2B0 and an inception-style "
+        "multi-scale module, after Najjar, Kadum and Hassan (2025)",
+        f"- Input: {card['input']['channels']}, {card['input']['height']} x {card['input']['width']} "
+        f"pixels in {card['input']['value_range']}, {card['input']['resize']}",
+        f"- Output: probabilities of {', '.join(CLASS_NAMES)}, calibrated with {temperature_text(card['calibration'])}",
+        f"- Trained {training['finished'][:10]} on {training['device']} in {training['minutes']} "
+        f"minutes, recipe `{training['recipe']}`: `{training['command']}`",
+        "",
+        "## Intended use",
+        "",
+        "Research and teaching: to see what a network makes of peripheral blood smear fields of "
+        "suspected B-cell acute lymphoblastic leukaemia, and how far it can be trusted. Not a "
+        "medical device; no diagnosis, no grading, no advice on treatment follows from it.",
+        "",
+        "## Out of scope",
+        "",
+        "Acute myeloid leukaemia, chronic lymphocytic leukaemia, T-cell ALL, other diseases, healthy "
+        "blood (Benign means haematogones), single-cell crops, bone marrow, other magnifications; "
+        "and every laboratory, stain and camera but that of the training data, until somebody has "
+        "validated it there. The novelty gate refuses much of this, but it is no guarantee.",
+        "",
+        "## Data and protocols",
+        "",
+        f"The ALL image dataset of one laboratory (doi:10.34740/KAGGLE/DSV/2175623): "
+        f"{sum(split['n'].values())} fields, {', '.join(f'{n} {name}' for name, n in split['n'].items())} "
+        f"by the {split['protocol']} protocol with seed {split['seed']} (`{split['file']}`). Subtypes "
+        "were assigned by flow cytometry. The dataset names no patients; file order follows the "
+        "slides, so the random protocol tests known slides, and the protocol `blocks` tests "
+        "contiguous file ranges with an embargo around them.",
+        "",
+        "Settings: " + json.dumps(settings),
+        "",
+        "## Figures",
+        "",
+        "95 % intervals in brackets: of accuracy on unseen slides a bootstrap over blocks, else "
+        "Wilson's, which takes fields for independent. Every figure with its conditions is in EVALUATION.md.",
+        "",
+        "| measured | n | percent |",
+        "| --- | ---: | --- |",
+    ]
+    lines += [f"| {name} | {n} | {text} |" for name, n, text in _figures(evaluation)]
+    path = folder / "audit.json"
+    audit = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if audit.get("weights") == card["weights"]["sha256"]:
+        lines += ["", "## Shortcuts", "", "From AUDIT.md:", ""]
+        lines += [f"- {line}" for line in audit["summary"]]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- One laboratory, one stain; which patients the fields are of is not known. Colour alone "
+        "predicts the class well in this dataset, and no evaluation on it can rule out that the "
+        "network uses that.",
+        "- Accuracy falls on unseen slides, most on those that look like none in training.",
+        "- Heatmaps show where the evidence lies in cells of 32 pixels, not which cell, and not why.",
+        "- Thresholds were set on fields of this dataset; their rates elsewhere are unknown.",
+        "",
+        "## Licence and citation",
+        "",
+        "MIT for code and weights. The backbone's ImageNet weights are Keras's (Apache-2.0). The "
+        "dataset's authors ask for citation (doi:10.1002/int.22753, "
+        "doi:10.34740/KAGGLE/DSV/2175623) and against redistribution.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(evaluation: dict) -> list[tuple[str, int, str]]:
+    def cell(figures: dict) -> str:
+        low, high = figures["interval_95"]
+        return f"{100 * figures['proportion']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+    def counted(figures: dict) -> tuple[int, str]:
+        return figures["n"], cell(figures)
+
+    test = evaluation["parts"]["test"]
+    accuracy = {"proportion": test["accuracy"], "interval_95": test["interval_95"]["accuracy"]}
+    rows = [("accuracy, random test", test["n"], cell(accuracy))]
+    for embargo, blocks in evaluation.get("blocks", {}).items():
+        accuracy = {
+            "proportion": blocks["mean_accuracy"],
+            "interval_95": blocks["interval_95"]["accuracy"],
+        }
+        name = f"unseen slides (blocks, embargo {embargo})"
+        rows.append((f"accuracy, {name}, mean of 5 folds", blocks["n"], cell(accuracy)))
+        kept = blocks["selective"]
+        rows.append((f"the same, most confident {kept['coverage']:.0%}", kept["n"], cell(kept)))
+        flagged = blocks["flagged"]
+        rows.append(("the same, fields that are not flagged", *counted(flagged["rest_right"])))
+        rows.append(("errors that are flagged", *counted(flagged["errors"])))
+        ece = f"{100 * blocks['after_calibration']['ece']:.1f}"
+        rows.append((f"expected calibration error, {name}", blocks["n"], ece))
+    for name, figures in evaluation.get("malignant", {}).get("called_benign", {}).items():
+        rows.append((f"malignant called Benign, {name}", figures["n"], cell(figures)))
+    for name, figures in evaluation["statuses"].items():
+        rows.append((f"rejected: {name}", figures["rejected"]["n"], cell(figures["rejected"])))
+    rows.append(
+        (
+            "to review: test",
+            evaluation["statuses"]["test"]["review"]["n"],
+            cell(evaluation["statuses"]["test"]["review"]),
+        )
+    )
+    for kind, severities in evaluation["robustness"].items():
+        severity, worst = min(severities.items(), key=lambda item: item[1]["proportion"])
+        rows.append((f"accuracy, {kind}, worst at {severity}", worst["n"], cell(worst)))
+    return rows

@@ -1,0 +1,176 @@
+"""Is this image fit to be classified? Checks in front of the network.
+
+A finding does not say that the prediction is wrong: it says that the field differs, in a
+way that has a name, from those that the network has learned. Except for the resolution,
+everything is measured on the field squeezed to 224x224, as the network sees it, and
+without the corner of the burned-in scale bar.
+
+Beside each threshold stand the values of the 2,507 training and validation fields of the
+random split (seed 0), on which alone it was chosen, and of every fifth of them spoiled as
+stated: brightness or contrast times a factor, or blurred by a Gaussian. Thresholds leave
+room for brightness and contrast times 0.8 to 1.2, which the network bears.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from mseenet.config import IMAGE_SIZE
+from mseenet.imaging.decoding import squeeze
+from mseenet.imaging.nuclei import scale_bar_corner
+
+SMALLEST_SIDE = 200
+"""Shortest side that needs no review, in pixels. Every field of the dataset has 224; at 200
+each keeps its sharpness (smallest 0.46, see `SHARPNESS`), at 128 the softest fail it."""
+
+TINY_SIDE = 32
+"""Shortest side, in pixels, below which the image is refused: a blast, a tenth of a field
+wide, has 3 pixels then, and no nucleus can be seen in it."""
+
+NO_PICTURE = 8.0
+"""Range of grey levels (`_GREYS`) below which there is nothing but a plain colour and the
+camera's noise, which with a standard deviation of 8 reaches 7. Fields: smallest 55."""
+
+LOW_RANGE = 28.0
+"""Range of grey levels between the darkest nuclei and plasma. Fields: smallest 55;
+brightness x1.2, 0.5th percentile 30; contrast x0.2, median 26."""
+
+DARK = 170.0
+"""Grey level that plasma, nearly white when well exposed, exceeds. Fields: smallest 207;
+brightness x0.8, 0.2nd percentile 198; x0.6, largest 153; x0.25, largest 64."""
+
+BRIGHT = 250.0
+"""Grey level that the darkest twentieth of a field, its cells, stays below. Fields: largest
+218; brightness x1.2, 99.8th percentile 249.9."""
+
+SHARPNESS = 0.44
+"""Ratio of fine to coarse detail (`_sharpness`). Fields: smallest 0.446, 0.5th percentile
+0.49; blurred by 2 pixels, median 0.447; by 3 pixels, largest 0.398."""
+
+STAINED = 0.05
+"""Optical density of the most chromatin-like half percent of a field (`_stained`). Fields:
+smallest 0.058, 0.2nd percentile 0.068; brightness x1.2, 0.5th percentile 0.048; contrast
+x0.2, largest 0.041."""
+
+_GREYS = (0.002, 0.05, 0.98)
+"""Quantiles of the grey levels for the darkest nuclei (100 pixels, a quarter of one blast,
+so that a single cell counts), for the darkest twentieth, and for plasma."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_CHROMATIN = np.array([-0.8, 1.0, -0.2])
+
+_INSIDE = ~scale_bar_corner((IMAGE_SIZE, IMAGE_SIZE))
+_INSIDE_QUARTER = ~scale_bar_corner((IMAGE_SIZE // 4, IMAGE_SIZE // 4))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about an image that speaks against classifying it.
+
+    Attributes:
+        name: Which check: "low resolution", "low contrast", "too dark", "too bright",
+            "out of focus" or "nothing stained".
+        value: What was measured, in the unit of the check's threshold.
+        reason: In words, for the person who chose the image.
+        severe: The image is to be refused, as there is nothing to classify; otherwise a
+            person should look at it.
+    """
+
+    name: str
+    value: float
+    reason: str
+    severe: bool = False
+
+
+def check_quality(rgb: np.ndarray, original: tuple[int, int] | None = None) -> tuple[Finding, ...]:
+    """Looks for what makes an image unfit to be classified.
+
+    What another finding makes meaningless is not looked for: nothing else in an image that
+    is refused, the focus of one that had to be enlarged, or stain where there is too
+    little contrast to see it.
+
+    Args:
+        rgb: RGB pixels, uint8 (H, W, 3) in [0, 255], with at least one pixel.
+        original: Height and width as decoded, if `rgb` was squeezed since.
+
+    Returns:
+        The findings, none for a field like those that the network has learned; one alone
+        if it is severe.
+    """
+    height, width = original or rgb.shape[:2]
+    side = float(min(height, width))
+    if side < TINY_SIDE:
+        reason = f"only {width} x {height} pixels: no cell can be seen"
+        return (Finding("low resolution", side, reason, severe=True),)
+
+    field = squeeze(rgb)
+    grey = field @ _LUMA
+    fine = ndimage.gaussian_filter(grey, 1.0, truncate=3)  # noise is neither detail nor extreme
+    darkest, dark, plasma = np.quantile(fine[_INSIDE], _GREYS).tolist()
+    contrast = plasma - darkest
+    if contrast < NO_PICTURE:
+        reason = "one plain colour: there is nothing to classify"
+        return (Finding("low contrast", contrast, reason, severe=True),)
+
+    findings = []
+    if side < SMALLEST_SIDE:
+        reason = (
+            f"low resolution, {width} x {height} pixels: at least {SMALLEST_SIDE} on each side "
+            "are needed to show the chromatin"
+        )
+        findings.append(Finding("low resolution", side, reason))
+    if plasma < DARK:
+        reason = "too dark: the empty plasma should look nearly white"
+        findings.append(Finding("too dark", plasma, reason))
+    if dark > BRIGHT:
+        reason = "overexposed: nearly all of the field, cells included, is white"
+        findings.append(Finding("too bright", dark, reason))
+    if contrast < LOW_RANGE:
+        reason = "low contrast: cells hardly stand out from the plasma"
+        findings.append(Finding("low contrast", contrast, reason))
+    elif (stained := _stained(field)) < STAINED:
+        reason = "no stained nucleus in view: there seem to be only plasma and red cells"
+        findings.append(Finding("nothing stained", stained, reason))
+    if side >= SMALLEST_SIDE and (sharpness := _sharpness(fine)) < SHARPNESS:
+        reason = "out of focus: edges of cells and their chromatin are blurred"
+        findings.append(Finding("out of focus", sharpness, reason))
+    return tuple(findings)
+
+
+def _sharpness(fine: np.ndarray) -> float:
+    """Standard deviation of the detail from 1 to 2 pixels over that from 2 to 4 pixels.
+
+    Differences of Gaussians; the ratio does not depend on brightness and contrast.
+
+    Args:
+        fine: Grey levels of the field blurred by 1 pixel, float32 (224, 224).
+
+    Returns:
+        A ratio without unit, 0 for an image without any detail.
+    """
+    middle = ndimage.gaussian_filter(fine, np.sqrt(2**2 - 1**2), truncate=3)
+    coarse = ndimage.gaussian_filter(middle, np.sqrt(4**2 - 2**2), truncate=3)
+    band = (middle - coarse)[_INSIDE].std()
+    return float((fine - middle)[_INSIDE].std() / band) if band > 0 else 0.0
+
+
+def _stained(field: np.ndarray) -> float:
+    """How chromatin-like the most chromatin-like half percent of the field absorbs.
+
+    Chromatin, blue-violet to magenta, absorbs green more than red; grey-blue red cells
+    absorb red as much or more. Of combinations of optical density, green - 0.8 red -
+    0.2 blue told fields from fields with blanked nuclei best. Density counts from the
+    field's own plasma, so that the lamp's colour and brightness cancel out.
+
+    Args:
+        field: RGB pixels, uint8 (224, 224, 3) in [0, 255].
+
+    Returns:
+        Optical density, exceeded on 16 blocks of 4x4 pixels: two thirds of one blast.
+    """
+    pixels = np.asarray(Image.fromarray(field).reduce(4))[_INSIDE_QUARTER] + 1.0
+    green = pixels[:, 1]
+    plasma = np.median(pixels[green >= np.quantile(green, 0.75)], axis=0)
+    return float(np.partition(np.log10(plasma / pixels) @ _CHROMATIN, -16)[-16])

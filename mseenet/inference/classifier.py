@@ -1,0 +1,333 @@
+"""From images to predictions: the one way in for the command line, the app and others."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER
+from mseenet.imaging.decoding import ImageError, ImageSource, decode_image, squeeze
+from mseenet.imaging.quality import Finding, check_quality
+from mseenet.inference.cam import METHODS, CamExplainer
+from mseenet.inference.card import DEFAULT_WEIGHTS, Card, WeightsError, read_card
+
+_PREDICTED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says about one image.
+
+    Attributes:
+        status: "ok"; "review" if a person should look first (low confidence, unlike most
+            training fields, poor quality); "rejected" if the image lies outside of what
+            the network was validated for; "error" if it could not be read.
+        class_name: The most probable class, one of `CLASS_NAMES`. None, like all fields
+            down to `heatmap_class`, for an error, and for a rejected image unless the
+            network's output was asked for all the same.
+        probabilities: Calibrated probability of each class, by name, in the order of
+            `CLASS_NAMES`; read-only.
+        confidence: The largest of them.
+        heatmap: Evidence for `heatmap_class`, read-only float32 (224, 224) in [0, 1] over
+            the squeezed image, or None if none was asked for (see `mseenet.inference.heatmaps`).
+        heatmap_class: The class that the heatmap explains.
+        novelty: Distance from the training fields in units of the distance from which on
+            an image is rejected: below 1 inside, from 1 on outside. None for an error and
+            for weights without a novelty gate.
+        reasons: Why the status is what it is, in words for the user.
+    """
+
+    status: Literal["ok", "review", "rejected", "error"]
+    class_name: str | None = None
+    probabilities: Mapping[str, float] | None = None
+    confidence: float | None = None
+    heatmap: np.ndarray | None = None
+    heatmap_class: str | None = None
+    novelty: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class _Field(NamedTuple):
+    """One decoded image: uint8 (224, 224, 3), and what its quality will leave to be desired."""
+
+    pixels: np.ndarray
+    findings: Future[tuple[Finding, ...]]
+
+
+class Classifier:
+    """The trained network, ready to predict; made by `Classifier.load`.
+
+    It keeps nothing of any image, and several threads may use one classifier at once.
+
+    Attributes:
+        card: The checked card of the weights in use.
+        device: Where the network runs, such as "CPU".
+    """
+
+    def __init__(self, card: Card, model, device: str):
+        self.card = card
+        self.device = device
+        self._infer, self._infer_with_heatmap = _compile(model, card)
+        self._cam = CamExplainer(model)
+
+    @classmethod
+    def load(cls, weights: str | os.PathLike = DEFAULT_WEIGHTS) -> "Classifier":
+        """Checks and loads the weights in a folder and compiles the network.
+
+        Args:
+            weights: Folder with `card.json` and the weights file that it names.
+
+        Returns:
+            A classifier that answers at full speed from the first call on.
+
+        Raises:
+            WeightsError: Card or weights are missing, altered or for another version.
+        """
+        card = read_card(Path(weights))
+
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from mseenet.inference.device import prepare_device
+        from mseenet.inference.network import build_model
+
+        device = prepare_device()
+        model = build_model(card.model)
+        try:
+            model.load_weights(card.weights_path)
+        except (OSError, ValueError, KeyError) as error:
+            raise WeightsError(
+                f"{card.weights_path}: expected weights of this network ({error})"
+            ) from error
+        return cls(card, model, device)
+
+    def predict(
+        self,
+        images: Iterable[ImageSource],
+        heatmaps: str | None = None,
+        batch_size: int = 32,
+        include_rejected: bool = False,
+    ) -> list[Prediction]:
+        """Predicts all images; see `stream` for the arguments."""
+        return list(self.stream(images, heatmaps, batch_size, include_rejected))
+
+    def stream(
+        self,
+        images: Iterable[ImageSource],
+        heatmaps: str | None = None,
+        batch_size: int = 32,
+        include_rejected: bool = False,
+    ) -> Iterator[Prediction]:
+        """Predicts images one batch at a time, so that memory does not grow with them.
+
+        Args:
+            images: Anything that `mseenet.imaging.decoding.decode_image` takes, in any number; an
+                iterator is read two batches ahead.
+            heatmaps: None; "predicted" for a heatmap of each image's predicted class; or
+                one of `CLASS_NAMES` for a heatmap of that class.
+            batch_size: Images that go through the network at once.
+            anyway: Also give class, probabilities and heatmap of rejected images; their
+                status stays "rejected".
+
+        Yields:
+            One prediction an image, in order. An image that cannot be read gets status
+            "error" and does not disturb the others.
+
+        Raises:
+            TypeError: `images` is one image instead of several.
+            ValueError: `heatmaps` is none of the above.
+        """
+        if isinstance(images, str | bytes | os.PathLike | Image.Image) or (
+            isinstance(images, np.ndarray) and images.ndim < 4
+        ):
+            raise TypeError("expected several images; for one image pass a list of it: [image]")
+        if heatmaps not in (None, "predicted", *CLASS_NAMES):
+            raise ValueError(
+                f'expected heatmaps to be None, "predicted" or one of {CLASS_NAMES}; '
+                f"received {heatmaps!r}"
+            )
+        return self._stream(iter(images), heatmaps, batch_size, include_rejected)
+
+    def heatmap(self, image: ImageSource, class_name: str, method: str = "Grad-CAM") -> np.ndarray:
+        """Where in one image the evidence for a class lies.
+
+        Args:
+            image: As for `mseenet.imaging.decoding.decode_image`.
+            class_name: One of `CLASS_NAMES`.
+            method: "Grad-CAM", in units that all images share, or a key of
+                `mseenet.inference.cam.METHODS`, relative to the map's own maximum.
+
+        Returns:
+            float32 (224, 224) in [0, 1] over the squeezed image.
+
+        Raises:
+            ImageError: The image cannot be read.
+            ValueError: Class or method are none of the above.
+        """
+        if class_name not in CLASS_NAMES or method not in ("Grad-CAM", *METHODS):
+            raise ValueError(f"expected a class and a method; received {class_name!r}, {method!r}")
+        pixels = squeeze(decode_image(image))
+        if method != "Grad-CAM":
+            return self._cam.heatmap(pixels, class_name, method)
+        index = np.int32(CLASS_NAMES.index(class_name))
+        return self._infer_with_heatmap(pixels[None], index)[2].numpy()[0]
+
+    def warm_up(self) -> None:
+        """Compiles what `heatmap` needs for the methods of `mseenet.inference.cam.METHODS`.
+
+        Optional: their first maps, which take seconds otherwise, are then as quick as later ones.
+        """
+        self._cam.warm_up()
+
+    def _stream(
+        self,
+        images: Iterator[ImageSource],
+        heatmaps: str | None,
+        batch_size: int,
+        include_rejected: bool,
+    ) -> Iterator[Prediction]:
+        # While the network works on one batch, its quality is checked and the next one decoded.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            upcoming = [pool.submit(_read, image, pool) for image in islice(images, batch_size)]
+            while upcoming:
+                current = upcoming
+                upcoming = [pool.submit(_read, image, pool) for image in islice(images, batch_size)]
+                yield from self._predict_batch(
+                    [job.result() for job in current], heatmaps, include_rejected
+                )
+
+    def _predict_batch(
+        self, fields: list[_Field | ImageError], heatmaps: str | None, include_rejected: bool
+    ) -> Iterator[Prediction]:
+        readable = [field.pixels for field in fields if isinstance(field, _Field)]
+        if readable:
+            batch = np.stack(readable)
+            if heatmaps is None:
+                outputs = self._infer(batch)
+            else:
+                index = _PREDICTED if heatmaps == "predicted" else CLASS_NAMES.index(heatmaps)
+                outputs = self._infer_with_heatmap(batch, np.int32(index))
+            probabilities, novelties, *heat = (tensor.numpy() for tensor in outputs)
+        row = 0
+        for field in fields:
+            if isinstance(field, ImageError):
+                yield Prediction("error", reasons=(str(field),))
+                continue
+            values = probabilities[row]
+            status, novelty, reasons = self._judge(
+                field.findings.result(), values, float(novelties[row])
+            )
+            if status == "rejected" and not include_rejected:
+                yield Prediction(status, novelty=novelty, reasons=reasons)
+                row += 1
+                continue
+            predicted = CLASS_NAMES[values.argmax()]
+            heatmap = None
+            if heatmaps is not None:
+                heatmap = heat[0][row].copy()  # a view would keep the whole batch in memory
+                heatmap.flags.writeable = False
+            yield Prediction(
+                status=status,
+                class_name=predicted,
+                probabilities=MappingProxyType(
+                    {name: float(p) for name, p in zip(CLASS_NAMES, values, strict=True)}
+                ),
+                confidence=float(values.max()),
+                heatmap=heatmap,
+                heatmap_class=predicted if heatmaps == "predicted" else heatmaps,
+                novelty=novelty,
+                reasons=reasons,
+            )
+            row += 1
+
+    def _judge(
+        self, findings: tuple[Finding, ...], probabilities: np.ndarray, novelty: float
+    ) -> tuple[Literal["ok", "review", "rejected"], float | None, tuple[str, ...]]:
+        """Status, novelty and reasons; the reasons for a rejection come first."""
+        rejecting = [finding.reason for finding in findings if finding.severe]
+        reviewing = [finding.reason for finding in findings if not finding.severe]
+        gate = self.card.novelty
+        if gate is not None:
+            border = gate.review / gate.reject
+            if novelty >= 1:
+                rejecting.append(
+                    "unlike the fields that the network was trained and validated on: novelty "
+                    f"{novelty:.2f}, expected below 1"
+                )
+            elif novelty >= border:
+                reviewing.append(
+                    f"at the border of what the network was validated on: novelty {novelty:.2f}; "
+                    f"99 % of fields like those of training stay below {border:.2f}"
+                )
+        confidence = float(probabilities.max())
+        # How sure the network is of a field that it should not judge has no meaning.
+        if not rejecting and confidence < self.card.review_confidence:
+            reviewing.append(
+                f"low confidence: {100 * confidence:.1f} %; expected at least "
+                f"{100 * self.card.review_confidence:.1f} %"
+            )
+        known = None if gate is None else novelty
+        if rejecting:
+            return "rejected", known, (*rejecting, *reviewing)
+        return "review" if reviewing else "ok", known, tuple(reviewing)
+
+
+def _read(source: ImageSource, pool: ThreadPoolExecutor) -> _Field | ImageError:
+    try:
+        rgb = decode_image(source)
+    except ImageError as error:
+        return error
+    field = squeeze(rgb)  # what was decoded may be large; nothing holds it after this
+    return _Field(field, pool.submit(check_quality, field, rgb.shape[:2]))
+
+
+def _compile(model, card: Card):
+    """Compiles the network for any batch size; the results are safe to call in threads."""
+    import keras
+    import tensorflow as tf
+
+    from mseenet.inference.heatmaps import evidence_maps, heatmaps_of
+
+    names = (TARGET_LAYER, "logits", FROZEN_LAYER)
+    network = keras.Model(model.input, [model.get_layer(name).output for name in names])
+    kernel = model.get_layer("logits").kernel
+    images = tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 3), tf.uint8)
+    index = tf.TensorSpec((), tf.int32)
+
+    def forward(images):
+        activations, logits, frozen_blocks = network(tf.cast(images, tf.float32), training=False)
+        if card.novelty is None:
+            novelty = tf.zeros(tf.shape(logits)[0])
+        else:
+            pooled = tf.reduce_mean(frozen_blocks, axis=(1, 2))
+            distances = card.novelty.reference.distances(pooled, keras.ops)
+            novelty = distances / card.novelty.reject
+        temperatures = card.calibration.temperatures(novelty, keras.ops)
+        return activations, tf.nn.softmax(logits / temperatures), novelty
+
+    def infer(images):
+        return forward(images)[1:]
+
+    def infer_with_heatmap(images, class_index):
+        activations, probabilities, novelty = forward(images)
+        predicted = tf.argmax(probabilities, axis=1, output_type=tf.int32)
+        chosen = tf.where(class_index == _PREDICTED, predicted, class_index)
+        maps = evidence_maps(activations, kernel)
+        return probabilities, novelty, heatmaps_of(maps, chosen, card.heatmap_scale)
+
+    # Concrete functions are traced here, once; no call can trace them again.
+    # Autograph, which nothing here needs, would write source files to the disk.
+    traced = {"autograph": False}
+    infer = tf.function(infer, **traced).get_concrete_function(images)
+    infer_with_heatmap = tf.function(infer_with_heatmap, **traced).get_concrete_function(
+        images, index
+    )
+    example = tf.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), tf.uint8)
+    infer(example)
+    infer_with_heatmap(example, tf.constant(_PREDICTED))
+    return infer, infer_with_heatmap

@@ -1,0 +1,119 @@
+"""Is this image like the training images? The distance that the novelty gate judges.
+
+The features are the output of the frozen blocks, averaged over the image. For each class their mean
+is kept, and for all classes together one covariance, shrunk after Ledoit and Wolf. The
+novelty of an image is its Mahalanobis distance from the nearest class mean.
+
+The frozen blocks are never trained, so they have not learned to ignore what the four classes do not
+need: a foreign stain or camera, or no blood at all. Copies of the training images belong
+to the reference, augmented, JPEG-compressed, or brighter and darker, so that other light
+or traces of processing alone do not count as foreign.
+
+Reference:
+    K. Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples
+    and Adversarial Attacks", NeurIPS 2018; O. Ledoit and M. Wolf, "A well-conditioned
+    estimator for large-dimensional covariance matrices", J. Multivar. Anal. 88 (2004).
+"""
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+REVIEW_QUANTILE = 0.99
+"""Share of validation fields that are to pass without a remark."""
+
+REJECT_FACTOR = 1.12
+"""An image is refused from this multiple of the distance that asks for review on: with
+279 validation fields no higher quantile can be estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Novelty:
+    """The reference that distances are measured from.
+
+    Attributes:
+        means: Whitened class means, float32 (C, D).
+        whitening: Features (B, D) times this have unit covariance, float32 (D, D).
+    """
+
+    means: np.ndarray
+    whitening: np.ndarray
+
+    def distances(self, features, ops=np):
+        """Distance from the nearest class mean.
+
+        Args:
+            features: Pooled frozen features, (B, D).
+            ops: `numpy`, or `keras.ops` inside a graph.
+
+        Returns:
+            float32 (B,), >= 0; no unit (standard deviations of the training fields).
+        """
+        whitened = ops.matmul(features, self.whitening)
+        gaps = whitened[:, None, :] - self.means[None]
+        return ops.sqrt(ops.min(ops.sum(gaps * gaps, axis=2), axis=1))
+
+    def to_bytes(self) -> bytes:
+        """As a NumPy archive."""
+        buffer = io.BytesIO()
+        np.savez(buffer, means=self.means, whitening=self.whitening)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Novelty":
+        """Reads what `to_bytes` made; pickles are refused.
+
+        Raises:
+            ValueError: The content is something else.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                return cls(archive["means"], archive["whitening"])
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"expected a NumPy archive of means and whitening ({error})"
+            ) from error
+
+
+def fit_novelty(features: np.ndarray, labels: np.ndarray) -> Novelty:
+    """Class means and the shrunk covariance of training images.
+
+    Args:
+        features: Pooled frozen features, float (N, D).
+        labels: int (N,) in [0, C).
+
+    Returns:
+        The reference.
+    """
+    features = np.asarray(features, np.float64)
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
+    scale = features.std(axis=0) + 1e-9
+    residuals = (features - means[labels]) / scale
+    covariance = _ledoit_wolf(residuals)
+    values, vectors = np.linalg.eigh(covariance)
+    whitening = (vectors / np.sqrt(values)) / scale[:, None]
+    return Novelty((means @ whitening).astype(np.float32), whitening.astype(np.float32))
+
+
+def thresholds(distances: np.ndarray) -> tuple[float, float]:
+    """From which distances on an image goes to review and is refused.
+
+    Args:
+        distances: Of validation fields, (N,).
+    """
+    review = float(np.quantile(distances, REVIEW_QUANTILE))
+    return review, REJECT_FACTOR * review
+
+
+def _ledoit_wolf(residuals: np.ndarray) -> np.ndarray:
+    """Covariance of centred rows (N, D), shrunk towards a multiple of the identity."""
+    count, width = residuals.shape
+    sample = residuals.T @ residuals / count
+    target = np.trace(sample) / width
+    spread = np.sum((sample - target * np.eye(width)) ** 2)
+    squares = residuals**2
+    noise = (np.sum(squares.T @ squares) / count - np.sum(sample**2)) / count
+    shrinkage = min(1.0, max(0.0, noise / spread)) if spread > 0 else 1.0
+    return (1 - shrinkage) * sample + shrinkage * max(target, 1e-12) * np.eye(width)

@@ -1,0 +1,56 @@
+"""Where weights come from: command, backbone, versions."""
+
+import platform
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+
+from mseenet import __version__
+from mseenet.errors import UsageError
+from mseenet.files import file_sha256
+
+PATH_OPTIONS = {
+    "--data": "DIR",
+    "--out": "DIR",
+    "--checkpoint": "DIR",
+    "--cache": "DIR",
+    "--backbone-weights": "FILE",
+}
+"""Options whose values say nothing to others; the card shows these words instead."""
+
+
+def recorded_command(argv: list[str]) -> str:
+    """The command as the card keeps it: the paths of one machine say nothing to others."""
+    words, replacement = [], None
+    for word in argv:
+        option, equals, _ = word.partition("=")
+        if replacement:
+            word, replacement = replacement, None
+        elif option in PATH_OPTIONS:
+            replacement = None if equals else PATH_OPTIONS[option]
+            word = f"{option}={PATH_OPTIONS[option]}" if equals else word
+        words.append(word)
+    return shlex.join(["mseenet", "train", *words])
+
+
+def backbone_record(weights: str | None) -> dict:
+    """Where the backbone's weights come from; a file is known by its SHA-256."""
+    if weights is None:
+        return {"name": "EfficientNetV2B0", "weights": "random"}
+    if weights == "imagenet":
+        return {"name": "EfficientNetV2B0", "weights": "imagenet"}
+    try:
+        sha256 = file_sha256(Path(weights))
+    except OSError as error:
+        raise UsageError(
+            f"{weights}: expected the backbone's weights ({error.strerror})"
+        ) from error
+    return {"name": "EfficientNetV2B0", "weights": "file", "sha256": sha256}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that the result depends on."""
+    names = ("mseenet", "tensorflow", "keras", "numpy", "pillow")
+    return {"python": platform.python_version()} | {
+        name: __version__ if name == "mseenet" else version(name) for name in names
+    }

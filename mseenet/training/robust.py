@@ -1,0 +1,214 @@
+"""The robust recipe: augmented copies of all images go through the frozen blocks once.
+
+What is trained then reads the copies' frozen features, so that an epoch costs half of
+one over pixels, and all folds of a cross-validation share one computation.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mseenet import console
+from mseenet.config import FROZEN_LAYER, RobustConfig
+from mseenet.files import file_sha256
+from mseenet.imaging import perturbations
+from mseenet.imaging.perturbations import brightness, jpeg
+from mseenet.inference.network import (
+    blank_corner,
+    fine_tuned_blocks,
+    freeze_backbone,
+    frozen_blocks,
+)
+from mseenet.training import augmentation
+from mseenet.training.checkpoint import Checkpoint
+from mseenet.training.dataset import Sample
+from mseenet.training.loop import Draw, run_phase
+
+COMPRESSION = (30, 95)
+"""Lowest and highest JPEG quality of the compressed images."""
+
+DIMMING = (0.8, 1.2)
+"""Lowest and highest factor of the images that change in brightness alone."""
+
+STYLE = 0.3
+"""Both parameters of the beta distribution of how much of its style an image keeps: mostly
+nearly all or nearly nothing."""
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """Frozen features of the unchanged images and of their augmented copies.
+
+    Attributes:
+        copies: float16 (N, 14, 14, 96) each; the first one is of the unchanged images.
+        processed: Means over the positions for images after JPEG compression, and after a
+            change of brightness alone, float16 (N, 96) each: for the novelty gate, which
+            would take traces of compression and of rounding for foreign.
+        unchanged: Share of drawn images that are unchanged.
+        mixed: Share of drawn images that get some of another one's style.
+    """
+
+    copies: tuple[np.ndarray, ...]
+    processed: tuple[np.ndarray, ...]
+    unchanged: float
+    mixed: float
+
+    def draw(self, rows: np.ndarray) -> Draw:
+        """What draws batches of the images `rows`, a random copy of each, float32."""
+
+        def batch(chosen: np.ndarray, random: np.random.Generator) -> np.ndarray:
+            copy = random.integers(1, len(self.copies), len(chosen))
+            copy[random.random(len(chosen)) < self.unchanged] = 0
+            pairs = zip(copy, rows[chosen], strict=True)
+            features = np.stack([self.copies[c][i] for c, i in pairs]).astype(np.float32)
+            return mix_styles(features, self.mixed, random)
+
+        return batch
+
+    def pooled(self) -> np.ndarray:
+        """Means over the positions for the novelty gate, float32 (copies + 2, N, 96).
+
+        The first ones are of the unchanged images, the last ones of `processed`.
+        """
+        means = [copy.mean(axis=(1, 2), dtype=np.float32) for copy in self.copies]
+        return np.stack([*means, *(mean.astype(np.float32) for mean in self.processed)])
+
+
+def frozen_features(
+    model: keras.Model,
+    samples: Sequence[Sample],
+    images: np.ndarray,
+    config: RobustConfig,
+    backbone: dict,
+    cache: Path,
+) -> FrozenFeatures:
+    """Computes the frozen features of all images, or takes them from `cache`.
+
+    Args:
+        model: Of `build_model`, with the backbone's weights.
+        samples: The images' records; with `config` and `backbone` they tell whether what
+            `cache` holds is of these images.
+        images: RGB pixels, uint8 (N, 224, 224, 3) in [0, 255].
+        config: Seed and number of copies.
+        backbone: Where the backbone's weights come from (`backbone_record`).
+        cache: Folder for one file a copy, 38 kB an image; made if missing.
+    """
+    basis = (
+        config.seed,
+        FROZEN_LAYER,
+        (COMPRESSION, DIMMING),
+        backbone,
+        [file_sha256(Path(module.__file__)) for module in (augmentation, perturbations)],
+        [sample.pixel_sha256 for sample in samples],
+    )
+    key = hashlib.sha256(repr(basis).encode()).hexdigest()[:12]
+    cache.mkdir(parents=True, exist_ok=True)
+    network = frozen_blocks(model)
+
+    def features(copy: int | str, change: Callable[..., np.ndarray], mean: bool) -> np.ndarray:
+        path = cache / f"frozen-{key}-{copy}.npy"
+        if not path.is_file():
+            batches = []
+            starts = range(0, len(images), _BATCH)
+            for start in console.progress(starts, f"frozen features, copy {copy}"):
+                batch = change(images[start : start + _BATCH], config.seed, copy, start)
+                batch = keras.ops.convert_to_numpy(network.predict_on_batch(batch))
+                batches.append((batch.mean(axis=(1, 2)) if mean else batch).astype(np.float16))
+            # Of this process alone: others may compute the same features side by side.
+            temporary = path.with_suffix(f".{os.getpid()}.part")
+            with temporary.open("wb") as stream:
+                np.save(stream, np.concatenate(batches))
+            temporary.replace(path)
+        return np.load(path, mmap_mode="r")
+
+    copies = [features(copy, _copy, mean=False) for copy in range(config.copies + 1)]
+    kinds = (("compressed", _compressed), ("dimmed", _dimmed))
+    processed = tuple(features(name, change, mean=True) for name, change in kinds)
+    return FrozenFeatures(tuple(copies), processed, config.unchanged, config.mixed)
+
+
+def mix_styles(features: np.ndarray, proportion: float, random: np.random.Generator) -> np.ndarray:
+    """Gives some images of a batch the style of others, as on a slide that does not exist.
+
+    Mean and standard deviation of each channel over the positions, which hold stain, light
+    and thickness of the smear more than they hold cells, move towards those of another
+    image of the batch, whatever its class.
+
+    Reference:
+        K. Zhou et al., "Domain Generalization with MixStyle", ICLR 2021.
+
+    Args:
+        features: Frozen features, float32 (B, H, W, C).
+        share: Of the images that change, in [0, 1].
+        random: Drawn from.
+    """
+    count = len(features)
+    mean = features.mean(axis=(1, 2), keepdims=True)
+    deviation = features.std(axis=(1, 2), keepdims=True) + 1e-3
+    kept = random.beta(STYLE, STYLE, count)
+    kept[random.random(count) >= proportion] = 1
+    kept = kept[:, None, None, None].astype(np.float32)
+    other = random.permutation(count)
+    mixed_mean = kept * mean + (1 - kept) * mean[other]
+    mixed_deviation = kept * deviation + (1 - kept) * deviation[other]
+    return (features - mean) / deviation * mixed_deviation + mixed_mean
+
+
+def fit_head_then_fine_tune(
+    model: keras.Model,
+    train: tuple,
+    val: tuple | None,
+    config: RobustConfig,
+    checkpoint: Checkpoint,
+) -> None:
+    """Trains the head on frozen features, if asked for, then all layers above the frozen blocks.
+
+    Args:
+        model: Of `build_model`, with the backbone's weights; trained in place.
+        train: What draws batches of frozen features, and labels, as for `fit.run_phase`.
+        val: Frozen features and labels, or None.
+        config: Settings of the phases.
+        checkpoint: To go on from, and kept up to date.
+    """
+    network = fine_tuned_blocks(model)
+    for name in ("head", "fine_tune"):
+        skipped = getattr(config, name).epochs == 0 or checkpoint.knows("fine_tune")
+        if name == "fine_tune" or not skipped:
+            freeze_backbone(model, name == "head")
+            run_phase(name, network, train, val, config, checkpoint)
+
+
+def _copy(images: np.ndarray, seed: int, copy: int, start: int) -> np.ndarray:
+    """A batch as it is, or changed at random with its corner blanked before.
+
+    Turned and mirrored, the scale bar would otherwise lie where no one blanks it.
+    """
+    if copy == 0:
+        return images.astype(np.float32)
+    blanked = blank_corner(keras.ops.convert_to_tensor(images.astype(np.float32)))
+    blanked = np.round(keras.ops.convert_to_numpy(blanked)).astype(np.uint8)
+    return augmentation.augment(blanked, np.random.default_rng([seed, copy, start])).astype(
+        np.float32
+    )
+
+
+def _compressed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndarray:
+    """A batch after JPEG compression of random quality."""
+    random = np.random.default_rng([seed, *copy.encode(), start])
+    qualities = random.integers(*COMPRESSION, len(images), endpoint=True)
+    pairs = zip(images, qualities, strict=True)
+    return np.stack([jpeg(image, int(quality)) for image, quality in pairs]).astype(np.float32)
+
+
+def _dimmed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndarray:
+    """A batch after random changes of brightness, rounded as in a file."""
+    factors = np.random.default_rng([seed, *copy.encode(), start]).uniform(*DIMMING, len(images))
+    pairs = zip(images, factors, strict=True)
+    return np.stack([brightness(image, factor) for image, factor in pairs]).astype(np.float32)

@@ -1,0 +1,201 @@
+"""What goes into a case and in which order it is listed; no browser, no network."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import encode
+from PIL import Image
+
+from mseenet.case import fields as case_module
+from mseenet.case.fields import Case, Field, by_doubt
+from mseenet.inference.classifier import Prediction
+
+IMAGES = [encode(np.full((8, 8, 3), value, np.uint8)) for value in (10, 20, 30)]
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_equal_content_is_one_field_with_all_its_names():
+    case = Case()
+    for name, content in (("a.png", IMAGES[0]), ("b.png", IMAGES[1]), ("copy.png", IMAGES[0])):
+        case.add(name, content)
+    assert [field.name for field in case.fields.values()] == ["a.png", "b.png"]
+    assert [field.repeats for field in case.fields.values()] == [["copy.png"], []]
+
+
+def test_an_intake_says_what_was_there_already():
+    case = Case()
+    case.take_in([("a.png", IMAGES[0]), ("b.png", IMAGES[1])])
+    assert case.notices == []
+    case.take_in([("c.png", IMAGES[2]), ("again.png", IMAGES[0]), ("c2.png", IMAGES[2])])
+    (notice,) = case.notices
+    assert notice.startswith("1 file added. 2 files left out")
+    assert notice.endswith("again.png, c2.png")
+    case.take_in([("case.zip", b"PK\x03\x04")])
+    assert case.notices == []
+    assert len(case.problems) == 1
+    case.take_in([("b again.png", IMAGES[1])])
+    assert case.problems == []
+    assert case.notices[0].startswith("0 files added. 1 file left out")
+
+
+def test_an_archive_gives_its_images_and_nothing_else():
+    case = Case()
+    members = {
+        "slide/1.png": IMAGES[0],
+        "slide/2.PNG": IMAGES[1],
+        "__MACOSX/slide/._1.png": b"x",
+        ".hidden/3.png": IMAGES[2],
+        "notes.txt": b"x",
+        "empty/": b"",
+        "again.png": IMAGES[0],
+    }
+    case.add("case.zip", archive(members))
+    assert [field.name for field in case.fields.values()] == [
+        "case.zip/slide/1.png",
+        "case.zip/slide/2.PNG",
+    ]
+    assert case.problems == []
+    assert case.notices == ["case.zip: 1 file left out, not named as an image: notes.txt"]
+
+
+def test_a_damaged_member_does_not_spoil_the_others():
+    content = bytearray(archive({"bad.png": IMAGES[0] * 20, "good.png": IMAGES[1]}))
+    content[60] ^= 0xFF  # inside the compressed bytes of the first
+    case = Case()
+    case.add("case.zip", bytes(content))
+    assert [field.name for field in case.fields.values()] == ["case.zip/good.png"]
+    (problem,) = case.problems
+    assert problem.startswith("case.zip/bad.png: expected a readable ZIP archive")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04 and then nothing", "expected a readable ZIP archive"),
+        (archive({"notes.txt": b"x"}), "expected 1 to 2000 images in the archive, found 0"),
+    ],
+)
+def test_an_unusable_archive_is_named(content, message):
+    case = Case()
+    case.add("case.zip", content)
+    assert not case.fields
+    assert message in case.problems[0]
+
+
+def test_an_archive_cannot_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(case_module, "LARGEST_MEMBER", 1000)
+    monkeypatch.setattr(case_module, "MOST_MEMBERS", 2)
+    case = Case()
+    case.add("large.zip", archive({"a.png": bytes(100_000), "b.png": IMAGES[0]}))
+    assert [field.name for field in case.fields.values()] == ["large.zip/b.png"]
+    assert "large.zip/a.png: expected at most" in case.problems[0]
+    case.add("many.zip", archive({f"{i}.png": IMAGES[0] for i in range(3)}))
+    assert "expected 1 to 2 images in the archive, found 3" in case.problems[1]
+
+
+def test_many_members_together_cannot_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(case_module, "LARGEST_CASE", 2500)
+    case = Case()
+    members = {f"{i}.png": bytes([i]) * 1000 for i in range(4)}
+    case.add("case.zip", archive(members))
+    assert [field.name for field in case.fields.values()] == ["case.zip/0.png", "case.zip/1.png"]
+    (problem,) = case.problems
+    assert "2 files from case.zip/2.png on left out" in problem
+    case.add("again.zip", archive({"new.png": bytes(1000)}))
+    assert "1 file from again.zip/new.png on left out" in case.problems[1]
+
+
+@pytest.mark.parametrize("method", ["ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
+def test_whatever_is_damaged_an_archive_raises_nothing(method):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", getattr(zipfile, method)) as stream:
+        for name, content in {"\u00e9.png": IMAGES[0], "b.png": IMAGES[1]}.items():
+            stream.writestr(name, content)
+    content = buffer.getvalue()
+    random = np.random.default_rng(0)
+    intact = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 3):
+            damaged[place] = random.integers(256)
+        case = Case()
+        case.add("case.zip", bytes(damaged))
+        assert case.fields or case.problems
+        intact += not case.problems
+    assert intact < 200
+
+
+def test_an_image_named_as_such_is_never_unpacked():
+    case = Case()
+    case.add("odd.png", archive({"a.png": IMAGES[0]}))
+    assert [field.name for field in case.fields.values()] == ["odd.png"]
+
+
+def test_the_most_doubtful_come_first():
+    def field(name: str, status: str, confidence: float | None, novelty: float) -> Field:
+        prediction = Prediction(status, confidence=confidence, novelty=novelty)
+        return Field(name, name, b"", prediction=prediction)
+
+    fields = [
+        field("sure", "ok", 0.99, 0.5),
+        field("less sure", "ok", 0.95, 0.5),
+        field("unread", "error", None, 0),
+        field("foreign", "rejected", None, 1.4),
+        field("more foreign", "rejected", None, 2.4),
+        field("doubtful", "review", 0.6, 0.5),
+    ]
+    assert [f.name for f in by_doubt(fields)] == [
+        "doubtful",
+        "more foreign",
+        "foreign",
+        "unread",
+        "less sure",
+        "sure",
+    ]
+
+
+def test_pictures_of_a_field_hold_no_metadata_and_keep_its_shape():
+    image = Image.fromarray(np.full((3000, 1500, 3), 90, np.uint8))
+    exif = image.getexif()
+    exif[0x010E] = "name of a patient"
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", exif=exif)
+    field = Field("k", "x.jpg", buffer.getvalue())
+    assert field.pixels().shape == (1024, 512, 3)
+    assert Image.open(io.BytesIO(field.picture)).size == (512, 1024)
+    assert b"patient" not in field.picture + field.thumbnail
+    assert Image.open(io.BytesIO(field.thumbnail)).size == (100, 200)
+
+
+def test_waiting_done_and_removed():
+    case = Case()
+    case.add("a.png", IMAGES[0])
+    case.add("b.png", IMAGES[1])
+    first, second = case.fields.values()
+    first.prediction = Prediction("ok")
+    assert (case.done(), case.waiting()) == ([first], [second])
+    case.selected = first.key
+    case.remove(first.key)
+    assert case.selected is None
+    assert list(case.fields.values()) == [second]
+
+
+def test_the_first_of_the_list_is_shown_until_the_user_chooses():
+    case = Case()
+    for i, content in enumerate(IMAGES):
+        case.add(f"{i}.png", content)
+    first, second, third = case.fields.values()
+    assert case.shown([second, first]) is second
+    assert case.shown([third, second, first]) is third
+    case.selected = first.key
+    assert case.shown([third, second, first]) is first
+    assert case.shown([third, second]) is third

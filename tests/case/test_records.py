@@ -1,0 +1,79 @@
+import csv
+import io
+import json
+
+import pytest
+
+from mseenet.case.records import CSV_HEADER, csv_line, json_line, percent, record, table_line
+from mseenet.inference.classifier import Prediction
+
+PROBABILITIES = {"Benign": 0.01, "Early Pre-B": 0.02, "Pre-B": 0.9, "Pro-B": 0.07}
+GOOD = Prediction("ok", "Pre-B", PROBABILITIES, 0.9)
+BAD = Prediction("error", reasons=("expected an image, got text",))
+
+
+def test_json_has_exactly_the_agreed_fields():
+    assert json.loads(json_line(record("a.png", GOOD, "abc"))) == {
+        "file": "a.png",
+        "status": "ok",
+        "predicted": "Pre-B",
+        "probabilities": PROBABILITIES,
+        "confidence": 0.9,
+        "novelty": None,
+        "reasons": [],
+        "weights": "abc",
+    }
+    assert json.loads(json_line(record("b.png", BAD, "abc"))) == {
+        "file": "b.png",
+        "status": "error",
+        "predicted": None,
+        "probabilities": None,
+        "confidence": None,
+        "novelty": None,
+        "reasons": ["expected an image, got text"],
+        "weights": "abc",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.png", 'quo"te, comma.png', "line\nbreak.png", "Blut-Ö-血.png"]
+)
+def test_names_survive_json_and_csv(name):
+    line = json_line(record(name, GOOD, "abc"))
+    assert "\n" not in line
+    assert json.loads(line)["file"] == name
+    (row,) = csv.reader(io.StringIO(csv_line(record(name, GOOD, "abc")), newline=""))
+    assert dict(zip(CSV_HEADER, row, strict=True)) == {
+        "file": name, "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
+        "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "reasons": "", "weights": "abc",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-a.png", "@a.png", "\ta.png"])
+def test_csv_holds_no_formulas(name):
+    (row,) = csv.reader([csv_line(record(name, BAD, "abc"))])
+    assert row[0] == "'" + name
+    assert row[1:9] == ["error", *[""] * 7]
+
+
+def test_table_says_class_or_reason():
+    assert table_line(record("a.png", GOOD, "abc")).split() == ["ok", "Pre-B", "90.0", "%", "a.png"]
+    refused = Prediction("rejected", novelty=1.7, reasons=("unlike the fields",))
+    line = table_line(record("c.png", refused, "abc"))
+    assert line.split() == ["rejected", "-", "-", "c.png:", "unlike", "the", "fields"]
+    assert json.loads(json_line(record("c.png", refused, "abc")))["novelty"] == 1.7
+    assert "b.png: expected an image, got text" in table_line(record("b.png", BAD, "abc"))
+
+
+@pytest.mark.parametrize(
+    ("proportion", "text"),
+    [
+        (1.0, "> 99.9 %"),
+        (0.9991, "> 99.9 %"),
+        (0.973, "97.3 %"),
+        (0.0004, "< 0.1 %"),
+        (0.0, "< 0.1 %"),
+    ],
+)
+def test_percentages_never_claim_certainty(proportion, text):
+    assert percent(proportion) == text

@@ -1,0 +1,152 @@
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from mseenet.config import PhaseConfig, TrainingConfig
+from mseenet.training.checkpoint import Checkpoint, PhaseState, TrainingError
+from mseenet.training.loop import outputs_of, run_phase
+
+RNG = np.random.default_rng(0)
+INPUTS = RNG.normal(size=(96, 5)).astype(np.float32)
+LABELS = (INPUTS[:, 0] > 0).astype(np.int64) + 2 * (INPUTS[:, 1] > 0)
+TRAIN, VAL = (INPUTS[:64], LABELS[:64]), (INPUTS[64:], LABELS[64:])
+
+
+def config(**phase) -> TrainingConfig:
+    settings = {"epochs": 6, "learning_rate": 0.02, "patience": 6, "plateau_patience": 2} | phase
+    return TrainingConfig(seed=1, batch_size=16, head=PhaseConfig(**settings))
+
+
+def small_model() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((5,))
+    x = keras.layers.Dense(16, activation="relu")(inputs)
+    x = keras.layers.Dropout(0.3)(x)
+    return keras.Model(inputs, keras.layers.Dense(4)(x))
+
+
+def weights_of(model: keras.Model) -> np.ndarray:
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_epoch(tmp_path):
+    model = small_model()
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    run_phase("head", model, TRAIN, VAL, config(), checkpoint)
+    history = checkpoint.history("head")
+    assert [record["epoch"] for record in history] == list(range(7))
+    assert "loss" not in history[0]
+    losses = [record["val_loss"] for record in history]
+    assert min(losses) < 0.7 * losses[0]
+    assert 0.5 * losses[0] < history[1]["loss"] < 1.5 * losses[0]
+    assert losses[checkpoint.best_epoch("head")] == min(losses)
+    accuracy = np.mean(outputs_of(model, VAL[0]).argmax(axis=1) == VAL[1])
+    assert accuracy == history[checkpoint.best_epoch("head")]["val_accuracy"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path, monkeypatch):
+    whole = small_model()
+    run_phase("head", whole, TRAIN, VAL, config(), Checkpoint(tmp_path / "whole", {"a": 1}))
+
+    model, save, saved = small_model(), Checkpoint.save, []
+
+    def save_then_stop(self, name, state, model):
+        save(self, name, state, model)
+        saved.append(state.epoch)
+        if state.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_phase("head", model, TRAIN, VAL, config(), Checkpoint(tmp_path / "cut", {"a": 1}))
+    monkeypatch.undo()
+
+    keras.utils.set_random_seed(99)  # nothing may depend on the state of the process
+    model = small_model()
+    model.set_weights([0 * w for w in model.get_weights()])
+    checkpoint = Checkpoint(tmp_path / "cut", {"a": 1})
+    checkpoint.open()
+    run_phase("head", model, TRAIN, VAL, config(), checkpoint)
+    assert saved == [0, 1, 2, 3]
+    np.testing.assert_array_equal(weights_of(model), weights_of(whole))
+
+
+def test_training_figures_are_means_over_the_epoch(tmp_path):
+    model = small_model()
+    model.layers[2].rate = 0.0  # without dropout and learning, training equals validation
+    frozen = config(epochs=1, learning_rate=0.0)
+    run_phase("head", model, TRAIN, TRAIN, frozen, checkpoint := Checkpoint(tmp_path, {}))
+    latest = checkpoint.history("head")[1]
+    assert latest["loss"] == pytest.approx(latest["val_loss"], rel=1e-5)
+    assert latest["accuracy"] == pytest.approx(latest["val_accuracy"], rel=1e-5)
+
+
+def test_a_finished_phase_is_not_trained_again(tmp_path):
+    model = small_model()
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    run_phase("head", model, TRAIN, VAL, config(), checkpoint)
+    before, history = weights_of(model), checkpoint.history("head")
+    run_phase("head", model, TRAIN, VAL, config(), checkpoint)
+    np.testing.assert_array_equal(weights_of(model), before)
+    assert checkpoint.history("head") == history
+
+
+def test_old_weights_files_do_not_pile_up(tmp_path):
+    run_phase("head", small_model(), TRAIN, VAL, config(), Checkpoint(tmp_path / "c", {}))
+    assert len(list((tmp_path / "c").glob("*.weights.h5"))) <= 2
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "c", {"seed": 1, "batch": 2})
+    run_phase("head", small_model(), TRAIN, VAL, config(epochs=1), checkpoint)
+    with pytest.raises(TrainingError, match=r"other settings \(seed\)"):
+        Checkpoint(tmp_path / "c", {"seed": 2, "batch": 2}).open()
+    with pytest.raises(TrainingError, match="expected a checkpoint to resume"):
+        Checkpoint(tmp_path / "elsewhere", {}).open()
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
+    diverging = config(learning_rate=1e38)
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1"):
+        run_phase("head", small_model(), TRAIN, VAL, diverging, Checkpoint(tmp_path, {}))
+
+
+def test_early_stopping_and_learning_rate_reduction():
+    phase = PhaseConfig(
+        epochs=100, learning_rate=1.0, patience=5, plateau_patience=2, plateau_factor=0.1,
+        min_learning_rate=0.02,
+    )  # fmt: skip
+    state = PhaseState(phase.learning_rate)
+    rates = []
+    for loss in (1.0, 0.5, 0.6, 0.7, 0.55, 0.52, 0.51):
+        assert not state.finished(phase)
+        state.record(phase, loss)
+        state.epoch += 1
+        rates.append(state.learning_rate)
+    assert rates == [1.0, 1.0, 1.0, 0.1, 0.1, 0.02, 0.02]
+    assert state.best_epoch == 1
+    assert state.best_loss == 0.5
+    assert state.finished(phase)
+
+
+def test_a_cosine_phase_chooses_nothing_and_ends_low(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    cosine = config(epochs=4, learning_rate=0.01)
+    cosine = replace(cosine, head=replace(cosine.head, cosine=True, weight_decay=0.01))
+    drawn = []
+
+    def draw(rows, random):
+        drawn.append(len(rows))
+        return TRAIN[0][rows]
+
+    run_phase("head", small_model(), (draw, TRAIN[1]), None, cosine, checkpoint)
+    history = checkpoint.history("head")
+    assert checkpoint.best_epoch("head") == 4
+    assert sum(drawn) == 4 * len(TRAIN[1])
+    rates = [record["learning_rate"] for record in history[1:]]
+    assert rates == sorted(rates, reverse=True)
+    assert max(rates) < 0.01 > 100 * rates[-1] / 2
+    assert all(record["val_loss"] is None for record in history)
+    assert history[-1]["loss"] < history[1]["loss"]

@@ -1,0 +1,469 @@
+"""The page through Streamlit's own test runner, with the real network and real uploads."""
+
+import json
+import shutil
+from html import escape
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import streamlit as st
+from conftest import ROOT, encode, encode_pil
+from PIL import Image
+from streamlit import config
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.secrets import Secrets
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
+from streamlit.testing.v1 import AppTest
+
+from mseenet.case import words
+from mseenet.case.fields import Case
+from mseenet.case.records import percent
+from mseenet.config import CLASS_NAMES
+from mseenet.inference.heatmaps import overlay
+from mseenet.ui import access, analyse_page, intake
+from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
+from mseenet.ui.charts import probability_bars
+from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
+from mseenet.ui.pictures import bar_colors, heat_pixels
+
+
+@pytest.fixture
+def app(ungated_weights, monkeypatch) -> AppTest:
+    monkeypatch.setenv("MSEENET_WEIGHTS", str(ungated_weights))
+    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+
+
+def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    if not app.file_uploader:
+        app.run()
+    app.file_uploader[0].set_value([(name, content, "image/png") for name, content in files])
+    return app.run()
+
+
+def html(app: AppTest) -> str:
+    return "".join(element.proto.body for element in app.get("html"))
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(caption.value for caption in app.caption)
+
+
+def tiles(app: AppTest) -> dict[str, int]:
+    """The numbers of the summary by their titles."""
+    (body,) = (e.proto.body for e in app.get("html") if '<ul class="mseenet-tiles"' in e.proto.body)
+    items = [item.split("</b><span>") for item in body.split("<b>")[1:]]
+    return {title.split("</span>")[0]: int(number) for number, title in items}
+
+
+def choose(app: AppTest, name: str) -> AppTest:
+    """Selects the field of that name, as the table would."""
+    (field,) = (f for f in app.session_state["case"].fields.values() if f.name == name)
+    app.session_state["case"].selected = field.key
+    app.session_state["case"].steps += 1
+    return app.run()
+
+
+def chart(app: AppTest, position: int) -> dict:
+    return json.loads(app.get("plotly_chart")[position].proto.spec)
+
+
+def pictures(app: AppTest) -> dict:
+    """What the browser is told of the field's pictures."""
+    (component,) = app.get("bidi_component")
+    return json.loads(component.proto.json)
+
+
+def test_the_empty_page_says_what_it_does(app):
+    app.run()
+    assert not app.exception
+    assert words.RESEARCH_USE in html(app)
+    assert "Add fields" in html(app)
+    assert words.PRIVACY in captions(app)
+    assert "runs on" in captions(app)
+    assert [chart(app, 0)["data"]] == [[]]  # only there to fetch the library
+
+
+def test_one_field(app, classifier, field_png):
+    upload(app, ("field.png", field_png))
+    assert not app.exception
+    (expected,) = classifier.predict([field_png])
+    assert words.CLASS_TITLES[expected.class_name] in html(app)
+    assert tiles(app) == {"fields analysed": 1, expected.class_name: 1}
+    benign = percent(expected.probabilities["Benign"])
+    assert f"<b>benign {escape(benign)}</b>" in html(app)
+    assert "counts as malignant" in html(app)
+    bars = chart(app, 0)["data"][0]
+    assert bars["y"] == list(expected.probabilities)
+    assert bars["text"] == [percent(p) for p in expected.probabilities.values()]
+    assert words.RESEARCH_USE in html(app)
+
+
+def test_bad_files_are_named_and_the_others_go_on(app, fields, field_png):
+    cmyk = Image.fromarray(fields[1]).convert("CMYK")
+    upload(
+        app,
+        ("good.png", field_png),
+        ("text <b>bold</b>.jpg", b"this is text"),
+        ("truncated.png", field_png[: len(field_png) // 2]),
+        ("empty.png", b""),
+        ("cmyk.tif", encode_pil(cmyk, "TIFF")),
+        ("deep.tif", encode((fields[2][..., 0].astype("uint16") * 257), "TIFF")),
+        ("really a png.jpg", encode(fields[3])),
+    )
+    assert not app.exception
+    assert tiles(app)["fields analysed"] == 7
+    assert tiles(app)["not read"] == 3
+    for name, message in (
+        ("text <b>bold</b>.jpg", "got content of another kind"),
+        ("truncated.png", "truncated or damaged data"),
+        ("empty.png", "0 bytes"),
+    ):
+        choose(app, name)
+        assert message in app.error[0].value
+        assert not app.get("plotly_chart")
+        assert not app.get("bidi_component")
+    choose(app, "text <b>bold</b>.jpg")
+    assert "text &lt;b&gt;bold&lt;/b&gt;.jpg" in html(app)
+
+
+def test_a_file_of_another_kind_is_named_as_not_read(app, field_png):
+    upload(app, ("a.png", field_png), ("film.gif", encode(np.zeros((8, 8, 3), np.uint8), "GIF")))
+    assert not app.exception
+    assert tiles(app)["not read"] == 1
+    (field,) = (f for f in app.session_state["case"].fields.values() if not f.readable)
+    assert field.name == "film.gif"
+    (reason,) = field.prediction.reasons
+    assert "got content of another kind" in reason
+    assert any(reason in error.value for error in app.error)
+
+
+def test_examples_are_marked_as_synthetic(app):
+    app.run()
+    app.button(key="examples").click().run()
+    assert not app.exception
+    assert tiles(app)["fields analysed"] == 4
+    assert "synthetic example" in html(app)
+    assert words.SYNTHETIC in html(app)
+
+
+def test_another_class_opacity_and_method_change_the_overlay(app, field_png):
+    upload(app, ("field.png", field_png))
+    first = pictures(app)
+    choice = next(s for s in app.selectbox if s.label == "Evidence for")
+    assert choice.options[0].endswith("(predicted)")
+    assert choice.options[1].endswith("(second choice)")
+    second = choice.options[1].removesuffix(" (second choice)")
+    choice.set_value(second).run()
+    assert f"for {second}" in captions(app) + "".join(i.value for i in app.info)
+    seen = pictures(app)
+    assert (seen["field"], seen["picture"]) == (first["field"], first["picture"])
+    assert seen["heat"] != first["heat"]
+
+    app.slider(key="opacity").set_value(0).run()
+    assert pictures(app)["opacity"] == 0
+    assert set(pictures(app)["colors"].split(", ")) == {"rgb(255 255 255)"}
+    app.selectbox(key="method").set_value("LayerCAM 28 x 28").run()
+    assert not app.exception
+    assert pictures(app)["heat"] != seen["heat"]
+    assert "relative" in pictures(app)["unit"]
+
+
+def test_more_files_keep_what_was_computed_and_removed_ones_are_forgotten(app, fields):
+    first, second = encode(fields[0]), encode(fields[1])
+    upload(app, ("a.png", first))
+    (kept,) = app.session_state["case"].fields.values()
+    prediction = kept.prediction
+    upload(app, ("again.png", first), ("b.png", second))
+    case = app.session_state["case"]
+    assert [f.name for f in case.fields.values()] == ["a.png", "b.png"]
+    assert kept.prediction is prediction
+    assert kept.repeats == ["again.png"]
+    choose(app, "a.png")
+    assert "added 2 times" in html(app)
+    app.button(key=f"remove-{kept.key}").click().run()
+    assert [f.name for f in app.session_state["case"].fields.values()] == ["b.png"]
+
+
+def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
+    random = np.random.default_rng(0)
+    count = FIELDS_AT_ONCE + 3
+    files = []
+    for i in range(count):
+        noisy = fields[i % 4].copy()
+        noisy[:4, :4] = random.integers(0, 256, (4, 4, 3))
+        files.append((f"{i}.png", encode(noisy)))
+    upload(app, *files)
+    assert not app.exception
+    assert tiles(app)["fields analysed"] == count
+
+    # Put one back to the waiting ones, stopped: the page shows the rest and how to go on.
+    case = app.session_state["case"]
+    waiting = next(iter(case.fields.values()))
+    waiting.prediction, case.paused = None, True
+    app.run()
+    assert tiles(app)["fields analysed"] == count - 1
+    app.button(key="pause").click().run()
+    assert tiles(app)["fields analysed"] == count
+    assert waiting.prediction is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "paused", "listed", "drawn"),
+    [
+        (SOON / 2, False, False, False),
+        (SOON / 2, True, False, True),
+        (SOON / 2, False, True, True),  # what a user reads does not vanish for fields added later
+        (SOON * 2, False, False, True),
+    ],
+)
+def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
+    app, fields, monkeypatch, seconds, paused, listed, drawn
+):
+    upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
+    assert len(app.dataframe) == 1
+    case = app.session_state["case"]
+    next(iter(case.fields.values())).prediction = None
+    case.paused, case.listed = paused, listed
+    app.session_state["seconds_per_field"] = seconds
+    with monkeypatch.context() as patch:
+        for name in ("analyse", "analyse_next"):
+            patch.setattr(analyse_page, name, lambda *_: st.stop())
+        app.run()
+    assert tiles(app)["fields analysed"] == 2
+    assert app.get("progress")
+    assert len(app.dataframe) == drawn
+    assert case.listed == drawn
+    case.paused = False
+    app.run()
+    assert tiles(app)["fields analysed"] == 3
+    assert len(app.dataframe) == 1
+    assert not app.get("progress")
+
+
+def test_filters_and_orders(app, fields):
+    upload(app, *((f"{name}.png", encode(fields[i])) for i, name in enumerate("cabd")))
+
+    def listed() -> list[str]:
+        return list(app.dataframe[0].value["File"])
+
+    doubtful = listed()
+    app.selectbox(key="order").set_value("File name").run()
+    assert listed() == ["a.png", "b.png", "c.png", "d.png"]
+    by_name = {f.name: f.prediction.confidence for f in app.session_state["case"].fields.values()}
+    assert doubtful == sorted(by_name, key=by_name.get)
+    one = app.dataframe[0].value["Class"][0]
+    app.selectbox(key="order").set_value("Most confident first").run()
+    assert listed() == sorted(by_name, key=by_name.get, reverse=True)
+    app.multiselect(key="classes").set_value([one]).run()
+    assert set(app.dataframe[0].value["Class"]) == {one}
+    app.multiselect(key="statuses").set_value(["error"]).run()
+    assert not app.dataframe
+    assert "No field matches." in captions(app)
+
+
+def test_a_click_on_a_column_orders_the_list():
+    assert order_of("File", "As added") == "File name"
+    assert order_of("Confidence", "As added") == "Least confident first"
+    assert order_of("Confidence", "Least confident first") == "Most confident first"
+    assert order_of("Reasons", "As added") == "As added"
+    assert set(COLUMNS.values()) <= set(ORDERS)
+
+
+def test_a_single_field_needs_no_list(app, fields):
+    upload(app, ("a.png", encode(fields[0])))
+    assert not app.dataframe
+    assert "Mean calibrated probability" not in html(app)
+    assert "Next" not in [button.label for button in app.button]
+    upload(app, ("b.png", encode(fields[1])))
+    assert len(app.dataframe) == 1
+    assert "Mean calibrated probability over 2 named fields" in html(app)
+    assert "Next" in [button.label for button in app.button]
+
+
+def test_settings_survive_another_page(app, fields):
+    upload(app, ("a.png", encode(fields[0])), ("b.png", encode(fields[1])))
+    app.text_input[0].set_value("case 7").run()
+    app.slider(key="opacity").set_value(20).run()
+    app.selectbox(key="color-map").set_value("Cividis").run()
+    app.selectbox(key="order").set_value("File name").run()
+    case = app.session_state["case"]
+    assert (case.label, case.opacity, case.color_map) == ("case 7", 0.2, "Cividis")
+    for _ in range(2):  # the page without a case draws none of these widgets
+        app.session_state["case"] = Case()
+        app.run()
+    app.session_state["case"] = case
+    app.run()
+    assert app.text_input[0].value == case.label == "case 7"
+    assert app.slider(key="opacity").value == 20
+    assert app.selectbox(key="order").value == "File name"
+
+
+def test_the_list_turns_to_the_page_of_the_selected_field(app, fields):
+    random = np.random.default_rng(1)
+    noise = [random.integers(0, 256, (4, 4, 3)) for _ in range(TABLE_PAGE + 2)]
+    files = []
+    for i, corner in enumerate(noise):
+        field = fields[i % 4].copy()
+        field[:4, :4] = corner
+        files.append((f"{i:02d}.png", encode(field)))
+    upload(app, *files)
+    app.selectbox(key="order").set_value("File name").run()
+    assert list(app.dataframe[0].value["File"]) == [name for name, _ in files[:TABLE_PAGE]]
+    choose(app, files[-1][0])
+    assert list(app.dataframe[0].value["File"]) == [name for name, _ in files[TABLE_PAGE:]]
+
+
+def test_a_new_case_forgets_everything(app, field_png):
+    upload(app, ("field.png", field_png))
+    app.text_input[0].set_value("case 7").run()
+    assert app.session_state["case"].label == "case 7"
+    next(b for b in app.button if b.label == "Forget and begin anew").click().run()
+    assert not app.session_state["case"].fields
+    assert "Add fields" in html(app)
+    assert app.session_state["case"].label == ""
+    upload(app, ("field.png", field_png))
+    assert app.text_input[0].value == ""
+
+
+def test_without_usable_weights_the_page_says_so_and_predicts_nothing(
+    app, weights_copy, monkeypatch
+):
+    (path,) = weights_copy.glob("*.weights.h5")
+    path.write_bytes(b"altered")
+    monkeypatch.setenv("MSEENET_WEIGHTS", str(weights_copy))
+    app.run()
+    assert not app.exception
+    assert "nothing can be predicted" in app.error[0].value
+    assert "altered or damaged" in app.code[0].value
+
+
+def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
+    monkeypatch.delenv("MSEENET_WEIGHTS")
+    upload(app, ("a.png", encode(foreign)))
+    assert not app.exception
+    assert not app.get("plotly_chart")
+    assert pictures(app)["heat"] is None  # the field alone
+    assert app.warning[0].value.startswith(words.REJECTED)
+    assert tiles(app) == {"fields analysed": 1, "rejected": 1}
+    app.toggle[0].set_value(True).run()
+    assert len(app.get("plotly_chart")) == 1
+    assert pictures(app)["heat"]
+    assert app.warning[0].value.startswith(words.REJECTED_SHOWN)
+    assert words.OUTPUT_WITHOUT_MEANING in html(app)
+    assert "Predicted class" not in html(app)
+    assert "low confidence" not in app.warning[0].value
+
+
+def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, field_png):
+    weights = tmp_path / "weights"
+    shutil.copytree(ungated_weights, weights)
+    card = json.loads((weights / "card.json").read_text())
+    card["review_confidence"] = {"value": 1.0}
+    (weights / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("MSEENET_WEIGHTS", str(weights))
+    upload(app, ("a.png", field_png))
+    (warning,) = (w.value for w in app.warning)
+    assert warning.startswith(words.REVIEW)
+    assert "low confidence" in warning
+    assert tiles(app)["of these to review"] == 1
+
+
+def test_the_predicted_bar_stands_out_and_the_threshold_is_marked():
+    probabilities = {"Benign": 0.2, "Early Pre-B": 0.1, "Pre-B": 0.6, "Pro-B": 0.1}
+    figure = probability_bars(probabilities, review=0.9)
+    colors = figure.data[0].marker.color
+    assert colors[2] not in (colors[0], colors[1], colors[3])
+    assert figure.data[0].text[2] == "60.0 %"
+    assert figure.layout.shapes[0].x0 == 90
+    rejected = probability_bars(probabilities, review=0.9, meaningful=False)
+    assert len(set(rejected.data[0].marker.color)) == 1
+    assert not rejected.layout.shapes
+
+
+def test_the_layer_over_the_field_is_that_of_the_exports(fields):
+    heat = np.linspace(0, 1, 224 * 224, dtype=np.float32).reshape(224, 224)
+    layer = heat_pixels(heat, "Viridis").astype(float)
+    weight = 0.7 * layer[..., 3:] / 255
+    blended = fields[0] * (1 - weight) + layer[..., :3] * weight
+    assert np.abs(blended - overlay(fields[0], heat, 0.7, "Viridis")).max() <= 1.5
+    colors = bar_colors("Viridis", 1.0).split(", ")
+    assert (colors[0], colors[-1]) == ("rgb(255 255 255)", "rgb(253 231 37)")
+
+
+def test_no_class_is_missing_from_the_words():
+    assert set(words.CLASS_TITLES) == set(words.CLASS_NOTES) == set(CLASS_NAMES)
+
+
+def test_where_sign_in_is_configured_nothing_is_shown_without_it(app):
+    app.secrets["auth"] = {"redirect_uri": "http://localhost:8501/oauth2callback"}
+    app.run()
+    assert not app.exception
+    assert [button.label for button in app.button] == ["Sign in"]
+    assert not app.file_uploader
+
+
+def test_sign_in_that_cannot_work_is_explained(app, monkeypatch):
+    monkeypatch.setattr(access, "find_spec", lambda name: None)
+    app.secrets["auth"] = {"redirect_uri": "http://localhost:8501/oauth2callback"}
+    app.run()
+    assert not app.exception
+    assert "authlib and httpx not installed" in app.error[0].value
+    assert not app.file_uploader
+    assert not app.button
+
+
+@pytest.mark.parametrize("content", ["[auth\n", None])
+def test_secrets_that_cannot_be_read_let_nobody_in(content, monkeypatch, tmp_path):
+    path = tmp_path / "secrets.toml"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(access.st, "secrets", Secrets())
+    get = config.get_option
+    files = {"secrets.files": [str(path)]}
+    monkeypatch.setattr(config, "get_option", lambda name: files.get(name) or get(name))
+    monkeypatch.setattr(st, "get_option", config.get_option)
+    monkeypatch.setattr(config, "is_manually_set", lambda name: content is None)
+
+    def gated():
+        import streamlit as st
+
+        from mseenet.ui.access import require_sign_in
+
+        require_sign_in()
+        st.text("open")
+
+    app = AppTest.from_function(gated).run()
+    assert not app.exception
+    assert "cannot be read" in app.error[0].value
+    assert not app.text
+
+
+def test_file_names_are_no_markdown(app):
+    upload(app, ("![a](https://example.org/t.gif).zip", b"PK\x03\x04"))
+    assert "\\!\\[a\\]\\(https" in app.error[0].value
+
+
+def test_streamlit_keeps_no_copy_of_what_was_taken_in(monkeypatch):
+    manager = MemoryUploadedFileManager("/upload")
+    files = []
+    for name in ("a.png", "b.png"):
+        record = UploadedFileRec(name, name, "image/png", b"x")
+        manager.add_file("session", record)
+        files.append(UploadedFile(record, None))
+    context = SimpleNamespace(session_id="session", uploaded_file_mgr=manager)
+    monkeypatch.setattr(intake, "get_script_run_ctx", lambda: context)
+    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: files[:1])
+    case = Case()
+    assert intake.draw_intake(case)
+    assert [field.name for field in case.fields.values()] == ["a.png"]
+    assert [record.name for record in manager.get_files("session", ["a.png", "b.png"])] == ["b.png"]
+
+
+def test_a_field_that_is_removed_twice_is_gone():
+    case = Case()
+    case.add("a.png", b"x")
+    (key,) = case.fields
+    case.remove(key)
+    case.remove(key)
+    assert not case.fields

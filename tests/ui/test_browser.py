@@ -1,0 +1,575 @@
+"""The whole thing as a user meets it: real server, real network, headless Chromium."""
+
+import base64
+import csv
+import io
+import itertools
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import encode
+from PIL import Image
+from playwright.sync_api import expect
+from pypdf import PdfReader
+
+from mseenet.case import words
+from mseenet.config import CLASS_NAMES
+from mseenet.imaging.synthetic import STYLES, render_field
+from mseenet.ui.field_list import ROW_HEIGHT, TABLE_PAGE
+from tools.browser import CHROMIUM, running_app, running_browser
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(ungated_weights):
+    with running_app(ungated_weights) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gated_server():
+    with running_app() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser():
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with running_browser(*camera) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def mixed_case(fields, foreign) -> list[tuple[str, bytes]]:
+    """60 files: 50 rendered fields, 4 foreign ones, 4 broken ones, 2 repeated ones."""
+    good = [(f"field {i:02d}.png", encode(render_field(STYLES[i % 2], i))) for i in range(50)]
+    strange = [(f"foreign {i}.png", encode(np.roll(foreign, 40 * i, axis=0))) for i in range(4)]
+    broken = [(f"broken {i}.png", b"no image %d" % i) for i in range(3)]
+    broken.append(("cut off.png", good[0][1][:900]))
+    return [*good, *strange, *broken, ("again 00.png", good[0][1]), ("again 01.png", good[1][1])]
+
+
+def opened(browser, server: str, width: int = 1280, **options):
+    """A page of a session of its own."""
+    page = browser.new_page(viewport={"width": width, "height": 1000}, **options)
+    page.set_default_timeout(60_000)
+    page.goto(server)
+    page.locator(".mseenet-steps").wait_for()
+    return page
+
+
+@pytest.fixture
+def page(server, browser):
+    page = opened(browser, server)
+    yield page
+    page.close()
+
+
+def upload(page, *files: tuple[str, bytes]) -> None:
+    page.locator("input[type=file]").first.set_input_files(
+        [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files]
+    )
+    page.get_by_role("heading", name="Take away").wait_for()
+
+
+def tiles(page) -> dict[str, int]:
+    pairs = page.locator(".mseenet-tiles li").all_inner_texts()
+    return {title: int(number) for number, title in (pair.split("\n") for pair in pairs)}
+
+
+def settled(page) -> None:
+    """Waits until the page has drawn what it has to."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.wait_for_timeout(700)  # charts grow for half a second
+
+
+def picture(page) -> np.ndarray:
+    # Of the page: the chart itself may be drawn anew while its picture is taken.
+    page.locator(".st-key-pictures").scroll_into_view_if_needed()
+    shot = page.screenshot(clip=page.locator(".st-key-pictures").bounding_box())
+    pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+    return pixels[:360]  # the height is rounded, now up and now down
+
+
+def heading(page) -> str:
+    return page.locator(".mseenet-file").inner_text()
+
+
+def choose(page, label: str, option: str | re.Pattern) -> None:
+    chosen = page.get_by_role("option", name=option)
+    for _ in range(5):  # a page that is still being drawn may close the list again
+        page.get_by_role("combobox", name=label).click()
+        page.wait_for_timeout(500)
+        if chosen.is_visible():
+            break
+    chosen.click()
+    settled(page)
+
+
+def findings_of_axe(page) -> list[str]:
+    """Serious and critical violations of WCAG rules."""
+    results = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+    return [
+        f"{violation['id']}: {node['html'][:160]}"
+        for violation in results.response["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
+
+def test_upload_to_class_bars_and_overlay(server, browser, classifier, field_png):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)
+    own = (server, "data:", "blob:", server.replace("http", "ws"))
+    foreign_requests = []
+    page.on("request", lambda r: r.url.startswith(own) or foreign_requests.append(r.url))
+    page.goto(server)
+    page.locator(".mseenet-steps").wait_for()
+    upload(page, ("smear.png", field_png))
+    (expected,) = classifier.predict([field_png], heatmaps="predicted")
+    answer = page.locator(".mseenet-answer strong")
+    assert answer.inner_text() == words.CLASS_TITLES[expected.class_name]
+    bars = page.locator(".st-key-bars .js-plotly-plot")
+    bars.locator(".bartext").first.wait_for()
+    assert len(bars.locator(".bars path").all()) == len(CLASS_NAMES)
+    assert all(name in bars.inner_text() for name in CLASS_NAMES)
+    page.locator(".st-key-pictures .heat").wait_for()
+    shapes = page.locator(".st-key-pictures img").evaluate_all("l => l.map(e => e.naturalWidth)")
+    assert shapes == [224, 224, 224]
+    assert page.get_by_text(words.RESEARCH_USE).is_visible()
+    assert foreign_requests == []
+    page.close()
+
+
+def test_a_mixed_case_of_sixty_files_and_what_is_taken_away(gated_server, browser, mixed_case):
+    page = opened(browser, gated_server)
+    upload(page, *mixed_case)
+    page.get_by_text("Analysing fields").wait_for(state="detached")
+    settled(page)
+    counted = tiles(page)
+    assert counted["fields analysed"] == 58
+    assert counted["not read"] == 4
+    assert page.get_by_text("2 files left out").is_visible()
+    assert counted["rejected"] >= 4
+    named = sum(counted.get(name, 0) for name in CLASS_NAMES)
+    assert named == 58 - 4 - counted["rejected"]
+
+    first = heading(page)
+    page.keyboard.press("n")
+    page.get_by_text("Field 2 of 58 listed").wait_for()
+    assert heading(page) != first
+    page.keyboard.press("p")
+    page.get_by_text("Field 1 of 58 listed").wait_for()
+    assert heading(page) == first
+
+    page.get_by_role("textbox", name="Case label").fill("Case Ж 7")
+    page.keyboard.press("Enter")
+    settled(page)
+    content = {}
+    for name in ("CSV table", "PDF report", "ZIP of overlays"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name).click()
+        content[name] = download.value.path().read_bytes()
+    rows = list(csv.DictReader(io.StringIO(content["CSV table"].decode("utf-8-sig"))))
+    assert len(rows) == 58
+    rejected = [row for row in rows if row["status"] == "rejected"]
+    assert len(rejected) == counted["rejected"]
+    assert {row["predicted"] for row in rejected} == {""}
+    text = "\n".join(p.extract_text() for p in PdfReader(io.BytesIO(content["PDF report"])).pages)
+    assert "Case Ж 7" in text
+    assert words.RESEARCH_USE in text
+    assert "broken 2.png" in text
+    with zipfile.ZipFile(io.BytesIO(content["ZIP of overlays"])) as archive:
+        assert archive.testzip() is None
+        records = json.loads(archive.read("case.json"))
+        pictures = [name for name in archive.namelist() if name.endswith(".png")]
+        assert len(pictures) == named
+        assert Image.open(io.BytesIO(archive.read(pictures[0]))).size == (224, 224)
+    assert len(records["fields"]) == 58
+
+    page.reload()
+    page.locator(".mseenet-steps").wait_for()
+    assert page.get_by_text("field 01.png").count() == 0
+    page.close()
+
+
+def test_class_method_and_opacity_change_the_overlay(page, fields):
+    upload(page, ("smear.png", encode(fields[2])))
+    settled(page)
+    seen = [picture(page)]
+    choose(page, "Evidence for", re.compile("second choice"))
+    seen.append(picture(page))
+    choose(page, "Method", "LayerCAM 28 x 28")
+    seen.append(picture(page))
+    page.get_by_role("slider", name="Opacity").press("End")
+    settled(page)
+    seen.append(picture(page))
+    for before, after in itertools.pairwise(seen):
+        # Faint evidence changes colours by few grey levels, but over whole cells of the map.
+        assert np.count_nonzero(np.abs(before - after).max(axis=2) > 5) > 1000
+
+
+def shown_part(page) -> tuple[float, float, float]:
+    """What both pictures show: scale, left and upper edge in shares of the field."""
+    frames = page.locator(".st-key-pictures .frame").evaluate_all(
+        "list => list.map(frame => { const box = frame.getBoundingClientRect(),"
+        " inner = frame.firstElementChild.getBoundingClientRect();"
+        " return [inner.width / box.width, (box.left - inner.left) / inner.width,"
+        " (box.top - inner.top) / inner.height] })"
+    )
+    left, right = frames
+    assert left == pytest.approx(right, abs=1e-3)
+    return tuple(left)
+
+
+def test_both_pictures_zoom_and_move_together_and_keep_their_place(page, fields):
+    upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:2])))
+    settled(page)
+    frame = page.locator(".st-key-pictures .frame").first
+    frame.scroll_into_view_if_needed()
+    assert shown_part(page) == pytest.approx((1, 0, 0), abs=1e-3)
+    box = frame.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    for _ in range(3):
+        page.mouse.wheel(0, -400)
+        page.wait_for_timeout(100)
+    scale, left, top = shown_part(page)
+    assert scale > 2
+    # What was under the pointer stays there.
+    assert (left, top) == pytest.approx((0.5 - 0.5 / scale, 0.5 - 0.5 / scale), abs=0.01)
+
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1] - 30, steps=5)
+    page.mouse.up()
+    moved = shown_part(page)
+    assert moved[1] == pytest.approx(left - 60 / box["width"] / scale, abs=0.01)
+    assert moved[2] == pytest.approx(top + 30 / box["height"] / scale, abs=0.01)
+    assert page.locator(".st-key-pictures .mark:visible").count() == 1
+
+    # Neither another class nor method, colours or opacity lose the place; another field does.
+    choose(page, "Evidence for", re.compile("second choice"))
+    choose(page, "Method", "LayerCAM 28 x 28")
+    choose(page, "Colours", "Cividis")
+    page.get_by_role("slider", name="Opacity").press("ArrowLeft")
+    settled(page)
+    assert shown_part(page) == pytest.approx(moved, abs=1e-3)
+    page.get_by_role("button", name=re.compile("^Next")).click()
+    page.get_by_text("Field 2 of 2 listed").wait_for()
+    settled(page)
+    assert shown_part(page) == pytest.approx((1, 0, 0), abs=1e-3)
+
+
+def test_pictures_by_keyboard_and_never_beyond_the_field(page, fields):
+    upload(page, ("smear.png", encode(fields[2])))
+    settled(page)
+    pictures = page.locator(".st-key-pictures .frames")
+    pictures.focus()
+    for _ in range(3):
+        page.keyboard.press("+")
+    scale = shown_part(page)[0]
+    assert scale == pytest.approx(1.5**3, abs=0.01)
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowUp")
+    assert shown_part(page) == pytest.approx((scale, 1 - 1 / scale, 0), abs=1e-3)
+    page.keyboard.press("0")
+    assert shown_part(page) == pytest.approx((1, 0, 0), abs=1e-3)
+    page.get_by_role("button", name="Zoom in").click()
+    assert shown_part(page)[0] == pytest.approx(1.5, abs=0.01)
+    page.get_by_role("button", name="Whole field").click()
+    assert shown_part(page)[0] == pytest.approx(1)
+
+
+def test_two_fingers_zoom_in_and_one_moves(server, browser, fields):
+    page = opened(browser, server, width=820, has_touch=True)
+    upload(page, ("smear.png", encode(fields[2])))
+    settled(page)
+    frame = page.locator(".st-key-pictures .frame").first
+    frame.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *fingers: tuple[float, float]) -> None:
+        points = [{"x": fx, "y": fy, "id": i} for i, (fx, fy) in enumerate(fingers)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (x - 20, y), (x + 20, y))
+    for apart in range(20, 61, 5):
+        touch("touchMove", (x - apart, y), (x + apart, y))
+    touch("touchEnd")
+    scale, left, top = shown_part(page)
+    assert scale == pytest.approx(3, rel=0.05)
+    assert (left, top) == pytest.approx((0.5 - 0.5 / scale, 0.5 - 0.5 / scale), abs=0.05)
+    scrolled = page.evaluate("document.querySelector('.stMain').scrollTop")
+
+    touch("touchStart", (x, y))
+    for way in range(0, 41, 5):
+        touch("touchMove", (x, y - way))
+    touch("touchEnd")
+    assert shown_part(page) == pytest.approx(
+        (scale, left, top + 40 / box["height"] / scale), abs=0.02
+    )
+    assert page.evaluate("document.querySelector('.stMain').scrollTop") == scrolled
+    page.close()
+
+
+def test_keys_go_on_working_after_the_mouse_has_moved_a_slider(page, fields):
+    upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
+    settled(page)
+    slider = page.get_by_role("slider", name="Opacity").bounding_box()
+    page.mouse.click(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    settled(page)
+    page.keyboard.press("n")
+    page.get_by_text("Field 2 of 4 listed").wait_for()
+
+
+def test_a_head_of_the_table_orders_and_the_list_follows_the_keys(page, mixed_case):
+    count = TABLE_PAGE + 2
+    upload(page, *mixed_case[:count])
+    settled(page)
+    table = page.locator("[data-testid=stDataFrame]").bounding_box()
+    page.mouse.click(table["x"] + 300, table["y"] + ROW_HEIGHT / 2)
+    expect(page.get_by_role("combobox", name="Order")).to_have_value("Least confident first")
+    settled(page)
+    for number in range(2, count + 1):
+        page.keyboard.press("n")
+        page.get_by_text(f"Field {number} of {count} listed").wait_for()
+    page.get_by_label(f"{count - TABLE_PAGE} of {count} fields").first.wait_for(state="attached")
+    page.get_by_text("Gallery", exact=True).click()
+    page.locator(".st-key-card-selected").wait_for()
+
+
+def slide_folder(parent: Path, fields: list[np.ndarray]) -> Path:
+    """A folder in `slide 7` that holds the fields and a file that is no image."""
+    folder = parent / "slide 7" / "inner"
+    folder.mkdir(parents=True)
+    for i, field in enumerate(fields):
+        (folder / f"{i}.png").write_bytes(encode(field))
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def drop(page, *paths: Path) -> None:
+    """Drops files and folders on the page's upload widget, as a file manager does."""
+    zone = page.locator("[data-testid=stFileUploaderDropzone]")
+    box = zone.bounding_box()
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    browser = page.context.new_cdp_session(page)
+    for event in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": event, "data": data, **point})
+
+
+def uploads_of(page) -> list[str]:
+    """A list that the addresses of all later uploads are added to."""
+    uploads = []
+    page.on("request", lambda r: uploads.append(r.url) if r.method == "PUT" else None)
+    return uploads
+
+
+def test_dropped_files_and_folders_come_in_one_upload(page, fields, tmp_path):
+    folder = slide_folder(tmp_path, fields[:3])
+    (tmp_path / "empty").mkdir()
+    alone = tmp_path / "letter.txt"
+    alone.write_text("chosen by name")
+    uploads = uploads_of(page)
+    drop(page, tmp_path / "empty")
+    page.get_by_text("Drag and drop files here").wait_for(state="detached")
+    assert page.locator(".mseenet-steps").is_visible()
+    drop(page, tmp_path / "slide 7", alone, folder / "0.png")
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert len(uploads) == 1
+    assert (tiles(page)["fields analysed"], tiles(page)["not read"]) == (4, 1)
+    for notice in ("not named as an image: slide 7/inner/notes.txt", "same content: 0.png"):
+        assert page.get_by_text(notice).is_visible()
+
+
+def test_a_file_that_cannot_be_read_is_named_and_spoils_no_other(page, fields, tmp_path):
+    folder = slide_folder(tmp_path, fields[:3])
+    # What was chosen is held back until one of the files has changed: browsers refuse it then.
+    page.add_init_script(
+        """addEventListener("change", (event) => {
+            if (window.held || event.target.type !== "file") return;
+            window.held = event.target;
+            event.stopImmediatePropagation();
+        }, true);"""
+    )
+    page.reload()
+    page.locator(".mseenet-steps").wait_for()
+    page.locator("input[type=file]").first.set_input_files(sorted(folder.glob("*.png")))
+    page.wait_for_function("window.held")
+    (folder / "1.png").write_bytes(encode(fields[3]) + b"changed")
+    page.evaluate("held.dispatchEvent(new Event('change', { bubbles: true }))")
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert tiles(page)["fields analysed"] == 2
+    assert page.get_by_text("1.png: the browser could not read this file").is_visible()
+
+
+def test_large_files_come_apart_and_too_large_ones_are_named(page, tmp_path):
+    paths = []
+    for name, megabytes in (("a.tif", 40), ("b.tif", 40), ("huge.tif", 201)):
+        paths.append(tmp_path / name)
+        with paths[-1].open("wb") as stream:
+            stream.write(name.encode())
+            stream.truncate(megabytes * 2**20)
+    uploads = uploads_of(page)
+    page.locator("input[type=file]").first.set_input_files(paths)
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert len(uploads) == 2
+    assert tiles(page)["not read"] == 2
+    assert page.get_by_text("huge.tif: expected at most 200 MB").is_visible()
+
+
+def test_a_folder_and_the_clipboard(page, fields, tmp_path):
+    slide_folder(tmp_path, fields[:2])
+    page.get_by_text("Folder", exact=True).click()
+    directory = page.locator("input[type=file][webkitdirectory]")
+    directory.wait_for(state="attached")
+    directory.set_input_files(tmp_path / "slide 7")
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    assert tiles(page)["fields analysed"] == 2
+    left_out = "1 file left out, not named as an image: slide 7/inner/notes.txt"
+    assert page.get_by_text(left_out).is_visible()
+
+    page.get_by_role("button", name="Add more fields").click()
+    page.get_by_text("Paste", exact=True).click()
+    box = page.locator("[data-testid=stChatInput] textarea")
+    box.click()
+    content = base64.b64encode(encode(fields[2])).decode()
+    box.evaluate(
+        """(box, content) => {
+            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "image.png", {type: "image/png"}));
+            box.dispatchEvent(new ClipboardEvent("paste",
+                {clipboardData: data, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    page.wait_for_timeout(1000)
+    box.press("Enter")
+    page.locator(".mseenet-tiles li", has_text="3fields").wait_for()
+
+
+def test_the_camera(gated_server, browser):
+    page = opened(browser, gated_server)
+    page.get_by_text("Camera", exact=True).click()
+    page.wait_for_function("document.querySelector('video')?.readyState === 4")
+    page.get_by_role("button", name="Take Photo").click()
+    page.get_by_role("heading", name="Take away").wait_for()
+    settled(page)
+    # The test picture of the browser's fake camera is no smear.
+    assert tiles(page) == {"fields analysed": 1, "rejected": 1}
+    page.close()
+
+
+def test_the_mouse_selects_in_table_and_gallery(page, fields):
+    upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
+    settled(page)
+    names = [heading(page)]
+    row = ROW_HEIGHT
+    for number in (3, 2):
+        table = page.locator("[data-testid=stDataFrame]").bounding_box()
+        page.mouse.click(table["x"] + 16, table["y"] + (number + 0.5) * row)
+        page.get_by_text(f"Field {number} of 4 listed").wait_for()
+        settled(page)
+        names.append(heading(page))
+    page.keyboard.press("n")
+    page.get_by_text("Field 3 of 4 listed").wait_for()
+    settled(page)
+    assert heading(page) == names[1]
+    assert len(set(names)) == 3
+    page.get_by_text("Gallery", exact=True).click()
+    page.locator(".st-key-gallery").get_by_role("button").nth(3).click()
+    page.get_by_text("Field 4 of 4 listed").wait_for()
+    settled(page)
+    assert heading(page) not in names
+
+
+def test_bad_files_beside_a_good_one(page, field_png):
+    bad = ("broken.png", b"not an image"), ("notes.txt", b"not even named as one")
+    upload(page, *bad, ("good.png", field_png))
+    settled(page)
+    assert tiles(page)["not read"] == 2
+    assert heading(page).startswith("broken.png")
+    assert "got content of another kind" in page.locator(".stAlert").inner_text()
+    page.get_by_role("button", name=re.compile("^Next")).click()
+    page.get_by_text("Field 2 of 3 listed").wait_for()
+    assert heading(page).startswith("notes.txt")
+    page.get_by_role("button", name=re.compile("^Next")).click()
+    page.locator(".mseenet-answer").wait_for()
+    assert heading(page).startswith("good.png")
+
+
+def test_two_sessions_never_see_each_other(server, browser, fields):
+    pages = [opened(browser, server), opened(browser, server)]
+    for page, name, field in zip(pages, ("mine.png", "yours.png"), fields, strict=False):
+        upload(page, (name, encode(field)))
+    for page, own, other in zip(pages, ("mine", "yours"), ("yours", "mine"), strict=True):
+        settled(page)
+        assert tiles(page)["fields analysed"] == 1
+        assert heading(page).startswith(f"{own}.png")
+        assert page.get_by_text(f"{other}.png").count() == 0
+        page.close()
+
+
+def test_nothing_is_written_to_disk(ungated_weights, browser, field_png, tmp_path):
+    with running_app(ungated_weights, temporary=tmp_path) as url:
+        page = opened(browser, url)
+        upload(page, ("secret name.png", field_png))
+        settled(page)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="PDF report").click()
+        assert download.value.path().stat().st_size > 10_000
+        page.close()
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessible_and_narrow(server, browser, mixed_case, scheme):
+    page = opened(browser, server, width=800, color_scheme=scheme)
+    assert findings_of_axe(page) == []
+    upload(page, *mixed_case[:3], mixed_case[-3])
+    settled(page)
+    assert findings_of_axe(page) == []
+    page.get_by_text("Gallery", exact=True).click()
+    page.locator(".mseenet-card").first.wait_for()
+    settled(page)
+    assert findings_of_axe(page) == []
+    for name in ("Model", "About"):
+        page.get_by_role("link", name=name, exact=True).click()
+        settled(page)
+        assert findings_of_axe(page) == []
+        widths = page.evaluate(
+            "() => { const m = document.querySelector('[data-testid=stMain]');"
+            " return [m.scrollWidth, m.clientWidth] }"
+        )
+        assert widths[0] <= widths[1]
+    page.close()
+
+
+def test_a_rejected_field_names_no_class_until_it_is_asked_for(gated_server, browser, foreign):
+    page = opened(browser, gated_server)
+    upload(page, ("rendered.png", encode(foreign)))
+    page.get_by_text(words.REJECTED).wait_for()
+    assert page.locator(".mseenet-answer").count() == 0
+    assert tiles(page) == {"fields analysed": 1, "rejected": 1}
+    page.get_by_text("Show the network's output all the same").click()
+    page.locator(".mseenet-answer").wait_for()
+    assert page.get_by_text(words.REJECTED_SHOWN).is_visible()
+    page.close()

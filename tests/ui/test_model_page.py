@@ -1,0 +1,302 @@
+"""The pages about the weights and the app, and the charts of the reports; without the network."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mseenet.case import words
+from mseenet.config import CLASS_NAMES
+from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
+from mseenet.metrics import wilson_interval
+from mseenet.ui.evaluation_charts import (
+    accuracy_by_split,
+    audit_bars,
+    confusion_heatmap,
+    interval_text,
+    percentage,
+    reliability,
+    risk_coverage,
+    robustness,
+)
+
+REPORTS = ("evaluation.json", "audit.json", "MODEL_CARD.md", "EVALUATION.md")
+
+
+def report(name: str) -> dict:
+    return json.loads((DEFAULT_WEIGHTS / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> dict:
+    return report("evaluation.json")
+
+
+@pytest.fixture(scope="module")
+def audit() -> dict:
+    return report("audit.json")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """The reports beside a card, and no weights: these pages need none."""
+    for name in (CARD_NAME, *REPORTS):
+        shutil.copy(DEFAULT_WEIGHTS / name, tmp_path)
+    return tmp_path
+
+
+def bounds(error, values) -> list:
+    """Intervals in [0, 1], from error bars in percent."""
+    pairs = zip(values, error.arrayminus, error.array, strict=True)
+    return [pytest.approx([(v - below) / 100, (v + above) / 100]) for v, below, above in pairs]
+
+
+def proportions(values) -> list:
+    return pytest.approx([value / 100 for value in values])
+
+
+def labels(trace, figure) -> dict[tuple, str]:
+    """What is written in each cell, by row and column."""
+    written = {(a.y, a.x): a.text for a in figure.layout.annotations}
+    return written | dict(zip(zip(trace.y, trace.x, strict=True), trace.text, strict=True))
+
+
+def test_confusion(evaluation):
+    confusion = evaluation["blocks"]["100"]["confusion"]
+    figure = confusion_heatmap(confusion)
+    heatmap, dark = figure.data
+    written = labels(dark, figure)
+    for i, row in enumerate(confusion):
+        assert proportions(heatmap.z[i]) == [count / sum(row) for count in row]
+        for j, count in enumerate(row):
+            assert written[i, j] == f"<b>{count}</b><br>{percentage(count / sum(row))}"
+            assert f"called {CLASS_NAMES[j]}:<br>{count} of" in heatmap.customdata[i][j]
+    assert list(figure.layout.yaxis.ticktext) == [
+        f"{name}<br>n = {sum(row)}" for name, row in zip(CLASS_NAMES, confusion, strict=True)
+    ]
+
+
+def test_a_class_without_fields_has_no_share():
+    heatmap = confusion_heatmap([[0, 0, 0, 0], *[[1, 1, 1, 1]] * 3]).data[0]
+    assert list(heatmap.z[0]) == [0, 0, 0, 0]
+
+
+def test_accuracy_by_split(evaluation):
+    folds, means = accuracy_by_split(evaluation).data
+    rows = [evaluation["parts"]["test"], *evaluation["blocks"].values()]
+    assert proportions(means.x) == [row.get("mean_accuracy", row["accuracy"]) for row in rows]
+    assert bounds(means.error_x, means.x) == [row["interval_95"]["accuracy"] for row in rows]
+    assert [n for _, n in means.customdata] == [row["n"] for row in rows]
+    expected = [fold for row in rows[1:] for fold in row["folds"]]
+    assert proportions(folds.x) == [fold["accuracy"] for fold in expected]
+    assert [n for _, n in folds.customdata] == [fold["n"] for fold in expected]
+
+
+def test_reliability(evaluation):
+    blocks = evaluation["blocks"]
+    traces = [trace for trace in reliability(blocks).data if trace.mode == "markers"]
+    expected = [
+        figures[f"{name}_calibration"]["bins"]
+        for figures in blocks.values()
+        for name in ("before", "after")
+    ]
+    assert len(traces) == len(expected)
+    for trace, bins in zip(traces, expected, strict=True):
+        assert proportions(trace.x) == [confidence for confidence, _, _ in bins]
+        assert proportions(trace.y) == [accuracy for _, accuracy, _ in bins]
+        assert [n for n, _ in trace.customdata] == [n for _, _, n in bins]
+
+
+def test_risk_coverage(evaluation):
+    blocks = evaluation["blocks"]
+    lines = [trace for trace in risk_coverage(blocks).data if trace.mode == "lines"]
+    for line, figures in zip(lines, blocks.values(), strict=True):
+        coverage, accuracy = zip(*figures["risk_coverage"], strict=True)
+        assert proportions(line.x) == list(coverage)
+        assert proportions(line.y) == list(accuracy)
+        assert line.customdata[-1][0] == figures["n"]
+        right = round(figures["accuracy"] * figures["n"])
+        assert line.customdata[-1][1] == interval_text(wilson_interval(right, figures["n"]))
+
+
+def test_robustness(evaluation):
+    changes, test = evaluation["robustness"], evaluation["parts"]["test"]
+    figure = robustness(changes, test)
+    for trace, severities in zip(figure.data, changes.values(), strict=True):
+        assert list(trace.y) == list(severities)
+        assert proportions(trace.x) == [figures["proportion"] for figures in severities.values()]
+        assert bounds(trace.error_x, trace.x) == [f["interval_95"] for f in severities.values()]
+    assert [a.text.lower() for a in figure.layout.annotations] == [kind.lower() for kind in changes]
+    assert {shape.x0 for shape in figure.layout.shapes} == {100 * test["accuracy"]}
+
+
+def test_audit(audit):
+    for trace, part in zip(
+        audit_bars(audit).data, ("network", "frozen_features", "color_alone"), strict=True
+    ):
+        results = audit[part].values()
+        assert proportions(trace.x) == [figures["proportion"] for figures in results]
+        assert bounds(trace.error_x, trace.x) == [figures["interval_95"] for figures in results]
+        assert [n for n, _ in trace.customdata] == [figures["n"] for figures in results]
+
+
+def test_every_chart_lets_the_theme_through(evaluation, audit):
+    blocks, test = evaluation["blocks"], evaluation["parts"]["test"]
+    for figure in (
+        confusion_heatmap(test["confusion"]),
+        accuracy_by_split(evaluation),
+        reliability(blocks),
+        risk_coverage(blocks),
+        robustness(evaluation["robustness"], test),
+        audit_bars(audit),
+    ):
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
+
+
+def model_page(folder: str) -> None:
+    import json
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from mseenet.ui.model_page import draw_model_page
+
+    content = json.loads((Path(folder) / "card.json").read_text())
+    weights = content["weights"]
+    card = SimpleNamespace(
+        weights_path=Path(folder) / weights["file"], sha256=weights["sha256"], content=content
+    )
+    draw_model_page(SimpleNamespace(card=card, device="some device"))
+
+
+def about_page() -> None:
+    from mseenet.ui.about_page import draw_about_page
+
+    draw_about_page()
+
+
+def draw(folder: Path) -> AppTest:
+    app = AppTest.from_function(model_page, args=(str(folder),), default_timeout=60).run()
+    assert not app.exception
+    return app
+
+
+def html(app: AppTest) -> str:
+    return "".join(element.proto.body for element in app.get("html"))
+
+
+def levels(app: AppTest) -> list[int]:
+    """Of the headings, in their order on the page."""
+    levels = {"title": 1, "header": 2, "subheader": 3}
+    return [levels[element.type] for element in app.main if element.type in levels]
+
+
+def change(folder: Path, name: str, edit) -> None:
+    content = json.loads((folder / name).read_text())
+    edit(content)
+    (folder / name).write_text(json.dumps(content))
+
+
+def test_the_model_page(folder, evaluation):
+    app = draw(folder)
+    charts = [chart.proto for chart in app.get("plotly_chart")]
+    assert len(charts) == 6
+    assert all(len(chart.alt) > 60 for chart in charts)
+    assert not app.code
+    assert not app.warning
+    test = evaluation["parts"]["test"]
+    assert percentage(test["accuracy"]) in html(app)
+    assert json.loads((folder / CARD_NAME).read_text())["weights"]["sha256"] in html(app)
+    assert "some device" in html(app)
+    (table,) = app.table
+    assert list(table.value["Images"]) == list(evaluation["statuses"])
+    assert [expander.label for expander in app.expander] == [
+        "The whole model card",
+        "Every figure as a table",
+    ]
+    assert set(levels(app)) == {2, 3}
+    assert levels(app)[0] == 2
+
+
+def test_another_confusion_matrix(folder, evaluation):
+    app = draw(folder)
+    app.segmented_control(key="confusion-split").set_value("Unseen, embargo 100").run()
+    assert not app.exception
+    figures = evaluation["blocks"]["100"]
+    caption = f"Unseen, embargo 100, n = {figures['n']:,}."
+    assert caption in [element.value for element in app.caption]
+
+
+def test_what_flags_catch_is_said(folder, evaluation):
+    (text,) = (m.value for m in draw(folder).markdown if "What a flag catches" in m.value)
+    for embargo, figures in evaluation["blocks"].items():
+        flagged = figures["flagged"]
+        caught = (
+            f"{100 * flagged['errors']['proportion']:.1f} % of the {flagged['errors']['n']} errors"
+        )
+        assert (
+            f"mbargo {embargo}: {100 * flagged['fields']['proportion']:.1f} % of the fields" in text
+        )
+        assert caught in text
+
+
+def test_reports_in_markdown_go_below_the_headings_of_the_page(folder):
+    (folder / "BASELINES.md").write_text(
+        "# Baselines\n\n![a](figures/a.svg)\n\n## Heads\n\n| a | b |\n| --- | --- |\n| 1 | $2 |\n"
+    )
+    app = draw(folder)
+    (text,) = (m.value for e in app.expander for m in e.markdown if "Baselines" in m.value)
+    assert text.startswith("### Baselines")
+    assert "#### Heads" in text
+    assert "![" not in text
+    assert "| 1 | \\$2 |" in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "commands"),
+    [
+        (["evaluation.json"], ["evaluate"]),
+        (["audit.json"], ["audit"]),
+        (list(REPORTS), ["evaluate", "audit"]),
+    ],
+)
+def test_without_a_report_there_is_the_command_that_makes_it(folder, missing, commands):
+    for name in missing:
+        (folder / name).unlink()
+    assert [c.value for c in draw(folder).code] == [f"mseenet {c} --data DIR" for c in commands]
+
+
+def test_a_damaged_report_counts_as_none(folder):
+    (folder / "audit.json").write_text("{")
+    assert [code.value for code in draw(folder).code] == ["mseenet audit --data DIR"]
+
+
+def test_weights_that_were_not_cross_validated(folder):
+    def forget(content):
+        del content["blocks"], content["malignant"]
+
+    change(folder, "evaluation.json", forget)
+    app = draw(folder)
+    assert len(app.get("plotly_chart")) == 4
+    assert all("mseenet crossvalidate" in code.value for code in app.code)
+    assert not app.get("button_group")
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "audit.json"])
+def test_a_report_of_other_weights_is_marked(folder, name):
+    change(folder, name, lambda content: content.update(weights="0" * 64))
+    assert [warning.value for warning in draw(folder).warning] == [words.OTHER_WEIGHTS]
+
+
+def test_the_about_page():
+    app = AppTest.from_function(about_page, default_timeout=60).run()
+    assert not app.exception
+    text = html(app) + " ".join(markdown.value for markdown in app.markdown)
+    assert words.RESEARCH_USE in text
+    for name in CLASS_NAMES:
+        assert words.CLASS_TITLES[name] in text
+    for source in ("10.34740/KAGGLE/DSV/2175623", "10.1002/int.22753", "Najjar"):
+        assert source in text
+    assert set(levels(app)) == {2, 3}
+    assert levels(app)[0] == 2
