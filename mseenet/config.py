@@ -84,7 +84,7 @@ class TrainingConfig:
     """The paper's protocol: a frozen backbone first, then fine-tuning; no augmentation.
 
     The paper gives neither epochs, rates nor batch size; these were chosen on the
-    validation split (docs/DECISIONS.md).
+    validation split (docs/explanation/decisions.md).
 
     Attributes:
         seed: Seeds initial weights, dropout and the order of the training images.
