@@ -17,6 +17,7 @@ CURRENT = [path for path in WRITTEN if path.name != "CHANGELOG.md"]
 """Those that speak of this state; the changelog also names what is gone."""
 
 README_LINES = 150
+CELL_WORDS = 30
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^[ ]*```.*?^[ ]*```", re.MULTILINE | re.DOTALL)
@@ -180,3 +181,9 @@ def test_figures_of_unseen_slides_are_those_of_the_card(document, embargo):
     )[0]
     assert f"{100 * figures['mean_accuracy']:.1f} %" in row
     assert f"({low:.1f}-{high:.1f})" in row
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=name_of)
+def test_no_cell_of_a_table_is_a_paragraph(document):
+    rows = [line for line in document.read_text("utf-8").splitlines() if line.startswith("|")]
+    assert [cell for row in rows for cell in row.split("|") if len(cell.split()) > CELL_WORDS] == []
