@@ -143,7 +143,7 @@ def _measure_embargo(result: OutOfFold, calibrated: np.ndarray, flagged: np.ndar
         blocks = labels * FOLDS + result.folds
         measured["interval_95"]["accuracy"] = list(grouped_interval(correct, blocks))
     curve = risk_coverage(calibrated.max(axis=1), correct)
-    kept = max(1, int(COVERAGE * len(labels)))
+    kept = int(COVERAGE * len(labels))
     return {
         **measured,
         "folds": folds,
@@ -160,7 +160,6 @@ def _measure_embargo(result: OutOfFold, calibrated: np.ndarray, flagged: np.ndar
         "risk_coverage": [
             [k / 100, float(curve[int(k / 100 * len(curve)) - 1])]
             for k in range(5, 101)
-            if int(k / 100 * len(curve))
         ],
     }
 
