@@ -14,7 +14,7 @@ from mseenet.commands import audit, evaluate
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.evaluation.audit import occlude
-from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, OutOfFold, calibrate, out_of_fold_csv
+from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, OutOfFold, out_of_fold_csv
 from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of
 from mseenet.imaging.nuclei import nucleus_mask, scale_bar_corner
 from mseenet.imaging.perturbations import PERTURBATIONS, brightness
@@ -74,8 +74,7 @@ def cross_validated(tmp_path_factory, index, split) -> Path:
         shutil.copy(DEFAULT_WEIGHTS / name, folder)
     content = split_csv(split, index.samples)
     (folder / "split.csv").write_bytes(content)
-    results = {embargo: out_of_fold(index, embargo) for embargo in EMBARGOES}
-    answers = out_of_fold_csv(results).encode()
+    answers = out_of_fold_csv({e: out_of_fold(index, e) for e in EMBARGOES}).encode()
     (folder / OUT_OF_FOLD_NAME).write_bytes(answers)
     parts = {part: len(split.indices(index.samples, part)) for part in ("train", "val", "test")}
     update_card(
@@ -92,25 +91,27 @@ def cross_validated(tmp_path_factory, index, split) -> Path:
                 "file": OUT_OF_FOLD_NAME,
                 "sha256": hashlib.sha256(answers).hexdigest(),
             },
-            **calibrate(list(results.values()), card["novelty"]["reject"]),
         },
     )
     return folder
 
 
-@pytest.fixture(scope="module")
-def loaded(cross_validated) -> Classifier:
-    return Classifier.load(cross_validated)
+@pytest.fixture
+def loaded(gated_classifier) -> Classifier:
+    """The network with the calibration and the gate of these weights, which are the shipped ones."""
+    return gated_classifier
 
 
 @pytest.fixture
 def weights(cross_validated, loaded, tmp_path, monkeypatch) -> Path:
-    """A copy of them; the network itself is compiled once for all tests."""
+    """A copy of the weights; the network itself is compiled once for all tests."""
     folder = tmp_path / "weights"
     shutil.copytree(cross_validated, folder)
 
     def load(asked: Path) -> Classifier:
-        assert read_card(asked).sha256 == loaded.card.sha256
+        card = read_card(asked)
+        assert card.sha256 == loaded.card.sha256
+        assert card.calibration == loaded.card.calibration
         return loaded
 
     monkeypatch.setattr(Classifier, "load", load)

@@ -152,6 +152,11 @@ def test_flags_are_low_confidence_or_novelty(results, measured):
     assert 0 < record["fields"]["proportion"] < 1
 
 
+def test_novel_fields_are_flagged_however_sure_the_network_is(results):
+    flagged = measure_unseen(results, review=0.0, reject=REJECT)["50"]["flagged"]
+    assert flagged["fields"]["proportion"] == flagged["errors"]["proportion"] == 1
+
+
 def test_the_curve_ends_with_all_fields_and_begins_with_the_surest(results, measured):
     probabilities, _ = cross_fit(results, REJECT)[50]
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
