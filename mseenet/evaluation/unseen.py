@@ -158,8 +158,7 @@ def _measure_embargo(result: OutOfFold, calibrated: np.ndarray, flagged: np.ndar
             "rest_right": proportion(int(correct[~flagged].sum()), int((~flagged).sum())),
         },
         "risk_coverage": [
-            [k / 100, float(curve[int(k / 100 * len(curve)) - 1])]
-            for k in range(5, 101)
+            [k / 100, float(curve[int(k / 100 * len(curve)) - 1])] for k in range(5, 101)
         ],
     }
 
