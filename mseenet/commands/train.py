@@ -33,6 +33,9 @@ from mseenet.config import (
 from mseenet.inference.card import DEFAULT_WEIGHTS
 from mseenet.training.provenance import recorded_command
 from mseenet.training.run import Job, train
+from mseenet.training.smoke import SMOKE_SETTINGS
+
+BACKBONE_NAME = "random.weights.h5"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -112,18 +115,14 @@ def main(argv: list[str] | None = None) -> int:
     command = recorded_command(sys.argv[1:] if argv is None else argv)
     with ExitStack() as stack:
         if arguments.smoke:
-            from mseenet.imaging.synthetic import write_dataset
+            from mseenet.training.smoke import write_smoke_backbone, write_smoke_data
 
             work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            write_dataset(work / "data", per_class=20)
-            arguments.data, arguments.backbone_weights = work / "data", None
+            arguments.data, arguments.backbone_weights = work / "data", work / BACKBONE_NAME
             arguments.out = arguments.out or work / "weights"
-            # A random backbone's features are a hundred times smaller than ImageNet's, and
-            # there are few images: a higher rate and smaller batches make up for it.
-            arguments.batch_size = 8
-            arguments.head_epochs, arguments.head_learning_rate = 30, 1e-2
-            arguments.fine_tune_epochs = arguments.copies = 1
-            arguments.fine_tune_learning_rate = 1e-5  # random blocks have nothing to be tuned
+            console.import_keras()
+            write_smoke_data(arguments.data)
+            write_smoke_backbone(arguments.backbone_weights, arguments.seed)
         try:
             train(job_of(arguments, command))
         except KeyboardInterrupt:
@@ -149,10 +148,10 @@ def job_of(arguments: argparse.Namespace, command: str) -> Job:
 
 def training_config(arguments: argparse.Namespace) -> TrainingConfig | RobustConfig:
     """The recipe's settings with what the command line changes."""
+    if arguments.smoke:
+        return replace(SMOKE_SETTINGS[arguments.recipe], seed=arguments.seed)
     robust = arguments.recipe == "robust"
     config = RobustConfig(copies=arguments.copies) if robust else TrainingConfig()
-    if robust and arguments.smoke:
-        config = replace(config, mixed=0.0)  # rendered classes differ in their style alone
     phases = {}
     for name, phase in vars(config).items():
         if isinstance(phase, PhaseConfig):
