@@ -66,8 +66,7 @@ def audit_linear(index, features: np.ndarray, protocols: dict[str, list]) -> dic
 
 def frozen_means(card, images: np.ndarray, name: str) -> np.ndarray:
     """Output of the frozen blocks, which is as ImageNet left it, averaged over each image, (N, 96)."""
-    import keras
-
+    from mseenet.inference.backend import keras
     from mseenet.inference.network import build_model, frozen_blocks
 
     model = build_model(card.model)

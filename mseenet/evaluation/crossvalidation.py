@@ -22,8 +22,7 @@ def run_folds(
 ) -> None:
     """Trains and tests what is missing in `work`, one .npz file a fold and embargo."""
     console.import_keras()
-    import keras
-
+    from mseenet.inference.backend import keras
     from mseenet.inference.network import build_model, fine_tuned_blocks
     from mseenet.inference.novelty import fit_novelty
     from mseenet.training.checkpoint import Checkpoint

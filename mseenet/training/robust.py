@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from mseenet import console
@@ -18,6 +17,7 @@ from mseenet.config import FROZEN_LAYER, RobustConfig
 from mseenet.files import file_sha256
 from mseenet.imaging import perturbations
 from mseenet.imaging.perturbations import brightness, jpeg
+from mseenet.inference.backend import keras
 from mseenet.inference.network import (
     blank_corner,
     fine_tuned_blocks,

@@ -77,8 +77,7 @@ def train(job: Job) -> Card:
     backbone = backbone_record(job.backbone_weights)
 
     console.import_keras()
-    import keras
-
+    from mseenet.inference.backend import keras
     from mseenet.inference.network import build_model, freeze_batch_normalization, logits_model
     from mseenet.training.loop import outputs_of
 

@@ -110,7 +110,7 @@ def application(name: str, module: str, scratch_size: int, inputs: Inputs, task:
 
 def _seeded_keras(seed: int):
     """Keras, having forgotten earlier networks, which would pile up over many runs."""
-    import keras
+    from mseenet.inference.backend import keras
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -161,7 +161,7 @@ def _train(
     Inputs and labels are those of all images, (N, ...) and (N,). Pixels, which are uint8, are
     mirrored at random both ways.
     """
-    import keras
+    from mseenet.inference.backend import keras
 
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
