@@ -1,12 +1,13 @@
 """What the commands share: exit statuses, one-line errors, progress, quiet libraries."""
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from mseenet.errors import MSEENetError
+from mseenet.errors import MSEENetError, UsageError
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells use it."""
@@ -90,6 +91,23 @@ def import_keras() -> None:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def require(package: str, extra: str) -> None:
+    """Refuses to begin without a package that only some commands need.
+
+    Args:
+        package: Its name in an import.
+        extra: The extra of this project that installs it.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(
+            f"expected the package {package}, which is not installed; "
+            f"run: pip install 'mseenet[{extra}]'"
+        )
 
 
 def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:

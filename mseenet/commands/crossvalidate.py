@@ -19,7 +19,7 @@ from mseenet.config import PhaseConfig, RobustConfig
 from mseenet.errors import UsageError
 from mseenet.evaluation.crossvalidation import collect, run_folds
 from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, calibrate, out_of_fold_csv
-from mseenet.files import write_atomically
+from mseenet.files import file_sha256, write_atomically
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card, update_card
 from mseenet.training.dataset import (
     index_dataset,
@@ -81,8 +81,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.embargo:
         return 0
     results = {embargo: collect(index, work, embargo) for embargo in EMBARGOES}
-    write_atomically(arguments.weights / OUT_OF_FOLD_NAME, out_of_fold_csv(results))
+    path = arguments.weights / OUT_OF_FOLD_NAME
+    write_atomically(path, out_of_fold_csv(results))
     changes = calibrate(list(results.values()), card.novelty.reject)
+    # Reports on unseen slides are made of the very answers that the calibration comes from.
+    changes["out_of_fold"] = {"file": path.name, "sha256": file_sha256(path)}
     update_card(arguments.weights, changes)
     for path in sorted(work.iterdir()):
         path.unlink()

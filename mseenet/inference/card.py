@@ -57,6 +57,7 @@ class Card:
             weights that were not cross-validated.
         novelty: The novelty gate, or None for weights without one (the paper's recipe).
         content: The whole card as it stands in the file.
+        release: See `release_of`.
     """
 
     weights_path: Path
@@ -67,6 +68,35 @@ class Card:
     review_confidence: float
     novelty: NoveltyGate | None
     content: dict
+
+    @property
+    def release(self) -> str:
+        return release_of(self.content)
+
+
+def release_of(content: dict) -> str:
+    """Names all that an answer depends on: weights, calibration, thresholds, gate, heatmaps.
+
+    Reports and exports carry it, so that one of another release is told from one of this:
+    calibrating anew keeps the weights' hash. What the answers do not depend on (figures,
+    settings, texts) is left out, so that measuring a release does not change its name.
+
+    Args:
+        content: Of a card.
+
+    Returns:
+        The first 12 hex digits of a SHA-256.
+    """
+    parts = {
+        "weights": content["weights"]["sha256"],
+        "heatmap_scale": content["heatmap"]["scale"],
+        "out_of_fold": (content.get("out_of_fold") or {}).get("sha256"),
+    } | {
+        name: content.get(name)
+        for name in ("calibration", "review_confidence", "novelty", "malignant")
+    }
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def input_record() -> dict:

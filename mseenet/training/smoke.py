@@ -62,9 +62,9 @@ def write_smoke_backbone(path: Path, seed: int) -> None:
         path: Gets the weights, `.weights.h5`.
         seed: Of the random weights.
     """
-    import keras
     import numpy as np
 
+    from mseenet.inference.backend import keras
     from mseenet.inference.network import build_backbone
 
     fields = [
