@@ -8,7 +8,6 @@ import numpy as np
 
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.out_of_fold import (
-    OUT_OF_FOLD_NAME,
     OutOfFold,
     calibrate,
     read_out_of_fold,
@@ -49,13 +48,13 @@ def out_of_fold_of(card: Card) -> dict[int, OutOfFold] | None:
     record = card.content.get("out_of_fold")
     if not record:
         return None
-    path = card.weights_path.parent / OUT_OF_FOLD_NAME
+    path = card.weights_path.parent / record["file"]
     if not path.is_file() or file_sha256(path) != record["sha256"]:
         raise DatasetError(
             f"{path}: expected the answers that the card's calibration comes from, unaltered; "
             "mseenet crossvalidate makes them anew"
         )
-    return read_out_of_fold(path.parent)
+    return read_out_of_fold(path.parent, path.name)
 
 
 def cross_fit(
@@ -158,8 +157,7 @@ def _measure_embargo(result: OutOfFold, calibrated: np.ndarray, flagged: np.ndar
             "rest_right": proportion(int(correct[~flagged].sum()), int((~flagged).sum())),
         },
         "risk_coverage": [
-            [k / 100, float(curve[int(k / 100 * len(curve)) - 1])]
-            for k in range(5, 101)
+            [k / 100, float(curve[int(k / 100 * len(curve)) - 1])] for k in range(5, 101)
         ],
     }
 

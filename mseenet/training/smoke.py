@@ -30,7 +30,7 @@ SMOKE_SETTINGS: dict[str, TrainingConfig | RobustConfig] = {
         copies=1,
         unchanged=0.9,
         mixed=0.0,
-        head=PhaseConfig(epochs=8, learning_rate=2e-3, cosine=True),
+        head=PhaseConfig(epochs=6, learning_rate=2e-3, cosine=True),
         fine_tune=PhaseConfig(epochs=1, learning_rate=1e-6, cosine=True),
     ),
 }
@@ -52,11 +52,18 @@ def write_smoke_data(folder: Path, per_class: int = PER_CLASS) -> None:
 
 
 def write_smoke_backbone(path: Path, seed: int) -> None:
-    """Writes a random backbone whose features are as large as trained ones.
+    """Writes a random backbone on whose features a head can be trained.
 
-    Activations fade from layer to layer of a random network, to a hundredth or a thousandth
+    In a plain random one, activations fade from layer to layer to a hundredth or a thousandth
     of what ImageNet's weights give, as the seed falls, so that no learning rate suits the
-    head. The last batch normalisation therefore gets the statistics of rendered images.
+    head; and the branches that stochastic depth drops in training are as large as what they
+    are added to, so that training and validation see different features. Here each residual
+    block begins as the identity, and the last batch normalisation has the statistics of
+    rendered images.
+
+    Reference:
+        P. Goyal et al., "Accurate, Large Minibatch SGD" (2017), section 5.1, for residual
+        branches that begin at zero.
 
     Args:
         path: Gets the weights, `.weights.h5`.
@@ -74,6 +81,10 @@ def write_smoke_backbone(path: Path, seed: int) -> None:
     ]
     keras.utils.set_random_seed(seed)
     backbone = build_backbone(None)
+    for layer in backbone.layers:
+        if layer.name.endswith("_add"):
+            normalization = backbone.get_layer(layer.name.replace("_add", "_project_bn"))
+            normalization.gamma.assign(np.zeros(normalization.gamma.shape))
     last = backbone.get_layer("top_bn")
     before = keras.Model(backbone.input, last.input).predict_on_batch(np.stack(fields))
     mean, variance = before.mean(axis=(0, 1, 2)), before.var(axis=(0, 1, 2))  # (1280,)
