@@ -181,26 +181,6 @@ def cross_entropy(
     return float(np.mean(log_sum - scaled[np.arange(len(labels)), labels]))
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [1, 10] with the lowest cross-entropy, to 0.01.
-
-    Below 1 it would make a network more confident than it was trained to be; on a split
-    without errors the optimum is 0, which would claim certainty. Hence the bound.
-
-    Reference:
-        C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
-
-    Args:
-        logits: Of images that the network was not trained on, (N, C).
-        labels: Their true labels, (N,).
-
-    Returns:
-        The divisor of the logits.
-    """
-    candidates = np.arange(100, 1001) / 100
-    return float(min(candidates, key=lambda t: cross_entropy(logits, labels, t)))
-
-
 def selective_threshold(confidence: np.ndarray, correct: np.ndarray, accuracy: float) -> float:
     """The lowest confidence from which on answers reach an accuracy.
 

@@ -101,3 +101,28 @@ def weights_copy(tmp_path) -> Path:
     for path in (DEFAULT_WEIGHTS / CARD_NAME, *kept):
         shutil.copy(path, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_data(tmp_path_factory) -> Path:
+    """The dataset of `smoke_weights`: 20 rendered fields a class; not to be changed."""
+    from mseenet.training.smoke import write_smoke_data
+
+    folder = tmp_path_factory.mktemp("smoke") / "data"
+    write_smoke_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_weights(smoke_data) -> Path:
+    """What a smoke run of the robust recipe leaves: weights, card, gate, split, history.
+
+    Not to be changed; a test that writes beside the weights copies the folder first. The
+    backbone that it began with is `random.weights.h5` beside the folder.
+    """
+    from mseenet.commands.train import main
+    from mseenet.training.smoke import write_smoke_backbone
+
+    write_smoke_backbone(smoke_data.parent / "random.weights.h5", seed=0)
+    assert main(["--smoke", "--out", str(smoke_data.parent / "weights")]) == 0
+    return smoke_data.parent / "weights"

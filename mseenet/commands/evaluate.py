@@ -27,7 +27,7 @@ from mseenet.evaluation.model_card import model_card
 from mseenet.evaluation.report import evaluation_markdown
 from mseenet.evaluation.unseen import measure_malignant, measure_unseen, out_of_fold_of
 from mseenet.files import write_atomically
-from mseenet.inference.card import DEFAULT_WEIGHTS, HISTORY_NAME, Card, read_card, update_card
+from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, update_card
 from mseenet.inference.classifier import Classifier
 from mseenet.training.dataset import DatasetError, index_dataset, load_images
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     # All that can be refused is read before minutes of computing.
     card = read_card(arguments.weights)
-    history = read_history(arguments.weights)
+    history = read_history(card)
     out_of_fold = out_of_fold_of(card)
     foreign = foreign_images(arguments.foreign) if arguments.foreign else {}
     index = index_dataset(arguments.data, console.progress)
@@ -102,9 +102,9 @@ def write_reports(result: dict[str, Any], card: Card, history: dict, out: Path) 
     print(text)
 
 
-def read_history(weights: Path) -> dict[str, list[dict]]:
-    """Reads the training history beside the weights."""
-    path = weights / HISTORY_NAME
+def read_history(card: Card) -> dict[str, list[dict]]:
+    """Reads the training history that the card names."""
+    path = card.weights_path.parent / card.content["training"]["history"]
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

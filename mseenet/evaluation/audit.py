@@ -68,8 +68,7 @@ def pooled_frozen_features(card: Card, images: np.ndarray, name: str) -> np.ndar
     Returns:
         float32 (N, 96).
     """
-    import keras
-
+    from mseenet.inference.backend import keras
     from mseenet.inference.network import build_model, frozen_blocks
 
     model = build_model(card.model)

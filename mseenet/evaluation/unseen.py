@@ -8,7 +8,6 @@ import numpy as np
 
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.out_of_fold import (
-    OUT_OF_FOLD_NAME,
     OutOfFold,
     calibrate,
     read_out_of_fold,
@@ -49,13 +48,13 @@ def out_of_fold_of(card: Card) -> dict[int, OutOfFold] | None:
     record = card.content.get("out_of_fold")
     if not record:
         return None
-    path = card.weights_path.parent / OUT_OF_FOLD_NAME
+    path = card.weights_path.parent / record["file"]
     if not path.is_file() or file_sha256(path) != record["sha256"]:
         raise DatasetError(
             f"{path}: expected the answers that the card's calibration comes from, unaltered; "
             "mseenet crossvalidate makes them anew"
         )
-    return read_out_of_fold(path.parent)
+    return read_out_of_fold(path.parent, path.name)
 
 
 def cross_fit(

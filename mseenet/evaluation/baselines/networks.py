@@ -102,7 +102,7 @@ def _application(name: str, module: str, size: int, inputs: Inputs, task: Task) 
 
 def _seeded_keras(seed: int):
     """Keras, having forgotten earlier networks, which would pile up over many runs."""
-    import keras
+    from mseenet.inference.backend import keras
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -153,7 +153,7 @@ def _train(
     Inputs and labels are those of all images, (N, ...) and (N,). Pixels, which are uint8, are
     mirrored at random both ways.
     """
-    import keras
+    from mseenet.inference.backend import keras
 
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
