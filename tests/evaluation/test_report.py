@@ -11,7 +11,9 @@ from mseenet.evaluation.audit import audit_markdown, findings
 from mseenet.evaluation.markdown import percent, table
 from mseenet.evaluation.model_card import model_card
 from mseenet.evaluation.report import evaluation_markdown
-from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS, HISTORY_NAME
+from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
+
+HISTORY_NAME = "history.json"
 
 
 def read(name: str) -> dict:
