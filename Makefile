@@ -1,16 +1,23 @@
-# Each target makes .venv first, if needed, and installs what it needs.
+# Each target makes .venv first, if needed, and installs what it needs: exact versions from the
+# lock, or with LOCKED=no the newest that pyproject.toml allows. On Windows: docs/how-to/install.md.
 PYTHON ?= python3
+LOCKED ?= yes
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test check format smoke benchmark screenshots clean
+.PHONY: app test lint check format smoke benchmark screenshots lock clean
 
 app: .venv/runtime  ## serve the page on http://localhost:8501
-	$(BIN)/streamlit run app.py
+	$(BIN)/python -m mseenet app
 
-test: .venv/development  ## linter, formatter and all tests
+test: lint  ## linter, formatter, types, imports and all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/development  ## all of `test` but the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check: .venv/development  ## only the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
@@ -19,27 +26,44 @@ format: .venv/development
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-smoke: .venv/runtime  ## the whole training path in a minute, on rendered images
-	$(BIN)/python -m mseenet.train --smoke
+smoke: .venv/development  ## the whole training path in a minute, on rendered images
+	$(BIN)/python -m mseenet train --smoke
 
 benchmark: .venv/runtime
-	$(BIN)/python -m mseenet.benchmark
+	$(BIN)/python -m mseenet benchmark
 
 screenshots: .venv/development  ## the pictures of the README, from rendered images
-	PYTHONPATH=. $(BIN)/python tests/screenshots.py
+	$(BIN)/python -m tools.screenshots
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+
+lock: .venv/development  ## newest versions of everything into both locks: make lock
+	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
+	$(LOCK) --upgrade --extra dev --constraint requirements.lock pyproject.toml \
+		--output-file requirements-dev.lock
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: expected Python 3.11 or newer; set PYTHON=/path/to/python3" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "error: found no $(PYTHON); set PYTHON=/path/to/python3.11 (or 3.12, 3.13)" >&2; exit 2; }
+	@$(PYTHON) mseenet/supported.py
 	$(PYTHON) -m venv .venv
 
-.venv/runtime: requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+.venv/runtime: requirements.lock requirements.txt | .venv/bin/python
+	@$(call install,requirements.lock,-r requirements.txt)
 	@touch $@
 
-.venv/development: requirements-dev.txt .venv/runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@touch $@
+.venv/development: requirements-dev.lock pyproject.toml | .venv/bin/python
+	@$(call install,requirements-dev.lock,-e ".[dev]")
+	@touch $@ .venv/runtime
+
+# install(lock, what is installed without the lock)
+define install
+if [ "$(LOCKED)" = no ]; then $(PIP) $(2); \
+else $(PIP) --only-binary :all: --require-hashes -r $(1) || { \
+	echo "error: the versions of $(1) cannot be installed here (see above); LOCKED=no takes the newest that fit instead" >&2; \
+	exit 1; }; fi
+endef

@@ -6,7 +6,7 @@ For research use only; not a medical device.
 from mseenet.config import CLASS_NAMES
 
 __version__ = "0.2.0"
-__all__ = ["CLASS_NAMES", "Classifier", "Prediction", "__version__"]
+__all__ = ["CLASS_NAMES", "Classifier", "Prediction", "__version__", "version_text"]
 
 
 def __getattr__(name: str):
@@ -15,4 +15,8 @@ def __getattr__(name: str):
         from mseenet.inference import classifier
 
         return getattr(classifier, name)
+    if name == "version_text":
+        from mseenet.version import version_text
+
+        return version_text
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

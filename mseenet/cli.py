@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 
-from mseenet import __version__, console
+from mseenet import console
+from mseenet.resources import checkout
+from mseenet.supported import unsupported
+from mseenet.version import version_text
 
 COMMANDS = {
     "predict": "name the class of images",
@@ -25,21 +27,42 @@ TOOLS = {"benchmark": "print what a prediction costs, as ratios"}
 
 def main(argv: list[str] | None = None) -> None:
     """Runs a subcommand and ends the process with its exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    commands = COMMANDS | (TOOLS if find_spec("tools.benchmark") else {})
+    root = checkout()
+    commands = COMMANDS | (TOOLS if root else {})
     listed = "\n".join(f"  {name:<15}{does}" for name, does in commands.items())
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="mseenet",
         description="Classes of acute lymphoblastic leukaemia from blood smear fields. For "
         "research use only.",
         epilog=f"commands:\n{listed}\n\n`mseenet COMMAND --help` says more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mseenet {__version__}")
+    parser.add_argument("--version", action=_PrintVersion)
+    parser.add_argument("--debug", action="store_true", help=console.DEBUG_HELP)
     parser.add_argument("command", choices=commands, metavar="COMMAND", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own")
     chosen = parser.parse_args(argv)
+    debug = (
+        chosen.debug
+        or "--debug" in chosen.arguments
+        or os.environ.get(console.DEBUG_VARIABLE) == "1"
+    )
+    if reason := unsupported():
+        console.say(f"error: {reason}")
+        sys.exit(2)
+    if chosen.command in TOOLS:
+        sys.path.insert(0, str(root))
     package = "tools" if chosen.command in TOOLS else "mseenet.commands"
-    command = import_module(f"{package}.{chosen.command}")
-    debug = "--debug" in chosen.arguments or os.environ.get(console.DEBUG_VARIABLE) == "1"
-    console.run(lambda: command.main(chosen.arguments), debug)
+    console.run(lambda: import_module(f"{package}.{chosen.command}").main(chosen.arguments), debug)
+
+
+class _PrintVersion(argparse.Action):
+    """`--version`, which asks git for the commit only when it is given."""
+
+    def __init__(self, option_strings, dest):
+        super().__init__(
+            option_strings, dest, nargs=0, default=argparse.SUPPRESS, help="print the version"
+        )
+
+    def __call__(self, parser, *_):
+        print(f"mseenet {version_text()}")
+        parser.exit()

@@ -1,11 +1,13 @@
 """What the commands share: exit statuses, one-line errors, progress, quiet libraries."""
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
-from mseenet.errors import MSEENetError
+from mseenet.errors import MSEENetError, UsageError
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells use it."""
@@ -14,18 +16,23 @@ DEBUG_VARIABLE = "MSEENET_DEBUG"
 """Environment variable that is 1 where errors are to keep their traceback."""
 
 
-def command_parser(name: str, description: str) -> argparse.ArgumentParser:
+DEBUG_HELP = f"show the traceback of an error (as {DEBUG_VARIABLE}=1 does)"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the arguments of a command; what is wrong with them is one line, status 2."""
+
+    def __init__(self, **settings):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (`{self.prog} --help` says more)\n")
+
+
+def command_parser(name: str, description: str | None) -> Parser:
     """The parser of a subcommand, with the options that all of them have."""
-    parser = argparse.ArgumentParser(
-        prog=f"mseenet {name}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        help=f"show the traceback of an error (as {DEBUG_VARIABLE}=1 does)",
-    )
+    parser = Parser(prog=f"mseenet {name}", description=description)
+    parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     return parser
 
 
@@ -47,10 +54,10 @@ def run(main: Callable[[], int], debug: bool = False) -> None:
     except MSEENetError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {_one_line(error)}")
         status = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         status = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,25 +65,49 @@ def run(main: Callable[[], int], debug: bool = False) -> None:
     except OSError as error:  # a full disk, a folder that may not be written
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {_one_line(error)}")
         status = 2
     sys.exit(status)
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).splitlines())
+
+
 def import_keras() -> None:
-    """Imports Keras and its backend without what their C++ side prints meanwhile.
+    """Imports Keras, as the network needs it, without what its C++ side prints meanwhile.
 
     TensorFlow's log level does not yet apply at that time. A failing import still raises.
+
+    Raises:
+        BackendError: Keras cannot be had on TensorFlow here.
     """
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import keras  # noqa: F401
+        import mseenet.inference.backend  # noqa: F401
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def require(package: str, extra: str) -> None:
+    """Refuses to begin without a package that only some commands need.
+
+    Args:
+        package: Its name in an import.
+        extra: The extra of this project that installs it.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(
+            f"expected the package {package}, which is not installed; "
+            f"run: pip install 'mseenet[{extra}]'"
+        )
 
 
 def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:

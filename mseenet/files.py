@@ -1,21 +1,202 @@
-"""Writing files so that a reader never sees half of one, and hashing them."""
+"""Files that are whole or absent, folders of one's own, and one writer at a time."""
 
+import errno
 import hashlib
 import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from mseenet.errors import UsageError
+
+LOCK_NAME = ".mseenet.lock"
+"""The file in a folder whose lock says that a command writes there."""
+
+_LOCKED_BYTE = 1 << 30
+"""Beyond the text of a lock file, so that others can read who holds it (Windows)."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a text file in one step: readers see the old content or the new."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # of this process alone
-    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file that takes its place in one step, complete and on the disk, or not at all.
+
+    Args:
+        path: Replaced at the end of the block; untouched if the block raises.
+
+    Yields:
+        Where to write meanwhile: a name of its own in the same folder, with the same ending.
+    """
+    temporary = path.with_name(f".new-{secrets.token_hex(4)}-{path.name}")
+    temporary.open("xb").close()
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content is on the disk, not only on its way there."""
+    with path.open("r+b") as stream:
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces a file in one step: readers see the old content or the new.
+
+    Args:
+        path: In a folder that exists.
+        content: Text is written as UTF-8 with the line ends that it has.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def own_folder(folder: Path, purpose: str) -> Path:
+    """A folder that holds nothing but what this program made for one purpose.
+
+    Whatever is written, replaced or removed there later is then its own.
+
+    Args:
+        folder: Made and marked if it is missing or empty.
+        purpose: A word; a folder marked for another purpose is refused.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        UsageError: It holds files and is not marked, or is no folder.
+    """
+    marker = folder / f".mseenet-{purpose}"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder for the {purpose}, found a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not marker.is_file():
+        held = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
+        if held:
+            raise UsageError(
+                f"{folder}: expected a new or empty folder for the {purpose}; it holds {held[0]}"
+                + (f" and {len(held) - 1} more" if held[1:] else "")
+            )
+        marker.touch()
+    return folder
+
+
+def remove_own_folder(folder: Path, purpose: str) -> None:
+    """Removes a folder of `own_folder` if nothing but its marker is left in it."""
+    marker = folder / f".mseenet-{purpose}"
+    if folder.is_dir() and list(folder.iterdir()) == [marker]:
+        marker.unlink()
+        folder.rmdir()
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Lets one process at a time write into a folder.
+
+    The operating system holds the lock, and drops it when the process ends however it ends:
+    the file that a killed process leaves behind stops nobody.
+
+    Args:
+        folder: Made if missing, and removed if nothing was written.
+
+    Raises:
+        UsageError: Another process writes there; the message names it.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_NAME
+    stream = _open_locked(path)
+    if stream is None:
+        holder = ""
+        with suppress(OSError):
+            holder = path.read_text(encoding="utf-8").strip()
+        raise UsageError(
+            f"{folder}: {holder or 'another process'} is writing there; "
+            "wait until it has ended, or choose another folder"
+        )
+    try:
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        stream.flush()
+        yield
+    finally:
+        _remove_locked(path, stream)
+        if made:
+            with suppress(OSError):  # nothing came of it
+                folder.rmdir()
+
+
+def _open_locked(path: Path) -> BinaryIO | None:
+    """The lock file, opened and locked; None if another process has it."""
+    while True:
+        stream = path.open("a+b")
+        if not _lock(stream):
+            stream.close()
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return stream
+        stream.close()  # its holder removed it between our opening and our locking
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(stream: BinaryIO) -> bool:
+        stream.seek(_LOCKED_BYTE)
+        try:
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _remove_locked(path: Path, stream: BinaryIO) -> None:
+        stream.close()  # Windows removes no open file
+        with suppress(OSError):  # the next one has it open already
+            path.unlink()
+
+else:
+    import fcntl
+
+    def _lock(stream: BinaryIO) -> bool:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            # Some network file systems know no locks: there, the user keeps order.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        return True
+
+    def _remove_locked(path: Path, stream: BinaryIO) -> None:
+        with suppress(OSError):
+            path.unlink()  # before the lock is dropped, so that it is not the next one's file
+        stream.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the new name in a folder outlast a power failure, where the system can."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems sync no folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -68,7 +68,7 @@ def summary_measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
         confusion: Counts, int (..., C, C), rows are the true labels.
 
     Returns:
-        float64 (...) for each of `SUMMARY_NAMES`. `accuracy` is the share of images
+        float64 (...) for each of `SUMMARY_NAMES`. `accuracy` is the proportion of images
         that were classified correctly, as the paper's Table I reports it.
     """
     per_class = class_metrics(confusion)
@@ -102,6 +102,16 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     centre = (proportion + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def proportion(count: int, n: int) -> dict:
+    """A proportion as the reports hold it: `proportion`, `n` and Wilson's `interval_95`.
+
+    Args:
+        count: In [0, n].
+        n: Of nothing, the proportion is 0 and its interval [0, 1].
+    """
+    return {"proportion": count / max(n, 1), "n": n, "interval_95": list(wilson_interval(count, n))}
 
 
 def bootstrap_intervals(
@@ -171,26 +181,6 @@ def cross_entropy(
     return float(np.mean(log_sum - scaled[np.arange(len(labels)), labels]))
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [1, 10] with the lowest cross-entropy, to 0.01.
-
-    Below 1 it would make a network more confident than it was trained to be; on a split
-    without errors the optimum is 0, which would claim certainty. Hence the bound.
-
-    Reference:
-        C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
-
-    Args:
-        logits: Of images that the network was not trained on, (N, C).
-        labels: Their true labels, (N,).
-
-    Returns:
-        The divisor of the logits.
-    """
-    candidates = np.arange(100, 1001) / 100
-    return float(min(candidates, key=lambda t: cross_entropy(logits, labels, t)))
-
-
 def selective_threshold(confidence: np.ndarray, correct: np.ndarray, accuracy: float) -> float:
     """The lowest confidence from which on answers reach an accuracy.
 
@@ -202,12 +192,11 @@ def selective_threshold(confidence: np.ndarray, correct: np.ndarray, accuracy: f
     Returns:
         The threshold; 1 if even the most confident answers do not reach the accuracy.
     """
-    order = np.argsort(-confidence, kind="stable")
-    reached = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    descending = -np.sort(-confidence)
     # Answers of equal confidence are taken together or not at all.
-    complete = np.append(np.diff(confidence[order]) < 0, True)
-    enough = np.flatnonzero((reached >= accuracy) & complete)
-    return float(confidence[order[enough[-1]]]) if len(enough) else 1.0
+    complete = np.append(np.diff(descending) < 0, True)
+    enough = np.flatnonzero((risk_coverage(confidence, correct) >= accuracy) & complete)
+    return float(descending[enough[-1]]) if len(enough) else 1.0
 
 
 def risk_coverage(score: np.ndarray, correct: np.ndarray) -> np.ndarray:
@@ -224,24 +213,56 @@ def risk_coverage(score: np.ndarray, correct: np.ndarray) -> np.ndarray:
     return np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
 
 
-def expected_calibration_error(
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """The answers whose confidence lies in one of several equally wide bins.
+
+    Attributes:
+        confidence: Their mean, in (0, 1].
+        accuracy: The proportion of them that is right, in [0, 1].
+        n: How many there are, at least 1.
+    """
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+def reliability(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
-) -> float:
-    """Mean distance of confidence and accuracy over equally wide bins of confidence.
+) -> list[ConfidenceBin]:
+    """Confidence against accuracy, by equally wide bins of confidence.
 
     Args:
         probabilities: (N, C).
         labels: (N,).
-        bins: Number of bins over (0, 1].
+        bins: Number of bins over (0, 1]; each holds its upper edge.
 
     Returns:
-        The gap weighted by the images in each bin, in [0, 1].
+        The bins with answers in them, in ascending order.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(bin_of, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gap).sum() / len(labels))
+    return [
+        ConfidenceBin(float(confidence[b].mean()), float(correct[b].mean()), int(b.sum()))
+        for b in (bin_of == number for number in np.unique(bin_of))
+    ]
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
+) -> float:
+    """Mean distance of confidence and accuracy over the bins of `reliability`, in [0, 1].
+
+    Each bin counts by its number of answers.
+
+    Reference:
+        M. P. Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
+        AAAI 2015.
+    """
+    gaps = [b.n * abs(b.confidence - b.accuracy) for b in reliability(probabilities, labels, bins)]
+    return sum(gaps) / len(labels)
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:

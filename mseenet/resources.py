@@ -18,6 +18,13 @@ def page_script() -> Path:
     return _shipped("page") / "app.py" if (PACKAGE / "page").is_dir() else PACKAGE.parent / "app.py"
 
 
+def checkout() -> Path | None:
+    """The folder of the checkout that this package lies in, or None for an installed package."""
+    root = PACKAGE.parent
+    files = (root / "pyproject.toml", root / "tools" / "benchmark.py")
+    return root if all(file.is_file() for file in files) else None
+
+
 def _shipped(name: str) -> Path:
     inside = PACKAGE / name
     return inside if inside.is_dir() else PACKAGE.parent / name

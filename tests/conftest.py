@@ -101,3 +101,40 @@ def weights_copy(tmp_path) -> Path:
     for path in (DEFAULT_WEIGHTS / CARD_NAME, *kept):
         shutil.copy(path, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_data(tmp_path_factory) -> Path:
+    """The dataset of `smoke_weights`: 20 rendered fields a class; not to be changed."""
+    from mseenet.training.smoke import write_smoke_data
+
+    folder = tmp_path_factory.mktemp("smoke") / "data"
+    write_smoke_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_weights(smoke_data) -> Path:
+    """What a smoke run of the robust recipe leaves: weights, card, gate, split, history.
+
+    Not to be changed; a test that writes beside the weights copies the folder first. Beside
+    the folder are `random.weights.h5`, the backbone that it began with, and `killed`, the
+    folder as it was after the third epoch, as a kill at that moment would have left it.
+    """
+    from mseenet.commands.train import main
+    from mseenet.training.checkpoint import Checkpoint
+    from mseenet.training.smoke import write_smoke_backbone
+
+    folder = smoke_data.parent
+    save = Checkpoint.save
+
+    def save_and_copy(self, name, state, model):
+        save(self, name, state, model)
+        if (name, state.epoch) == ("head", 3):
+            shutil.copytree(folder / "weights", folder / "killed")
+
+    write_smoke_backbone(folder / "random.weights.h5", seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_copy)
+        assert main(["--smoke", "--out", str(folder / "weights")]) == 0
+    return folder / "weights"

@@ -1,9 +1,13 @@
+import json
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 from mseenet.metrics import (
     bootstrap_intervals,
@@ -12,8 +16,10 @@ from mseenet.metrics import (
     confusion_matrix,
     cross_entropy,
     expected_calibration_error,
-    fit_temperature,
+    grouped_interval,
     measure,
+    proportion,
+    reliability,
     risk_coverage,
     selective_threshold,
     softmax,
@@ -72,12 +78,58 @@ def test_wilson_interval_without_trials_says_nothing():
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
-def test_bootstrap_intervals_hold_the_figure_and_shrink_with_n():
-    confusion = confusion_matrix(LABELS, PREDICTED, 4)
-    few, many = bootstrap_intervals(confusion), bootstrap_intervals(100 * confusion)
-    for name, value in summary_measures(confusion).items():
-        assert few[name][0] < value < few[name][1]
-        assert many[name][1] - many[name][0] < 0.2 * (few[name][1] - few[name][0])
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("precision", partial(sk.precision_score, average="macro")),
+        ("sensitivity", partial(sk.recall_score, average="macro")),
+        ("f1", partial(sk.f1_score, average="macro")),
+    ],
+)
+def test_bootstrap_intervals_equal_a_loop_over_images(name, reference):
+    rng, values = np.random.default_rng(8), []
+    for _ in range(1500):
+        drawn = rng.integers(0, len(LABELS), len(LABELS))
+        values.append(reference(LABELS[drawn], PREDICTED[drawn]))
+    found = bootstrap_intervals(confusion_matrix(LABELS, PREDICTED, 4))[name]
+    assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.008)
+
+
+def test_grouped_interval_equals_a_loop_over_whole_groups():
+    """Groups of unequal size, in no order, with names that are no numbers."""
+    rng = np.random.default_rng(2)
+    groups = rng.permutation(np.repeat([f"slide {i}" for i in range(25)], range(4, 29)))
+    chance = dict(zip(np.unique(groups), rng.random(25), strict=True))
+    values = (rng.random(len(groups)) < [chance[g] for g in groups]).astype(float)
+    members = [values[groups == name] for name in np.unique(groups)]
+    drawn = rng.integers(0, 25, (4000, 25))
+    means = [np.concatenate([members[i] for i in row]).mean() for row in drawn]
+    found = grouped_interval(values, groups)
+    assert found == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+    alone = grouped_interval(values, np.arange(len(values)))
+    assert found[1] - found[0] > 1.5 * (alone[1] - alone[0])
+
+
+def test_grouped_interval_of_single_images_equals_scipy():
+    values = (LABELS == PREDICTED).astype(float)
+    reference = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=10_000,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    found = grouped_interval(values, np.arange(len(values)))
+    assert found == pytest.approx((reference.low, reference.high), abs=0.006)
+
+
+def test_a_proportion_carries_its_interval():
+    reference = binomtest(7, 9).proportion_ci(method="wilson")
+    record = proportion(7, 9)
+    assert record["interval_95"] == pytest.approx([reference.low, reference.high])
+    assert (record["proportion"], record["n"]) == (7 / 9, 9)
+    assert proportion(0, 0) == {"proportion": 0, "n": 0, "interval_95": [0, 1]}
 
 
 def test_bootstrap_without_errors_claims_nothing():
@@ -97,7 +149,7 @@ def test_temperature_never_changes_the_predicted_class(temperature):
 def test_cross_entropy_and_brier_score_equal_scikit_learn():
     probabilities = softmax(LOGITS)
     assert cross_entropy(LOGITS, LABELS) == pytest.approx(sk.log_loss(LABELS, probabilities))
-    expected = np.mean(np.sum((probabilities - np.eye(4)[LABELS]) ** 2, axis=1))
+    expected = sum(sk.brier_score_loss(LABELS == c, probabilities[:, c]) for c in range(4))
     assert brier_score(probabilities, LABELS) == pytest.approx(expected)
 
 
@@ -107,15 +159,6 @@ def test_softmax_and_cross_entropy_hold_huge_logits():
     assert cross_entropy(logits, np.array([1])) == 1000
 
 
-def test_temperature_is_recovered_and_never_below_one():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, (20_000, 4))
-    cumulative = softmax(logits).cumsum(axis=1)
-    labels = (rng.random(20_000)[:, None] > cumulative).sum(axis=1)
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3, abs=0.15)
-    assert fit_temperature(0.3 * logits, labels) == 1
-
-
 def test_calibration_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
     labels = np.array([0, 0, 0, 1])
@@ -123,13 +166,37 @@ def test_calibration_error_by_hand():
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.1)
 
 
-def test_measure_is_complete():
-    figures = measure(softmax(LOGITS, 2.0), LABELS)
+def test_reliability_equals_scikit_learn():
+    probabilities = softmax(LOGITS)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == LABELS
+    accuracy, mean = calibration_curve(right, confidence, n_bins=15)
+    bins = reliability(probabilities, LABELS, 15)
+    assert [b.accuracy for b in bins] == pytest.approx(accuracy)
+    assert [b.confidence for b in bins] == pytest.approx(mean)
+    assert sum(b.n for b in bins) == len(LABELS)
+
+
+def test_the_edges_of_confidence_belong_to_bins():
+    certain = np.array([[1.0, 0.0], [0.5, 0.5]])
+    bins = reliability(certain, np.array([0, 0]), bins=2)
+    assert [(b.confidence, b.accuracy, b.n) for b in bins] == [(0.5, 1, 1), (1.0, 1, 1)]
+
+
+def test_measure_equals_scikit_learn():
+    probabilities = softmax(LOGITS, 2.0)
+    predicted = probabilities.argmax(axis=1)
+    figures = measure(probabilities, LABELS)
     assert figures["n"] == 200
-    assert np.trace(figures["confusion"]) / 200 == figures["accuracy"]
-    assert figures["interval_95"]["accuracy"] == pytest.approx(
-        wilson_interval(round(200 * figures["accuracy"]), 200)
-    )
+    assert figures["confusion"] == sk.confusion_matrix(LABELS, predicted).tolist()
+    assert figures["accuracy"] == pytest.approx(sk.accuracy_score(LABELS, predicted))
+    assert figures["f1"] == pytest.approx(sk.f1_score(LABELS, predicted, average="macro"))
+    right = int(np.sum(predicted == LABELS))
+    reference = binomtest(right, 200).proportion_ci(method="wilson")
+    assert figures["interval_95"]["accuracy"] == pytest.approx([reference.low, reference.high])
+    low, high = figures["interval_95"]["mcc"]
+    assert low < figures["mcc"] < high
+    json.dumps(figures)
 
 
 def test_selective_threshold_keeps_as_many_as_possible():

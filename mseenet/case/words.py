@@ -58,11 +58,6 @@ SPLITS = (
     "comes from one laboratory."
 )
 
-OTHER_WEIGHTS = (
-    "A report on this page was made with other weights than those in use. "
-    "Make it anew before you rely on it."
-)
-
 STATUS_TITLES = {"ok": "ok", "review": "to review", "rejected": "rejected", "error": "not read"}
 
 NOVELTY = "Distance from the training fields: from 1 on a field is rejected."

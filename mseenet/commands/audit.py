@@ -5,40 +5,36 @@
 What colour alone achieves, and frozen features of fields whose nucleated cells are painted
 over. On the test part of the weights' split: what the network says when nucleated cells or
 everything else is blanked out, how much of the heatmaps lies on nucleated cells, and what
-the scale-bar corner does. With out-of-fold.csv beside the
-weights, also the drop from known to unseen slides. Writes audit.json, AUDIT.md and
-figures/audit.svg beside the weights; `evaluate` takes them over into the model card.
+the scale-bar corner does. For weights that were cross-validated, also the drop from known to
+unseen slides. Writes audit.json and AUDIT.md beside the weights; `evaluate` takes the
+findings over into the model card.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mseenet import console
 from mseenet.evaluation.audit import (
-    audit_linear,
     audit_markdown,
-    audit_network,
+    audit_splits,
     color_features,
     findings,
-    frozen_means,
-    splits_of,
+    linear_accuracy,
+    measure_occlusion,
+    pooled_frozen_features,
 )
-from mseenet.evaluation.known import checked_split, proportion
-from mseenet.evaluation.out_of_fold import read_out_of_fold
+from mseenet.evaluation.known import checked_split
+from mseenet.evaluation.unseen import out_of_fold_of
 from mseenet.files import write_atomically
-from mseenet.imaging.nuclei import (
-    nucleus_mask,
-    paint_over_nuclei,
-)
+from mseenet.imaging.nuclei import nucleus_mask, paint_over_nuclei
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
 from mseenet.inference.classifier import Classifier
-from mseenet.training.dataset import (
-    index_dataset,
-    load_images,
-)
+from mseenet.metrics import proportion
+from mseenet.training.dataset import index_dataset, load_images
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,49 +48,41 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    console.require("sklearn", extra="train")
     card = read_card(arguments.weights)
+    out_of_fold = out_of_fold_of(card)
     index = index_dataset(arguments.data, console.progress)
+    split = checked_split(card, index)
     images = load_images(index.samples, progress=console.progress)
-    labels = index.labels
-    split = checked_split(card, index, arguments.weights)
+    protocols = audit_splits(index, images, split)
     test = split.indices(index.samples, "test")
     console.import_keras()
     classifier = Classifier.load(arguments.weights)
 
-    protocols = splits_of(index, images, split)
-    painted = np.stack(
-        [
-            paint_over_nuclei(rgb, nucleus_mask(rgb))
-            for rgb in console.progress(images, "painting over")
-        ]
-    )
-    frozen = {
-        f"{what}, {name}": figures
-        for what, variant in (("whole fields", images), ("cells painted over", painted))
-        for name, figures in audit_linear(
-            index, frozen_means(card, variant, what), protocols
-        ).items()
-    }
-    result = {
+    frozen = {}
+    for fields in ("whole fields", "cells painted over"):
+        shown = images
+        if fields == "cells painted over":
+            stream = console.progress(images, "painting over")
+            shown = np.stack([paint_over_nuclei(rgb, nucleus_mask(rgb)) for rgb in stream])
+        features = pooled_frozen_features(card, shown, fields)
+        for protocol, record in linear_accuracy(index, features, protocols).items():
+            frozen[f"{fields}, {protocol}"] = record
+    result: dict[str, Any] = {
+        "release": card.release,
         "weights": card.sha256,
         "n": len(test),
-        "color_alone": audit_linear(index, color_features(images), protocols),
+        "color_alone": linear_accuracy(index, color_features(images), protocols),
         "frozen_features": frozen,
-        "network": audit_network(classifier, images[test], labels[test]),
+        "network": measure_occlusion(classifier, images[test], index.labels[test]),
     }
-    if "malignant" in card.content:  # else the answers there are of other weights
-        for embargo, folds in read_out_of_fold(arguments.weights).items():
-            right = folds.logits.argmax(axis=1) == folds.labels
-            result["network"][f"unseen slides, embargo {embargo}"] = {
-                **proportion(int(right.sum()), len(right))
-            }
+    for embargo, answers in (out_of_fold or {}).items():
+        right = int(np.sum(answers.logits.argmax(axis=1) == answers.labels))
+        result["network"][f"unseen slides, embargo {embargo}"] = proportion(
+            right, len(answers.labels)
+        )
     result["summary"] = findings(result)
 
-    from mseenet.evaluation.figures import draw_audit
-
-    figures = arguments.weights / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    draw_audit(result, figures / "audit.svg")
     write_atomically(arguments.weights / "audit.json", json.dumps(result, indent=1) + "\n")
     text = audit_markdown(result)
     write_atomically(arguments.weights / "AUDIT.md", text)

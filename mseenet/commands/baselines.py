@@ -13,16 +13,14 @@ epoch is taken, and the val part of a random split stays unused.
 """
 
 import argparse
-import importlib.util
 import json
 import tempfile
 from pathlib import Path
 
 from mseenet import console
-from mseenet.errors import UsageError
+from mseenet.evaluation.baselines.entries import ENTRIES
 from mseenet.evaluation.baselines.protocol import Inputs, compare, measure_row
-from mseenet.evaluation.baselines.result import merge, read_result
-from mseenet.evaluation.baselines.table import ENTRIES, baselines_markdown
+from mseenet.evaluation.baselines.report import baselines_markdown, merge, read_result
 from mseenet.files import file_sha256, write_atomically
 from mseenet.inference.card import DEFAULT_WEIGHTS
 from mseenet.training.dataset import index_dataset
@@ -57,8 +55,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    if not importlib.util.find_spec("sklearn"):  # which users do not need
-        raise UsageError("expected scikit-learn; run: pip install -r requirements-dev.txt")
+    console.require("sklearn", extra="train")
     backbone = arguments.backbone_weights
     source = backbone if backbone == "imagenet" else file_sha256(Path(backbone))
     index = index_dataset(arguments.data, console.progress)

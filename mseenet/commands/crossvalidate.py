@@ -4,8 +4,8 @@
 
 The file order follows the slides, so contiguous blocks of it are tested by networks that
 were trained without them and without an embargo of files around them (protocol `blocks`
-of `mseenet.training.dataset`): 5 folds for each embargo, with the settings in the card of the
-weights. Logits and novelty of every tested field go to out-of-fold.csv beside the
+of `mseenet.training.splits`): 5 folds for each embargo, with the settings in the card of the
+weights. Logits and novelty of every tested field go to a file beside the
 weights; calibration, review threshold and malignant operating point that follow from
 them go into the card. Each fold is kept when it is done; the same command goes on after
 an interruption.
@@ -17,15 +17,14 @@ from pathlib import Path
 from mseenet import console
 from mseenet.config import PhaseConfig, RobustConfig
 from mseenet.errors import UsageError
-from mseenet.evaluation.crossvalidation import collect, run_folds
-from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, calibrate, out_of_fold_csv
-from mseenet.files import write_atomically
-from mseenet.inference.card import DEFAULT_WEIGHTS, read_card, update_card
-from mseenet.training.dataset import (
-    index_dataset,
-    load_images,
-)
-from mseenet.training.splits import EMBARGOES
+from mseenet.evaluation.crossvalidation import Folds, collect, remove_folds, run_folds
+from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, out_of_fold_csv
+from mseenet.files import file_sha256, one_writer, own_folder, remove_own_folder
+from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, store, update_card
+from mseenet.training.dataset import index_dataset, load_images
+from mseenet.training.provenance import backbone_record
+from mseenet.training.run import PURPOSE
+from mseenet.training.splits import EMBARGOES, near_duplicates
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -63,32 +62,99 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    console.require("sklearn", "train")
     card = read_card(arguments.weights)
-    if card.content["training"]["recipe"] != "robust":
-        raise UsageError(
-            f"{arguments.weights}: expected weights of the robust recipe, got "
-            f"{card.content['training']['recipe']}"
-        )
-    settings = dict(card.content["training"]["settings"])
-    settings |= {name: PhaseConfig(**settings[name]) for name in ("head", "fine_tune")}
-    config = RobustConfig(**settings)
+    config = recipe_of(card)
+    backbone = backbone_record(arguments.backbone_weights)
+    refuse_other_backbone(card, backbone)
     index = index_dataset(arguments.data, console.progress)
     console.say(index.describe())
     images = load_images(index.samples, progress=console.progress)
-    work = arguments.weights / ".checkpoint" / f"folds-{card.sha256[:8]}"
-    run_folds(index, images, config, card.model, arguments, work)
-
+    console.import_keras()
+    folds = Folds(
+        index,
+        images,
+        near_duplicates(images),
+        config,
+        card.model,
+        arguments.backbone_weights,
+        backbone,
+    )
+    kept = own_folder(arguments.weights / ".checkpoint", PURPOSE)
+    work = kept / f"folds-{folds.key()}"
+    run_folds(folds, work, arguments.embargo or EMBARGOES, arguments.cache)
     if arguments.embargo:
         return 0
-    results = {embargo: collect(index, work, embargo) for embargo in EMBARGOES}
-    write_atomically(arguments.weights / OUT_OF_FOLD_NAME, out_of_fold_csv(results))
-    changes = calibrate(list(results.values()), card.novelty.reject)
-    update_card(arguments.weights, changes)
-    for path in sorted(work.iterdir()):
-        path.unlink()
-    work.rmdir()
+
+    results = {embargo: collect(folds, work, embargo) for embargo in EMBARGOES}
+    changes = complete_card(card, results)
+    remove_folds(work, EMBARGOES)
+    remove_own_folder(kept, PURPOSE)
     console.say(
         f"temperature {changes['calibration']['value']} at novelty 1, review below confidence "
-        f"{changes['review_confidence']['value']:.3f}; wrote {OUT_OF_FOLD_NAME} and the card"
+        f"{changes['review_confidence']['value']:.3f}; wrote {changes['out_of_fold']['file']} "
+        "and the card"
     )
     return 0
+
+
+def recipe_of(card: Card) -> RobustConfig:
+    """The settings that the weights were trained with.
+
+    Raises:
+        UsageError: They are of another recipe or version, or have no gate.
+    """
+    training = card.content.get("training") or {}
+    folder = card.weights_path.parent
+    if training.get("recipe") != "robust" or card.novelty is None:
+        raise UsageError(
+            f"{folder}: expected weights of the robust recipe with a novelty gate, got "
+            f"{training.get('recipe')}"
+        )
+    try:
+        settings = dict(training["settings"])
+        settings |= {name: PhaseConfig(**settings[name]) for name in ("head", "fine_tune")}
+        return RobustConfig(**settings)
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder}: expected settings of the robust recipe in the card ({error})"
+        ) from error
+
+
+def refuse_other_backbone(card: Card, backbone: dict) -> None:
+    """Folds that begin with another backbone would measure another recipe.
+
+    Raises:
+        UsageError: Both backbones are known by their hash, and it differs.
+    """
+    trained = (card.content.get("training") or {}).get("backbone") or {}
+    ours, theirs = backbone.get("sha256"), trained.get("sha256")
+    if ours and theirs and ours != theirs:
+        raise UsageError(
+            f"--backbone-weights: expected the file that the weights were trained from, SHA-256 "
+            f"{theirs[:12]}..., got {ours[:12]}..."
+        )
+
+
+def complete_card(card: Card, results: dict[int, OutOfFold]) -> dict:
+    """Writes the answers beside the weights, and what follows from them into the card.
+
+    Returns:
+        The changed entries of the card.
+
+    Raises:
+        UsageError: Meanwhile other weights were published there, or are being.
+    """
+    folder = card.weights_path.parent
+    assert card.novelty is not None  # see `recipe_of`
+    changes = calibrate(list(results.values()), card.novelty.reject)
+    with one_writer(folder):
+        if read_card(folder).sha256 != card.sha256:
+            raise UsageError(
+                f"{folder}: other weights were published there while the folds were trained"
+            )
+        path = store(folder, "out-of-fold", ".csv", out_of_fold_csv(results).encode())
+        # Reports on unseen slides are made of the very answers that the calibration comes from.
+        changes["out_of_fold"] = {"file": path.name, "sha256": file_sha256(path)}
+        update_card(folder, changes)
+    return changes

@@ -1,8 +1,8 @@
-"""Measures the shipped weights: known slides, unseen slides, other light, foreign images.
+"""Measures weights: known slides, unseen slides, other light, foreign images.
 
     mseenet evaluate --data DIR [--foreign DIR]
 
-Writes evaluation.json, EVALUATION.md, MODEL_CARD.md and figures beside the weights. The
+Writes evaluation.json, EVALUATION.md and MODEL_CARD.md beside the weights. The
 dataset is checked against the split file first, image by image. What concerns unseen
 slides comes from out-of-fold.csv (`mseenet crossvalidate`).
 
@@ -13,20 +13,21 @@ refuse.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from mseenet import console
 from mseenet.evaluation.known import (
     checked_split,
+    foreign_images,
     measure_parts,
     measure_robustness,
     measure_statuses,
 )
 from mseenet.evaluation.model_card import model_card
-from mseenet.evaluation.out_of_fold import read_out_of_fold
 from mseenet.evaluation.report import evaluation_markdown
-from mseenet.evaluation.unseen import measure_blocks, measure_malignant
+from mseenet.evaluation.unseen import measure_malignant, measure_unseen, out_of_fold_of
 from mseenet.files import write_atomically
-from mseenet.inference.card import DEFAULT_WEIGHTS, HISTORY_NAME, read_card, update_card
+from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, update_card
 from mseenet.inference.classifier import Classifier
 from mseenet.training.dataset import DatasetError, index_dataset, load_images
 
@@ -48,69 +49,79 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    out = arguments.out or arguments.weights
+    # All that can be refused is read before minutes of computing.
     card = read_card(arguments.weights)
-    history = read_history(arguments.weights)
+    history = read_history(card)
+    out_of_fold = out_of_fold_of(card)
+    foreign = foreign_images(arguments.foreign) if arguments.foreign else {}
     index = index_dataset(arguments.data, console.progress)
     console.say(index.describe())
+    split = checked_split(card, index)
     images = load_images(index.samples, progress=console.progress)
     console.import_keras()
-
-    split = checked_split(card, index, arguments.weights)
     classifier = Classifier.load(arguments.weights)
-    result = {
+
+    test = split.indices(index.samples, "test")
+    result: dict[str, Any] = {
+        "release": card.release,
         "weights": card.sha256,
         "split": {name: card.content["split"][name] for name in ("protocol", "seed", "sha256")},
         "parts": measure_parts(classifier, split, index, images),
+        "statuses": measure_statuses(classifier, images[test], foreign),
+        "robustness": measure_robustness(classifier, images[test], index.labels[test]),
     }
-    test = split.indices(index.samples, "test")
-    result["statuses"] = measure_statuses(classifier, images[test], arguments.foreign)
-    result["robustness"] = measure_robustness(classifier, images[test], index.labels[test])
-    if "malignant" not in card.content:  # only cross-validation of these weights writes it
+    if out_of_fold is None or card.novelty is None:
         console.say("unseen slides are left out: run mseenet crossvalidate first")
     else:
-        folds = read_out_of_fold(arguments.weights)
-        result["blocks"] = measure_blocks(folds, card.novelty.review, card.novelty.reject)
-        result["malignant"] = measure_malignant(card, result, folds)
+        blocks = measure_unseen(out_of_fold, card.novelty.review, card.novelty.reject)
+        confusions = {"random test": result["parts"]["test"]["confusion"]} | {
+            f"blocks, embargo {embargo}": figures["confusion"]
+            for embargo, figures in blocks.items()
+        }
+        result["blocks"] = blocks
+        result["malignant"] = measure_malignant(confusions, card.content["malignant"])
+    write_reports(result, card, history, arguments.out or arguments.weights)
+    return 0
 
-    from mseenet.evaluation.figures import (
-        draw_confusion,
-        draw_history,
-        draw_reliability,
-        draw_risk_coverage,
-        draw_robustness,
-    )
 
-    figures = out / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    test = result["parts"]["test"]
-    draw_confusion(
-        test["confusion"], f"random test split, n = {test['n']}", figures / "confusion.svg"
-    )
-    draw_history(history, figures / "training.svg")
-    draw_robustness(result["robustness"], figures / "robustness.svg")
-    if "blocks" in result:
-        draw_reliability(result["blocks"], figures / "reliability.svg")
-        draw_risk_coverage(result["blocks"], figures / "risk-coverage.svg")
+def write_reports(result: dict[str, Any], card: Card, history: dict, out: Path) -> None:
+    """Writes the report for programs and those for people, and prints the latter."""
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "evaluation.json", json.dumps(result, indent=1) + "\n")
-    if out.resolve() == arguments.weights.resolve():
+    if out.resolve() == card.weights_path.parent.resolve():
         # The calibration may be newer than the card's figures.
         metrics = {name: result["parts"][name] for name in ("val", "test")}
         for embargo, figures in result.get("blocks", {}).items():
             kept = ("n", "mean_accuracy", "interval_95")
             metrics[f"blocks, embargo {embargo}"] = {name: figures[name] for name in kept}
-        update_card(out, {"metrics": metrics})
-    text = evaluation_markdown(result, card)
+        card = update_card(out, {"metrics": metrics})
+    text = evaluation_markdown(result, card.content, history)
     write_atomically(out / "EVALUATION.md", text)
-    write_atomically(out / "MODEL_CARD.md", model_card(card.content, result, out))
+    audit = read_audit(out, card)
+    write_atomically(out / "MODEL_CARD.md", model_card(card.content, result, audit))
     print(text)
-    return 0
 
 
-def read_history(weights: Path) -> dict[str, list[dict]]:
-    """Reads the training history beside the weights."""
-    path = weights / HISTORY_NAME
+def read_history(card: Card) -> dict[str, list[dict]]:
+    """Reads the training history that the card names."""
+    path = card.weights_path.parent / card.content["training"]["history"]
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: expected the training history ({error})") from error
+
+
+def read_audit(folder: Path, card: Card) -> dict | None:
+    """The audit in a folder, if it is of the card's release."""
+    path = folder / "audit.json"
+    try:
+        audit = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        console.say(f"{path} cannot be read and is left out of the model card")
+        return None
+    if audit.get("release") != card.release:
+        console.say(f"{path} is of another release and is left out of the model card")
+        return None
+    return audit

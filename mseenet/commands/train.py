@@ -32,7 +32,10 @@ from mseenet.config import (
 )
 from mseenet.inference.card import DEFAULT_WEIGHTS
 from mseenet.training.provenance import recorded_command
-from mseenet.training.run import Job, train
+from mseenet.training.run import Job, checkpoint_folder, train
+from mseenet.training.smoke import SMOKE_SETTINGS
+
+BACKBONE_NAME = "random.weights.h5"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -88,7 +91,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="where it is kept (default: OUT/.checkpoint)"
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="where it is kept, a folder for nothing else (default: OUT/.checkpoint)",
     )
     parser.add_argument(
         "--smoke",
@@ -112,22 +118,19 @@ def main(argv: list[str] | None = None) -> int:
     command = recorded_command(sys.argv[1:] if argv is None else argv)
     with ExitStack() as stack:
         if arguments.smoke:
-            from mseenet.imaging.synthetic import write_dataset
+            from mseenet.training.smoke import write_smoke_backbone, write_smoke_data
 
             work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            write_dataset(work / "data", per_class=20)
-            arguments.data, arguments.backbone_weights = work / "data", None
+            arguments.data, arguments.backbone_weights = work / "data", work / BACKBONE_NAME
             arguments.out = arguments.out or work / "weights"
-            # A random backbone's features are a hundred times smaller than ImageNet's, and
-            # there are few images: a higher rate and smaller batches make up for it.
-            arguments.batch_size = 8
-            arguments.head_epochs, arguments.head_learning_rate = 30, 1e-2
-            arguments.fine_tune_epochs = arguments.copies = 1
-            arguments.fine_tune_learning_rate = 1e-5  # random blocks have nothing to be tuned
+            console.import_keras()
+            write_smoke_data(arguments.data)
+            write_smoke_backbone(arguments.backbone_weights, arguments.seed)
+        job = job_of(arguments, command)
         try:
-            train(job_of(arguments, command))
+            train(job)
         except KeyboardInterrupt:
-            if (checkpoint_folder(arguments) / "state.json").is_file():
+            if (checkpoint_folder(job.checkpoint) / "state.json").is_file():
                 console.say("the same command with --resume goes on from the last whole epoch")
             raise
     return 0
@@ -140,7 +143,7 @@ def job_of(arguments: argparse.Namespace, command: str) -> Job:
         out=arguments.out or DEFAULT_WEIGHTS,
         config=training_config(arguments),
         backbone_weights=arguments.backbone_weights,
-        checkpoint=checkpoint_folder(arguments),
+        checkpoint=arguments.checkpoint or (arguments.out or DEFAULT_WEIGHTS) / ".checkpoint",
         cache=arguments.cache,
         resume=arguments.resume,
         command=command,
@@ -149,21 +152,22 @@ def job_of(arguments: argparse.Namespace, command: str) -> Job:
 
 def training_config(arguments: argparse.Namespace) -> TrainingConfig | RobustConfig:
     """The recipe's settings with what the command line changes."""
+    if arguments.smoke:
+        return replace(SMOKE_SETTINGS[arguments.recipe], seed=arguments.seed)
     robust = arguments.recipe == "robust"
     config = RobustConfig(copies=arguments.copies) if robust else TrainingConfig()
-    if robust and arguments.smoke:
-        config = replace(config, mixed=0.0)  # rendered classes differ in their style alone
-    phases = {}
-    for name, phase in vars(config).items():
-        if isinstance(phase, PhaseConfig):
-            given = {s: getattr(arguments, f"{name}_{s}") for s in ("epochs", "learning_rate")}
-            phases[name] = replace(phase, **{s: v for s, v in given.items() if v is not None})
-    return replace(config, seed=arguments.seed, batch_size=arguments.batch_size, **phases)
-
-
-def checkpoint_folder(arguments: argparse.Namespace) -> Path:
-    """Where an interrupted run is kept."""
-    return arguments.checkpoint or (arguments.out or DEFAULT_WEIGHTS) / ".checkpoint"
+    changed = {}
+    for name in ("head", "fine_tune"):
+        phase: PhaseConfig = getattr(config, name)
+        given = {s: getattr(arguments, f"{name}_{s}") for s in ("epochs", "learning_rate")}
+        changed[name] = replace(phase, **{s: v for s, v in given.items() if v is not None})
+    return replace(
+        config,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        head=changed["head"],
+        fine_tune=changed["fine_tune"],
+    )
 
 
 def _natural(text: str) -> int:

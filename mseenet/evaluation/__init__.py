@@ -2,5 +2,5 @@
 
 `known` measures the parts of the weights' own split, `crossvalidation` and `out_of_fold` networks on
 slides that were left out, `unseen` what follows from them, `audit` looks for shortcuts,
-`baselines` compares; `report`, `model_card` and `figures` write it down.
+`baselines` compares with other methods; `report` and `model_card` write it down as Markdown.
 """

@@ -1,86 +1,207 @@
 """Trains and tests the folds of the protocol `blocks`; each is kept when it is done."""
 
-import os
+import hashlib
+import inspect
+import json
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mseenet import console
-from mseenet.config import ModelConfig, RobustConfig
+from mseenet import __version__, console
+from mseenet.config import CLASS_NAMES, ModelConfig, RobustConfig
 from mseenet.evaluation.out_of_fold import OutOfFold
-from mseenet.training.splits import EMBARGOES, FOLDS, block_split, near_duplicates
+from mseenet.files import own_folder, remove_own_folder, whole_file
+from mseenet.training.dataset import DatasetIndex
+from mseenet.training.splits import FOLDS, Split, block_split
+
+PURPOSE = "folds"
+"""What the marker of the folds' folder says that it is for."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """What the folds of one cross-validation are made of.
+
+    Attributes:
+        index: The images' records.
+        images: RGB pixels, uint8 (N, 224, 224, 3) in [0, 255].
+        duplicates: Of `near_duplicates`; what repeats a test image is not trained on.
+        config: Settings of the recipe.
+        model_config: Widths of the head.
+        backbone_weights: As for `network.build_backbone`.
+        backbone: Where they come from (`backbone_record`).
+    """
+
+    index: DatasetIndex
+    images: np.ndarray
+    duplicates: Sequence[tuple[int, int]]
+    config: RobustConfig
+    model_config: ModelConfig
+    backbone_weights: str | Path
+    backbone: dict
+
+    def split(self, fold: int, embargo: int) -> Split:
+        """Which images train and which are tested."""
+        return block_split(self.index.samples, fold, embargo, self.duplicates)
+
+    def tested(self, fold: int, embargo: int) -> list[str]:
+        """`Sample.file` of the tested images, in the order of the index."""
+        split = self.split(fold, embargo)
+        return [self.index.samples[i].file for i in split.indices(self.index.samples, "test")]
+
+    def key(self) -> str:
+        """12 hex digits that differ wherever a fold's answers may differ."""
+        from mseenet.inference import network, novelty
+        from mseenet.training import augmentation, loop, robust, splits
+
+        modules = (network, novelty, augmentation, loop, robust, splits)
+        basis = {
+            "version": __version__,
+            "code": [inspect.getsource(module) for module in modules],
+            "training": asdict(self.config),
+            "model": asdict(self.model_config),
+            "backbone": self.backbone,
+            "images": [(s.file, s.label, s.pixel_sha256) for s in self.index.samples],
+            "duplicates": [list(map(int, pair)) for pair in self.duplicates],
+            "folds": FOLDS,
+        }
+        return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def run_folds(
-    index,
-    images: np.ndarray,
-    config: RobustConfig,
-    model_config: ModelConfig,
-    arguments,
-    work: Path,
+    folds: Folds, work: Path, embargoes: Sequence[int], cache: Path | None = None
 ) -> None:
-    """Trains and tests what is missing in `work`, one .npz file a fold and embargo."""
-    console.import_keras()
-    import keras
+    """Trains and tests what is missing in `work`, one file a fold and embargo.
 
-    from mseenet.inference.network import build_model, fine_tuned_blocks
+    Several processes may share `work`, each with embargoes of its own.
+
+    Args:
+        folds: What they are made of.
+        work: Folder for these folds alone; made if missing.
+        embargoes: In file numbers.
+        cache: Folder that keeps frozen features; None to compute them.
+
+    Raises:
+        UsageError: `work` or `cache` holds other files.
+        DatasetError: There are too few images for an embargo.
+    """
+    own_folder(work, PURPOSE)
+    wanted = [(embargo, fold) for embargo in embargoes for fold in range(FOLDS)]
+    for embargo, fold in wanted:
+        folds.split(fold, embargo)  # too few images are told before hours of work
+    missing = [pair for pair in wanted if not _is_kept(folds, work, *pair)]
+    if not missing:
+        return
+    console.import_keras()
+    from mseenet.inference.backend import keras
+    from mseenet.inference.network import build_model
+    from mseenet.training.robust import frozen_features
+
+    with tempfile.TemporaryDirectory() as scratch:
+        keras.utils.set_random_seed(folds.config.seed)
+        model = build_model(folds.model_config, folds.backbone_weights)
+        initial = model.get_weights()
+        features = frozen_features(
+            model,
+            folds.index.samples,
+            folds.images,
+            folds.config,
+            folds.backbone,
+            cache or Path(scratch) / "features",
+        )
+        for embargo, fold in missing:
+            model.set_weights(initial)
+            split = folds.split(fold, embargo)
+            answers = _train_and_test(folds, split, model, features, Path(scratch) / "run")
+            with (
+                whole_file(_fold_path(work, fold, embargo)) as part,
+                part.open("wb") as stream,
+            ):
+                np.savez(stream, **answers)  # a file that is there is whole
+            rows = split.indices(folds.index.samples, "test")
+            right = answers["logits"].argmax(axis=1) == folds.index.labels[rows]
+            console.say(f"embargo {embargo}, fold {fold}: {right.mean():.4f} of {len(right)}")
+        del features  # it maps files of the folder that goes now
+
+
+def _train_and_test(folds: Folds, split: Split, model, features, scratch: Path) -> dict[str, Any]:
+    """Trains a network on one fold's train part and asks it about the test part.
+
+    Returns:
+        `files` of the tested images, (n,), `logits` (n, C) and `novelty` (n,).
+    """
+    from mseenet.inference.network import fine_tuned_blocks
     from mseenet.inference.novelty import fit_novelty
     from mseenet.training.checkpoint import Checkpoint
     from mseenet.training.loop import outputs_of
-    from mseenet.training.robust import fit_head_then_fine_tune, frozen_features
-    from mseenet.training.run import backbone_record
+    from mseenet.training.robust import fit_head_then_fine_tune
 
-    work.mkdir(parents=True, exist_ok=True)
-    model = build_model(model_config, arguments.backbone_weights)
-    backbone = backbone_record(arguments.backbone_weights)
-    with tempfile.TemporaryDirectory() as temporary:
-        cache = arguments.cache or Path(temporary)
-        features = frozen_features(model, index.samples, images, config, backbone, cache)
-        pooled, labels = features.pooled(), index.labels
-        duplicates = near_duplicates(images)
-        for embargo in arguments.embargo or EMBARGOES:
-            for fold in range(FOLDS):
-                path = work / f"embargo{embargo}-fold{fold}.npz"
-                if path.is_file():
-                    continue
-                split = block_split(index.samples, fold, embargo, duplicates)
-                train, test = (split.indices(index.samples, name) for name in ("train", "test"))
-                keras.utils.set_random_seed(config.seed)
-                model = build_model(model_config, arguments.backbone_weights)
-                checkpoint = Checkpoint(Path(temporary) / "fold", {})
-                data = (features.draw(train), labels[train])
-                fit_head_then_fine_tune(model, data, None, config, checkpoint)
-                checkpoint.delete()
-                logits = outputs_of(
-                    fine_tuned_blocks(model), features.copies[0][test].astype(np.float32)
-                )
-                gate = fit_novelty(
-                    pooled[:, train].reshape(-1, pooled.shape[-1]),
-                    np.tile(labels[train], len(pooled)),
-                )
-                distances = gate.distances(pooled[0, test])
-                temporary = path.with_suffix(f".{os.getpid()}.part")
-                with temporary.open("wb") as stream:
-                    np.savez(stream, rows=test, logits=logits, novelty=distances)
-                temporary.replace(path)  # a file that is there is whole
-                accuracy = np.mean(logits.argmax(axis=1) == labels[test])
-                console.say(f"embargo {embargo}, fold {fold}: {accuracy:.4f} of {len(test)}")
+    samples, labels, pooled = folds.index.samples, folds.index.labels, features.pooled()
+    train, test = (split.indices(samples, name) for name in ("train", "test"))
+    checkpoint = Checkpoint(scratch, {})
+    fit_head_then_fine_tune(
+        model, (features.draw(train), labels[train]), None, folds.config, checkpoint
+    )
+    checkpoint.delete()
+    reference = fit_novelty(
+        pooled[:, train].reshape(-1, pooled.shape[-1]), np.tile(labels[train], len(pooled))
+    )
+    return {
+        "files": np.array([samples[i].file for i in test]),
+        "logits": outputs_of(fine_tuned_blocks(model), features.copies[0][test].astype(np.float32)),
+        "novelty": reference.distances(pooled[0, test]),
+    }
 
 
-def collect(index, work: Path, embargo: int) -> OutOfFold:
-    """The folds of one embargo as one, in the order of the index."""
+def collect(folds: Folds, work: Path, embargo: int) -> OutOfFold:
+    """The kept folds of one embargo as one, in the order of the index."""
+    position = {sample.file: i for i, sample in enumerate(folds.index.samples)}
     parts = []
     for fold in range(FOLDS):
-        with np.load(work / f"embargo{embargo}-fold{fold}.npz", allow_pickle=False) as part:
-            parts.append((np.full(len(part["rows"]), fold), *(part[n] for n in part.files)))
-    folds, rows, logits, novelty = (np.concatenate(column) for column in zip(*parts, strict=True))
+        answers = _read_fold(_fold_path(work, fold, embargo))
+        rows = np.array([position[file] for file in answers["files"]])
+        parts.append((rows, np.full(len(rows), fold), answers["logits"], answers["novelty"]))
+    rows, numbers, logits, novelty = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(rows)
-    samples = [index.samples[i] for i in rows[order]]
     return OutOfFold(
-        [sample.file for sample in samples],
-        folds[order],
-        np.array([sample.label for sample in samples]),
+        [folds.index.samples[i].file for i in rows[order]],
+        numbers[order],
+        folds.index.labels[rows[order]],
         logits[order],
         novelty[order],
+    )
+
+
+def remove_folds(work: Path, embargoes: Sequence[int]) -> None:
+    """Removes the files of `run_folds`, and `work` if nothing else is left in it."""
+    for embargo in embargoes:
+        for fold in range(FOLDS):
+            _fold_path(work, fold, embargo).unlink(missing_ok=True)
+    remove_own_folder(work, PURPOSE)
+
+
+def _fold_path(work: Path, fold: int, embargo: int) -> Path:
+    return work / f"embargo{embargo}-fold{fold}.npz"
+
+
+def _read_fold(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in ("files", "logits", "novelty")}
+
+
+def _is_kept(folds: Folds, work: Path, embargo: int, fold: int) -> bool:
+    """Whether a file holds this fold's answers, about the very images that it tests."""
+    try:
+        answers = _read_fold(_fold_path(work, fold, embargo))
+    except FileNotFoundError:
+        return False
+    tested = folds.tested(fold, embargo)
+    return (
+        answers["files"].tolist() == tested
+        and answers["logits"].shape == (len(tested), len(CLASS_NAMES))
+        and answers["novelty"].shape == (len(tested),)
     )

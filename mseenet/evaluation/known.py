@@ -1,89 +1,132 @@
-"""Figures of the shipped network on the parts of its own split: accuracy, statuses, changed light."""
+"""The weights on the parts of their own split, in changed light, and on foreign images."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mseenet import console
 from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
 from mseenet.files import file_sha256
+from mseenet.imaging.decoding import SUFFIXES, ImageSource
+from mseenet.imaging.perturbations import PERTURBATIONS, brightness
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier
-from mseenet.metrics import (
-    measure,
-    wilson_interval,
-)
-from mseenet.training.dataset import DatasetError
+from mseenet.metrics import measure, proportion
+from mseenet.training.dataset import DatasetError, DatasetIndex
 from mseenet.training.splits import SPLIT_NAMES, Split, read_split
 
-
-def measure_parts(classifier: Classifier, split: Split, index, images: np.ndarray) -> dict:
-    """Figures of the shipped network on each part of its split, whatever the gate says."""
-    parts = {}
-    for name in SPLIT_NAMES:
-        rows = split.indices(index.samples, name)
-        stream = classifier.stream(images[rows], include_rejected=True)
-        answers = [
-            list(p.probabilities.values()) for p in console.progress(stream, name, len(rows))
-        ]
-        parts[name] = measure(np.array(answers), index.labels[rows])
-    return parts
+BRIGHTNESS_FACTORS = (0.8, 0.9, 1.1, 1.2)
+"""Light in which the gate should still let fields of known slides pass."""
 
 
-def checked_split(card: Card, index, weights: Path) -> Split:
-    """The split that the weights were trained with, checked against card and dataset."""
+def checked_split(card: Card, index: DatasetIndex) -> Split:
+    """The split that the weights were trained with.
+
+    Raises:
+        DatasetError: The split file is not the one that the card names, or the dataset does
+            not hold its images.
+    """
     record = card.content["split"]
-    path = weights / record["file"]
+    path = card.weights_path.parent / record["file"]
     if not path.is_file() or file_sha256(path) != record["sha256"]:
         raise DatasetError(f"{path}: expected the split file that the card names, unaltered")
     return read_split(path, index, record["protocol"], record["seed"])
 
 
-def proportion(count: int, n: int) -> dict:
-    """A share of n with its Wilson interval; of nothing, 0 with the interval from 0 to 1."""
-    return {"proportion": count / max(n, 1), "n": n, "interval_95": list(wilson_interval(count, n))}
+def foreign_images(folder: Path) -> dict[str, list[Path]]:
+    """Images that are to be refused, by kind: each folder in `folder` is one.
 
-
-def measure_statuses(classifier: Classifier, test: np.ndarray, foreign: Path | None) -> dict:
-    """How many fields of the test part, and of what is foreign, get which status."""
-    from mseenet.imaging.decoding import SUFFIXES
-    from mseenet.imaging.perturbations import brightness
-
-    sources = {"test": list(test)}
-    for factor in (0.8, 0.9, 1.1, 1.2):
-        sources[f"test, brightness x{factor}"] = [brightness(rgb, factor) for rgb in test]
-    for folder in sorted(foreign.iterdir()) if foreign else ():
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    Raises:
+        UsageError: There is no folder, or no image in its folders.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected folders of foreign images, found no folder there")
+    kinds = {}
+    for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(path for path in kind.rglob("*") if path.suffix.lower() in SUFFIXES)
         if files:
-            sources[folder.name.replace("_", " ")] = files
+            kinds[kind.name.replace("_", " ")] = files
+    if not kinds:
+        raise UsageError(f"{folder}: expected a folder of images for each kind, found none")
+    return kinds
+
+
+def measure_parts(
+    classifier: Classifier, split: Split, index: DatasetIndex, images: np.ndarray
+) -> dict[str, dict]:
+    """`mseenet.metrics.measure` of each part of the split, whatever the gate says.
+
+    Args:
+        classifier: Of the weights.
+        split: Theirs.
+        index: The dataset.
+        images: All of it, uint8 (N, H, W, 3).
+    """
+    parts = {}
+    for name in SPLIT_NAMES:
+        rows = split.indices(index.samples, name)
+        parts[name] = measure(_probabilities(classifier, images[rows], name), index.labels[rows])
+    return parts
+
+
+def measure_statuses(
+    classifier: Classifier, test: np.ndarray, foreign: Mapping[str, Sequence[Path]]
+) -> dict[str, dict[str, dict]]:
+    """Which proportion of the test fields, and of each kind of foreign image, is refused or flagged.
+
+    Args:
+        classifier: Of the weights.
+        test: Fields of the test part, uint8 (N, H, W, 3).
+        foreign: See `foreign_images`. Files that cannot be read do not count.
+
+    Returns:
+        By kind and status ("rejected", "review"), a record of `mseenet.metrics.proportion`.
+    """
+    sources: dict[str, Sequence[ImageSource]] = {"test": list(test)}
+    for factor in BRIGHTNESS_FACTORS:
+        sources[f"test, brightness x{factor}"] = [brightness(rgb, factor) for rgb in test]
     results = {}
-    for name, images in sources.items():
-        statuses = [
-            p.status for p in console.progress(classifier.stream(images), name, len(images))
-        ]
-        counted = [s for s in statuses if s != "error"]
+    for name, images in (sources | dict(foreign)).items():
+        stream = console.progress(classifier.stream(images), name, len(images))
+        statuses = [prediction.status for prediction in stream]
+        readable = len(statuses) - statuses.count("error")
         results[name] = {
-            status: proportion(counted.count(status), len(counted))
+            status: proportion(statuses.count(status), readable)
             for status in ("rejected", "review")
         }
     return results
 
 
-def measure_robustness(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> dict:
-    """Accuracy on the test part under each perturbation, whatever the gate says of it."""
-    from mseenet.imaging.perturbations import PERTURBATIONS
+def measure_robustness(
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray
+) -> dict[str, dict[str, dict]]:
+    """Accuracy under each perturbation by kind and severity, whatever the gate says of it.
 
-    results = {}
+    Args:
+        classifier: Of the weights.
+        images: Fields of the test part, uint8 (N, H, W, 3).
+        labels: int (N,).
+    """
+    results: dict[str, dict[str, dict]] = {}
     for kind, severities in PERTURBATIONS.items():
         results[kind] = {}
         for severity, change in severities.items():
             changed = [change(rgb) for rgb in images]
-            stream = console.progress(
-                classifier.stream(changed, include_rejected=True), f"{kind} {severity}", len(images)
-            )
-            right = sum(
-                CLASS_NAMES.index(p.class_name) == label
-                for p, label in zip(stream, labels, strict=True)
-            )
-            results[kind][severity] = proportion(int(right), len(labels))
+            answers = _probabilities(classifier, changed, f"{kind} {severity}")
+            right = answers.argmax(axis=1) == labels
+            results[kind][severity] = proportion(int(right.sum()), len(labels))
     return results
+
+
+def _probabilities(
+    classifier: Classifier, images: Sequence[np.ndarray] | np.ndarray, name: str
+) -> np.ndarray:
+    """Calibrated probabilities, float64 (N, C), of refused fields too."""
+    stream: Iterable = classifier.stream(images, include_rejected=True)
+    answers = [
+        [prediction.probabilities[class_name] for class_name in CLASS_NAMES]
+        for prediction in console.progress(stream, name, len(images))
+    ]
+    return np.array(answers)

@@ -1,19 +1,19 @@
 """The model card, MODEL_CARD.md: written from card.json and the reports, never by hand."""
 
 import json
-from pathlib import Path
 
 from mseenet.config import CLASS_NAMES
+from mseenet.evaluation.markdown import proportion_percent, table
 from mseenet.inference.calibration import temperature_text
 
 
-def model_card(card: dict, evaluation: dict, folder: Path) -> str:
+def model_card(card: dict, evaluation: dict, audit: dict | None = None) -> str:
     """The card for people.
 
     Args:
         card: Content of card.json.
         evaluation: Content of evaluation.json.
-        folder: Where other reports lie (`audit.json`, if it was made of these weights).
+        audit: Content of audit.json, if one of this release is there.
 
     Returns:
         Markdown.
@@ -25,6 +25,7 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
         "",
         "Written by `mseenet evaluate` from card.json and the reports; do not edit.",
         "",
+        f"- Release `{evaluation['release']}`: names weights, calibration, thresholds and gate together",
         f"- Weights `{card['weights']['file']}`, SHA-256 `{card['weights']['sha256']}`",
         f"- {card['weights']['parameters']:,} parameters: EfficientNetV2B0 and an inception-style "
         "multi-scale module, after Najjar, Kadum and Hassan (2025)",
@@ -63,13 +64,9 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
         "95 % intervals in brackets: of accuracy on unseen slides a bootstrap over blocks, else "
         "Wilson's, which takes fields for independent. Every figure with its conditions is in EVALUATION.md.",
         "",
-        "| measured | n | percent |",
-        "| --- | ---: | --- |",
+        *table(["measured", "n:", "percent"], _figures(evaluation)),
     ]
-    lines += [f"| {name} | {n} | {text} |" for name, n, text in _figures(evaluation)]
-    path = folder / "audit.json"
-    audit = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if audit.get("weights") == card["weights"]["sha256"]:
+    if audit:
         lines += ["", "## Shortcuts", "", "From AUDIT.md:", ""]
         lines += [f"- {line}" for line in audit["summary"]]
     lines += [
@@ -93,42 +90,33 @@ def model_card(card: dict, evaluation: dict, folder: Path) -> str:
 
 
 def _figures(evaluation: dict) -> list[tuple[str, int, str]]:
-    def cell(figures: dict) -> str:
-        low, high = figures["interval_95"]
-        return f"{100 * figures['proportion']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+    def row(name: str, record: dict) -> tuple[str, int, str]:
+        return name, record["n"], proportion_percent(record)
 
-    def counted(figures: dict) -> tuple[int, str]:
-        return figures["n"], cell(figures)
+    def accuracy(name: str, figures: dict, measure: str) -> tuple[str, int, str]:
+        record = {"n": figures["n"], "proportion": figures[measure]}
+        return row(name, record | {"interval_95": figures["interval_95"]["accuracy"]})
 
-    test = evaluation["parts"]["test"]
-    accuracy = {"proportion": test["accuracy"], "interval_95": test["interval_95"]["accuracy"]}
-    rows = [("accuracy, random test", test["n"], cell(accuracy))]
+    rows = [accuracy("accuracy, random test", evaluation["parts"]["test"], "accuracy")]
     for embargo, blocks in evaluation.get("blocks", {}).items():
-        accuracy = {
-            "proportion": blocks["mean_accuracy"],
-            "interval_95": blocks["interval_95"]["accuracy"],
-        }
         name = f"unseen slides (blocks, embargo {embargo})"
-        rows.append((f"accuracy, {name}, mean of 5 folds", blocks["n"], cell(accuracy)))
-        kept = blocks["selective"]
-        rows.append((f"the same, most confident {kept['coverage']:.0%}", kept["n"], cell(kept)))
-        flagged = blocks["flagged"]
-        rows.append(("the same, fields that are not flagged", *counted(flagged["rest_right"])))
-        rows.append(("errors that are flagged", *counted(flagged["errors"])))
-        ece = f"{100 * blocks['after_calibration']['ece']:.1f}"
-        rows.append((f"expected calibration error, {name}", blocks["n"], ece))
-    for name, figures in evaluation.get("malignant", {}).get("called_benign", {}).items():
-        rows.append((f"malignant called Benign, {name}", figures["n"], cell(figures)))
-    for name, figures in evaluation["statuses"].items():
-        rows.append((f"rejected: {name}", figures["rejected"]["n"], cell(figures["rejected"])))
-    rows.append(
-        (
-            "to review: test",
-            evaluation["statuses"]["test"]["review"]["n"],
-            cell(evaluation["statuses"]["test"]["review"]),
-        )
-    )
+        kept, flagged = blocks["selective"], blocks["flagged"]
+        ece = f"{100 * blocks['after_calibration']['ece']:.2f}"
+        rows += [
+            accuracy(
+                f"accuracy, {name}, mean of {len(blocks['folds'])} folds", blocks, "mean_accuracy"
+            ),
+            row(f"the same, most confident {kept['coverage']:.0%}", kept),
+            row("the same, fields that are not flagged", flagged["rest_right"]),
+            row("errors that are flagged", flagged["errors"]),
+            (f"expected calibration error, {name}", blocks["n"], ece),
+        ]
+    for protocol, record in evaluation.get("malignant", {}).get("called_benign", {}).items():
+        rows.append(row(f"malignant called Benign, {protocol}", record))
+    statuses = evaluation["statuses"]
+    rows += [row(f"rejected: {name}", figures["rejected"]) for name, figures in statuses.items()]
+    rows.append(row("to review: test", statuses["test"]["review"]))
     for kind, severities in evaluation["robustness"].items():
         severity, worst = min(severities.items(), key=lambda item: item[1]["proportion"])
-        rows.append((f"accuracy, {kind}, worst at {severity}", worst["n"], cell(worst)))
+        rows.append(row(f"accuracy, {kind}, worst at {severity}", worst))
     return rows

@@ -11,19 +11,17 @@ import numpy as np
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.calibration import fit_calibration
 from mseenet.metrics import selective_threshold, softmax
-from mseenet.training.dataset import (
-    DatasetError,
-)
+from mseenet.training.dataset import DatasetError
 
 OUT_OF_FOLD_NAME = "out-of-fold.csv"
-
+"""The file of the weights that come with the project; new ones have their hash in the name."""
 
 TRUSTED_ACCURACY = 0.99
 """Accuracy on unseen slides that a field without a flag should have."""
 
 
 MALIGNANT_SENSITIVITY = 0.995
-"""Share of malignant fields of unseen slides that the operating point is to catch."""
+"""Proportion of malignant fields of unseen slides that the operating point is to catch."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,17 @@ def out_of_fold_csv(results: dict[int, OutOfFold]) -> str:
     return buffer.getvalue()
 
 
-def read_out_of_fold(weights: Path) -> dict[int, OutOfFold]:
-    """Reads out-of-fold.csv beside the weights: results by embargo, in file numbers.
+def read_out_of_fold(folder: Path, name: str = OUT_OF_FOLD_NAME) -> dict[int, OutOfFold]:
+    """Reads what `out_of_fold_csv` made: results by embargo, in file numbers.
+
+    Args:
+        folder: Of the weights.
+        name: Of the file, as the card gives it.
 
     Raises:
         DatasetError: The file is missing or malformed.
     """
-    path = weights / OUT_OF_FOLD_NAME
+    path = folder / name
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))

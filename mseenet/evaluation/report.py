@@ -1,55 +1,84 @@
 """EVALUATION.md: the report for people, from the numbers of evaluation.json."""
 
+import math
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from mseenet.config import CLASS_NAMES
+from mseenet.evaluation.markdown import percent, proportion_percent, table
 from mseenet.evaluation.unseen import BINS, COVERAGE
 from mseenet.inference.calibration import temperature_text
-from mseenet.inference.card import Card
-from mseenet.metrics import (
-    SUMMARY_NAMES,
-    class_metrics,
-    wilson_interval,
-)
+from mseenet.metrics import SUMMARY_NAMES, class_metrics, wilson_interval
 from mseenet.training.splits import FOLDS
 
-PAPER_TABLE = (
+PAPER_TABLE: tuple[tuple[str, str, tuple[float | None, ...]], ...] = (
     # Table I of the paper: authors, method, then SUMMARY_NAMES in percent
-    ("Atteia et al. (2023)", "features, PSO, PCA", 97.40, None, 96.60, None, None),
-    ("Gokulkrishnan et al. (2023)", "pre-trained CNNs", 96.77, None, None, None, None),
-    ("Kadhim et al. (2023)", "own CNN", 98.15, None, 94.73, None, None),
-    ("Hagar et al. (2023)", "own model", 98.20, None, None, None, None),
-    ("Rejula et al. (2023)", "ANFIS", 95.67, None, None, None, None),
+    ("Atteia et al. (2023)", "features, PSO, PCA", (97.40, None, 96.60, None, None)),
+    ("Gokulkrishnan et al. (2023)", "pre-trained CNNs", (96.77, None, None, None, None)),
+    ("Kadhim et al. (2023)", "own CNN", (98.15, None, 94.73, None, None)),
+    ("Hagar et al. (2023)", "own model", (98.20, None, None, None, None)),
+    ("Rejula et al. (2023)", "ANFIS", (95.67, None, None, None, None)),
     (
         "Tusar et al. (2024)",
         "DNN, ConvNet, MobileNetV2, ResNet50",
-        97.00,
-        97.00,
-        96.00,
-        96.00,
-        None,
+        (97.00, 97.00, 96.00, 96.00, None),
     ),
-    ("Mustafa et al. (2024)", "YOLOv5", 97.80, 96.00, 96.70, None, None),
-    ("Najjar et al. (2025)", "MSEENet, the paper", 98.77, 98.99, 98.49, 98.72, 98.34),
+    ("Mustafa et al. (2024)", "YOLOv5", (97.80, 96.00, 96.70, None, None)),
+    ("Najjar et al. (2025)", "MSEENet, the paper", (98.77, 98.99, 98.49, 98.72, 98.34)),
 )
 
 
-def evaluation_markdown(result: dict, card: Card) -> str:
-    """The report for people, from the same numbers as evaluation.json."""
-    parts = result["parts"]
-    test = parts["test"]
+def evaluation_markdown(result: dict, card: dict, history: Mapping[str, Sequence[dict]]) -> str:
+    """The report for people, from the same numbers as evaluation.json.
+
+    Args:
+        result: Content of evaluation.json.
+        card: Content of card.json.
+        history: Content of history.json: the epochs of each phase.
+    """
+    test = result["parts"]["test"]
     lines = [
         "# Evaluation",
         "",
-        "Written by `mseenet evaluate`; do not edit. Weights "
-        f"`{card.weights_path.name}`, split `{card.content['split']['file']}`.",
+        f"Written by `mseenet evaluate`; do not edit. Release `{result['release']}`: weights "
+        f"`{card['weights']['file']}`, split `{card['split']['file']}`. The page *Model* of the app "
+        "draws what stands here as charts.",
         "",
         "The split is the paper's: stratified at random, 80/10/10. Fields of one slide lie in "
         "training and test alike (the dataset names no patients), so these figures say how well "
         "known slides are recognised. **Expect less on a slide that the network has not seen.** "
-        f"Calibrated with {temperature_text(card.content['calibration'])}. The fields of `test` had "
+        f"Calibrated with {temperature_text(card['calibration'])}. The fields of `test` had "
         "no part in training these weights; but as fields of blocks, tested by other networks, "
         "they are among those that calibration and review threshold come from.",
+        *_parts(result["parts"]),
+        *_classes(test["confusion"]),
+        *_paper(test),
+    ]
+    if "blocks" in result:
+        lines += _unseen(result)
+        lines += _calibration(result)
+        lines += _reliability(result["blocks"])
+        lines += _risk_coverage(result["blocks"])
+    lines += _statuses(result["statuses"])
+    lines += _robustness(result["robustness"], test["n"])
+    lines += _training(history, card["training"].get("best_epoch", {}))
+    return "\n".join(lines) + "\n"
+
+
+def _parts(parts: dict[str, dict]) -> list[str]:
+    rows = [
+        [
+            name,
+            figures["n"],
+            *(percent(figures[m], figures["interval_95"][m]) for m in SUMMARY_NAMES),
+            f"{figures['ece']:.3f}",
+            f"{figures['brier']:.4f}",
+        ]
+        for name, figures in parts.items()
+    ]
+    head = ["part", "n:", "accuracy", "precision", "sensitivity", "F1", "MCC", "ECE:", "Brier:"]
+    return [
         "",
         "## Each part of the split",
         "",
@@ -59,70 +88,87 @@ def evaluation_markdown(result: dict, card: Card) -> str:
         "class against the rest. Eq. 4 as printed in the paper, 2(P+S)/(P+S), is always 2; the "
         "harmonic mean 2PS/(P+S) that its text describes is meant and used.",
         "",
-        "| part | n | accuracy | precision | sensitivity | F1 | MCC | ECE | Brier |",
-        "| --- | ---: | --- | --- | --- | --- | --- | ---: | ---: |",
+        *table(head, rows),
     ]
-    for name, figures in parts.items():
-        cells = [_with_interval(figures[m], figures["interval_95"][m]) for m in SUMMARY_NAMES]
-        lines.append(
-            f"| {name} | {figures['n']} | {' | '.join(cells)} | "
-            f"{figures['ece']:.3f} | {figures['brier']:.4f} |"
-        )
 
-    confusion = np.array(test["confusion"])
-    per_class = class_metrics(confusion)
-    lines += [
+
+def _classes(counts: list[list[int]]) -> list[str]:
+    confusion = np.array(counts)
+    measures = class_metrics(confusion)
+    rows = []
+    for i, name in enumerate(CLASS_NAMES):
+        true, named, hit = (
+            int(n) for n in (confusion[i].sum(), confusion[:, i].sum(), counts[i][i])
+        )
+        rows.append(
+            [
+                name,
+                true,
+                percent(measures.precision[i], wilson_interval(hit, named)),
+                percent(measures.sensitivity[i], wilson_interval(hit, true)),
+                f"{100 * measures.f1[i]:.2f}",
+                f"{100 * measures.mcc[i]:.2f}",
+            ]
+        )
+    named_rows = [[f"**{name}**", *row] for name, row in zip(CLASS_NAMES, counts, strict=True)]
+    return [
         "",
         "## Test split by class",
         "",
-        "| class | n | precision | sensitivity | F1 | MCC |",
-        "| --- | ---: | --- | --- | ---: | ---: |",
-    ]
-    for i, name in enumerate(CLASS_NAMES):
-        true, named, hit = confusion[i].sum(), confusion[:, i].sum(), confusion[i, i]
-        lines.append(
-            f"| {name} | {true} "
-            f"| {_with_interval(per_class.precision[i], wilson_interval(int(hit), int(named)))} "
-            f"| {_with_interval(per_class.sensitivity[i], wilson_interval(int(hit), int(true)))} "
-            f"| {100 * per_class.f1[i]:.2f} | {100 * per_class.mcc[i]:.2f} |"
-        )
-    lines += [
+        *table(["class", "n:", "precision", "sensitivity", "F1:", "MCC:"], rows),
         "",
         "Confusion matrix (rows: true class, columns: predicted):",
         "",
-        f"| | {' | '.join(CLASS_NAMES)} |",
-        "| --- |" + " ---: |" * len(CLASS_NAMES),
-        *(
-            f"| **{name}** | {' | '.join(map(str, row))} |"
-            for name, row in zip(CLASS_NAMES, test["confusion"], strict=True)
-        ),
-        "",
-        "![Confusion matrix of the test split](figures/confusion.svg)",
-        "![Accuracy and loss over the epochs](figures/training.svg)",
+        *table(["", *(f"{name}:" for name in CLASS_NAMES)], named_rows),
+    ]
+
+
+def _paper(test: dict) -> list[str]:
+    rows = [
+        [authors, method, *("-" if value is None else f"{value:.2f}" for value in values)]
+        for authors, method, values in PAPER_TABLE
+    ]
+    ours = [f"**{100 * test[name]:.2f}**" for name in SUMMARY_NAMES]
+    rows.append(["this project", f"these weights, n = {test['n']}", *ours])
+    return [
         "",
         "## Beside the paper's Table I",
         "",
         "Percent. Every row has its own random test images; differences of a point are within "
         f"what the choice of {test['n']} images does.",
         "",
-        "| authors | method | accuracy | precision | sensitivity | F1 | MCC |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        *table(
+            ["authors", "method", "accuracy:", "precision:", "sensitivity:", "F1:", "MCC:"], rows
+        ),
     ]
-    for authors, method, *values in PAPER_TABLE:
-        cells = ["-" if value is None else f"{value:.2f}" for value in values]
-        lines.append(f"| {authors} | {method} | {' | '.join(cells)} |")
-    ours = " | ".join(f"**{100 * test[name]:.2f}**" for name in SUMMARY_NAMES)
-    lines.append(f"| this project | these weights, n = {test['n']} | {ours} |")
-
-    lines += _blocks_lines(result) + _status_lines(result) + _robustness_lines(result)
-    return "\n".join(lines) + "\n"
 
 
-def _blocks_lines(result: dict) -> list[str]:
-    if "blocks" not in result:
-        return []
-    test, blocks = result["parts"]["test"], result["blocks"]
-    lines = [
+def _unseen(result: dict) -> list[str]:
+    test = result["parts"]["test"]
+    sensitivity = class_metrics(np.array(test["confusion"])).sensitivity
+    rows = [
+        [
+            "random test",
+            test["n"],
+            percent(test["accuracy"], test["interval_95"]["accuracy"]),
+            "",
+            f"{100 * test['mcc']:.2f}",
+            *(f"{100 * value:.1f}" for value in sensitivity),
+        ]
+    ]
+    rows += [
+        [
+            f"blocks, embargo {embargo}",
+            figures["n"],
+            percent(figures["mean_accuracy"], figures["interval_95"]["accuracy"]),
+            ", ".join(f"{100 * fold['accuracy']:.1f}" for fold in figures["folds"]),
+            f"{100 * figures['mcc']:.2f}",
+            *(f"{100 * value:.1f}" for value in figures["mean_sensitivity"]),
+        ]
+        for embargo, figures in result["blocks"].items()
+    ]
+    head = ["protocol", "n:", "accuracy", "of each fold", "MCC:"]
+    return [
         "",
         "## Unseen slides",
         "",
@@ -134,78 +180,132 @@ def _blocks_lines(result: dict) -> list[str]:
         "make it rough). All other intervals of this section take fields for independent and are "
         "too narrow. The recipe's "
         "augmentation was chosen with a look at fold 0 and its learning rate at fold 4, its style "
-        "mixing, number of epochs and share of unchanged images on the val part and on another "
+        "mixing, number of epochs and proportion of unchanged images on the val part and on another "
         "partition of the same files, into four blocks: these figures are somewhat optimistic. "
         "Slides interleave in file order, and the narrower embargo leaves some of one in training.",
         "",
-        "| protocol | n | accuracy | of each fold | MCC | "
-        + " | ".join(f"{name} sensitivity" for name in CLASS_NAMES)
-        + " |",
-        "| --- | ---: | --- | --- | ---: |" + " ---: |" * len(CLASS_NAMES),
+        *table([*head, *(f"{name} sensitivity:" for name in CLASS_NAMES)], rows),
     ]
-    confusion = np.array(test["confusion"])
-    cells = " | ".join(f"{100 * v:.1f}" for v in class_metrics(confusion).sensitivity)
-    lines.append(
-        f"| random test | {test['n']} | {_with_interval(test['accuracy'], test['interval_95']['accuracy'])} "
-        f"| | {100 * test['mcc']:.2f} | {cells} |"
-    )
+
+
+def _calibration(result: dict) -> list[str]:
+    test, blocks = result["parts"]["test"], result["blocks"]
+    rows = []
     for embargo, figures in blocks.items():
-        cells = " | ".join(f"{100 * v:.1f}" for v in figures["mean_sensitivity"])
-        folds = ", ".join(f"{100 * fold['accuracy']:.1f}" for fold in figures["folds"])
-        lines.append(
-            f"| blocks, embargo {embargo} | {figures['n']} | "
-            f"{_with_interval(figures['mean_accuracy'], figures['interval_95']['accuracy'])} | {folds} "
-            f"| {100 * figures['mcc']:.2f} | {cells} |"
+        before, after = figures["before_calibration"], figures["after_calibration"]
+        chosen = figures["selective"]
+        rows.append(
+            [
+                f"blocks, embargo {embargo}",
+                f"{before['ece']:.3f}",
+                f"{after['ece']:.3f}",
+                f"{before['brier']:.4f}",
+                f"{after['brier']:.4f}",
+                f"{proportion_percent(chosen)}, n = {chosen['n']}",
+            ]
         )
-    lines += [
+    known = ["", f"{test['ece']:.3f}", "", f"{test['brier']:.4f}", ""]
+    rows.append(["random test, with the card's calibration", *known])
+    head = ["protocol", "ECE before:", "ECE after:", "Brier before:", "Brier after:"]
+    flags = [
+        f"embargo {embargo}: {proportion_percent(flagged['fields'])} of the fields, among them "
+        f"{proportion_percent(flagged['errors'])} of the {flagged['errors']['n']} errors, of the "
+        f"others {proportion_percent(flagged['rest_right'])} right"
+        for embargo, flagged in ((e, figures["flagged"]) for e, figures in blocks.items())
+    ]
+    point = result["malignant"]["operating_point"]
+    called = [
+        f"{name} {proportion_percent(record)} of {record['n']}"
+        for name, record in result["malignant"]["called_benign"].items()
+    ]
+    return [
         "",
         f"Confidence on unseen slides (ECE with {BINS} bins; each fold calibrated as the weights "
         "are, but with what fits the other four folds of both embargoes), and accuracy of the most "
         f"confident {COVERAGE:.0%} of the fields:",
         "",
-        "| protocol | ECE before | ECE after | Brier before | Brier after | accuracy of the most confident |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
-    ]
-    for embargo, figures in blocks.items():
-        before, after = figures["before_calibration"], figures["after_calibration"]
-        chosen = figures["selective"]
-        lines.append(
-            f"| blocks, embargo {embargo} | {before['ece']:.3f} | {after['ece']:.3f} | "
-            f"{before['brier']:.4f} | {after['brier']:.4f} | "
-            f"{_with_interval(chosen['proportion'], chosen['interval_95'])}, n = {chosen['n']} |"
-        )
-    flagged = [
-        f"embargo {embargo}: {_with_interval(f['fields']['proportion'], f['fields']['interval_95'])} "
-        f"of the fields, among them {_with_interval(f['errors']['proportion'], f['errors']['interval_95'])} "
-        f"of the {f['errors']['n']} errors, of the others "
-        f"{_with_interval(f['rest_right']['proportion'], f['rest_right']['interval_95'])} right"
-        for embargo, f in ((e, figures["flagged"]) for e, figures in blocks.items())
-    ]
-    point = result["malignant"]["operating_point"]
-    called = [
-        f"{name} {_with_interval(value['proportion'], value['interval_95'])} of {value['n']}"
-        for name, value in result["malignant"]["called_benign"].items()
-    ]
-    return [
-        *lines,
-        f"| random test, with the card's calibration | | {test['ece']:.3f} | | {test['brier']:.4f} | |",
+        *table([*head, "accuracy of the most confident"], rows),
         "",
         "Sent to review or refused, by a confidence threshold from the other four folds and by the "
-        f"weights' own novelty thresholds. {'; '.join(flagged).capitalize()}.",
+        f"weights' own novelty thresholds. {'; '.join(flags).capitalize()}.",
         "",
         f"Malignant fields called Benign: {'; '.join(called)}. Calling a field malignant from a "
         f"probability of {point['threshold']:.3f} on (all classes but Benign together) catches "
         f"{point['sensitivity']:.2%} of the malignant fields of unseen slides; {point['specificity']:.1%} "
         f"of the benign ones stay below it (n = {point['n']}: each field at either embargo; chosen on "
         "the same predictions).",
-        "",
-        "![Reliability on unseen slides](figures/reliability.svg)",
-        "![Accuracy against the share of fields that are not flagged](figures/risk-coverage.svg)",
     ]
 
 
-def _status_lines(result: dict) -> list[str]:
-    lines = [
+def _reliability(blocks: dict[str, dict]) -> list[str]:
+    series = {
+        f"embargo {embargo}, {name}": {
+            _bin_of(confidence): f"{100 * confidence:.1f} / {100 * accuracy:.1f}, n = {n}"
+            for confidence, accuracy, n in figures[f"{name}_calibration"]["bins"]
+        }
+        for embargo, figures in blocks.items()
+        for name in ("before", "after")
+    }
+    rows = [
+        [
+            f"{100 * (number - 1) / BINS:.0f}-{100 * number / BINS:.0f}",
+            *(cells.get(number, "") for cells in series.values()),
+        ]
+        for number in range(1, BINS + 1)
+        if any(number in cells for cells in series.values())
+    ]
+    return [
+        "",
+        "### Reliability on unseen slides",
+        "",
+        "By range of confidence: mean confidence / accuracy in percent, and the number of fields, "
+        "before and after calibration.",
+        "",
+        *table(["confidence", *series], rows),
+    ]
+
+
+def _bin_of(mean_confidence: float) -> int:
+    """Number of the bin, from 1; rounding must not lift a mean over the upper edge."""
+    return math.ceil(round(mean_confidence * BINS, 9))
+
+
+def _risk_coverage(blocks: dict[str, dict]) -> list[str]:
+    curves = {embargo: dict(figures["risk_coverage"]) for embargo, figures in blocks.items()}
+    rows = []
+    for kept in (k / 100 for k in range(5, 101, 5)):
+        cells = [
+            _of_the_most_confident(curve.get(kept), int(kept * blocks[embargo]["n"]))
+            for embargo, curve in curves.items()
+        ]
+        rows.append([f"{kept:.0%}", *cells])
+    return [
+        "",
+        "### Accuracy of the most confident fields of unseen slides",
+        "",
+        "What is right in percent, with the Wilson interval, when only so many fields are kept.",
+        "",
+        *table(["kept:", *(f"embargo {embargo}" for embargo in blocks)], rows),
+    ]
+
+
+def _of_the_most_confident(accuracy: float | None, n: int) -> str:
+    if accuracy is None:
+        return ""
+    return f"{percent(accuracy, wilson_interval(round(accuracy * n), n))}, n = {n}"
+
+
+def _statuses(statuses: dict[str, dict]) -> list[str]:
+    rows = [
+        [
+            name,
+            figures["rejected"]["n"],
+            proportion_percent(figures["rejected"]),
+            proportion_percent(figures["review"]),
+        ]
+        for name, figures in statuses.items()
+    ]
+    return [
         "",
         "## What is refused",
         "",
@@ -213,40 +313,52 @@ def _status_lines(result: dict) -> list[str]:
         "of novelty and quality come from training and validation fields, that of confidence from "
         "the fields of blocks; no foreign image had a part in them.",
         "",
-        "| images | n | rejected | to review |",
-        "| --- | ---: | --- | --- |",
+        *table(["images", "n:", "rejected", "to review"], rows),
     ]
-    for name, figures in result["statuses"].items():
-        rejected, review = (
-            _with_interval(figures[s]["proportion"], figures[s]["interval_95"])
-            for s in ("rejected", "review")
-        )
-        lines.append(f"| {name} | {figures['rejected']['n']} | {rejected} | {review} |")
-    return lines
 
 
-def _robustness_lines(result: dict) -> list[str]:
-    n = result["parts"]["test"]["n"]
-    lines = [
+def _robustness(changes: dict[str, dict], n: int) -> list[str]:
+    rows = [
+        [kind, "; ".join(f"{name}: {proportion_percent(r)}" for name, r in severities.items())]
+        for kind, severities in changes.items()
+    ]
+    return [
         "",
         "## Other light, stain and focus",
         "",
         f"Accuracy on the {n} test fields, changed as stated, with the Wilson interval; the gate's "
         "verdict is disregarded here.",
         "",
-        "| change | accuracy by severity |",
-        "| --- | --- |",
+        *table(["change", "accuracy by severity"], rows),
     ]
-    for kind, severities in result["robustness"].items():
-        cells = "; ".join(
-            f"{name}: {_with_interval(value['proportion'], value['interval_95'])}"
-            for name, value in severities.items()
-        )
-        lines.append(f"| {kind} | {cells} |")
-    return [*lines, "", "![Accuracy under changes of the image](figures/robustness.svg)"]
 
 
-def _with_interval(value: float, interval) -> str:
-    if interval is None:
-        return f"{100 * value:.2f} (no error)"
-    return f"{100 * value:.2f} ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})"
+def _training(history: Mapping[str, Sequence[dict]], best: Mapping[str, int]) -> list[str]:
+    def number(record: dict, name: str, digits: int, factor: int = 1) -> str:
+        value = record.get(name)
+        return "-" if value is None else f"{factor * value:.{digits}f}"
+
+    rows = [
+        [
+            phase.replace("_", "-"),
+            f"**{record['epoch']}**" if best.get(phase) == record["epoch"] else record["epoch"],
+            f"{record['learning_rate']:.1e}",
+            number(record, "accuracy", 1, 100),
+            number(record, "loss", 4),
+            number(record, "val_accuracy", 1, 100),
+            number(record, "val_loss", 4),
+        ]
+        for phase, records in history.items()
+        for record in records
+    ]
+    head = ["phase", "epoch:", "learning rate:", "accuracy:", "loss:", "val accuracy:", "val loss:"]
+    return [
+        "",
+        "## Training",
+        "",
+        "Accuracy in percent and cross-entropy by epoch; epoch 0 is what the phase began with. The "
+        "epoch that was kept is bold. Figures of training are of the images as the recipe draws them, in "
+        "the course of the epoch.",
+        "",
+        *table(head, rows),
+    ]

@@ -1,11 +1,18 @@
 """Figures on slides that were left out of training, from the out-of-fold answers."""
 
+from collections.abc import Mapping
+from dataclasses import astuple
+from typing import Any
+
 import numpy as np
 
 from mseenet.config import CLASS_NAMES
-from mseenet.evaluation.crossvalidation import OutOfFold
-from mseenet.evaluation.known import proportion
-from mseenet.evaluation.out_of_fold import calibrate
+from mseenet.evaluation.out_of_fold import (
+    OutOfFold,
+    calibrate,
+    read_out_of_fold,
+)
+from mseenet.files import file_sha256
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.card import Card
 from mseenet.metrics import (
@@ -13,21 +20,45 @@ from mseenet.metrics import (
     expected_calibration_error,
     grouped_interval,
     measure,
+    proportion,
+    reliability,
     risk_coverage,
     softmax,
 )
+from mseenet.training.dataset import DatasetError
 from mseenet.training.splits import FOLDS
 
 COVERAGE = 0.85
-"""Share of fields that are left when the least confident ones are flagged."""
-
+"""Proportion of fields that is left when the least confident ones are set aside."""
 
 BINS = 15
 """Bins of confidence for the calibration error and the reliability diagram."""
 
 
-def without_own_fold(
-    folds: dict[int, OutOfFold], reject: float
+def out_of_fold_of(card: Card) -> dict[int, OutOfFold] | None:
+    """The out-of-fold answers that the card's calibration comes from, by embargo.
+
+    Returns:
+        None for weights that were not cross-validated; a file that lies there all the same
+        is of other weights.
+
+    Raises:
+        DatasetError: The file is missing, malformed, or not the one that the card names.
+    """
+    record = card.content.get("out_of_fold")
+    if not record:
+        return None
+    path = card.weights_path.parent / record["file"]
+    if not path.is_file() or file_sha256(path) != record["sha256"]:
+        raise DatasetError(
+            f"{path}: expected the answers that the card's calibration comes from, unaltered; "
+            "mseenet crossvalidate makes them anew"
+        )
+    return read_out_of_fold(path.parent, path.name)
+
+
+def cross_fit(
+    results: Mapping[int, OutOfFold], reject: float
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Calibrates each fold as the card is, but with what the other four folds say.
 
@@ -35,7 +66,7 @@ def without_own_fold(
     at whatever embargo.
 
     Args:
-        folds: Results by embargo.
+        results: By embargo.
         reject: Distance from which on the weights' gate refuses a field.
 
     Returns:
@@ -44,69 +75,81 @@ def without_own_fold(
     """
     answers = {
         embargo: (np.empty(result.logits.shape), np.empty(len(result.labels), bool))
-        for embargo, result in folds.items()
+        for embargo, result in results.items()
     }
     for fold in range(FOLDS):
-        others = [result.take(result.folds != fold) for result in folds.values()]
-        fitted = calibrate(others, reject)
-        calibration = Calibration(*(fitted["calibration"][n] for n in ("value", "slope")))
-        for embargo, result in folds.items():
+        fitted = calibrate([r.take(r.folds != fold) for r in results.values()], reject)
+        calibration = Calibration(*(fitted["calibration"][name] for name in ("value", "slope")))
+        threshold = fitted["review_confidence"]["value"]
+        for embargo, result in results.items():
             mine = result.folds == fold
+            temperatures = calibration.temperatures(result.novelty[mine] / reject)
+            calibrated = softmax(result.logits[mine], temperatures)
             probabilities, unsure = answers[embargo]
-            novelty = result.novelty[mine] / reject
-            probabilities[mine] = softmax(result.logits[mine], calibration.temperatures(novelty))
-            confidence = probabilities[mine].max(axis=1)
-            unsure[mine] = confidence < fitted["review_confidence"]["value"]
+            probabilities[mine] = calibrated
+            unsure[mine] = calibrated.max(axis=1) < threshold
     return answers
 
 
-def measure_blocks(folds: dict[int, OutOfFold], review: float, reject: float) -> dict[str, dict]:
-    """Figures on unseen slides, by embargo.
-
-    The accuracy's interval is a bootstrap over the blocks of the classes.
+def measure_unseen(
+    results: Mapping[int, OutOfFold], review: float, reject: float
+) -> dict[str, dict]:
+    """Figures on unseen slides, by embargo, ready for JSON.
 
     Args:
-        folds: Logits and distances, by embargo.
-        review, reject: Distances from which on the weights' gate sends a field to review,
-            and refuses it.
+        results: By embargo.
+        review: Distance from which on the weights' gate sends a field to review.
+        reject: Distance from which on it refuses a field.
+
+    Returns:
+        What `mseenet.metrics.measure` gives, but with an interval of the accuracy from a
+        bootstrap over the blocks of the classes; accuracy and sensitivity by fold and their
+        means; calibration before and after; accuracy of the most confident; what is flagged.
     """
     return {
         str(embargo): _measure_embargo(
-            folds[embargo], probabilities, unsure | (folds[embargo].novelty >= review)
+            results[embargo], probabilities, unsure | (results[embargo].novelty >= review)
         )
-        for embargo, (probabilities, unsure) in without_own_fold(folds, reject).items()
+        for embargo, (probabilities, unsure) in cross_fit(results, reject).items()
     }
 
 
+def measure_malignant(
+    confusions: Mapping[str, list[list[int]]], operating_point: dict
+) -> dict[str, Any]:
+    """Malignant fields called Benign.
+
+    Args:
+        confusions: Confusion matrices by protocol; rows are the true labels.
+        operating_point: The card's, taken over.
+    """
+    benign = CLASS_NAMES.index("Benign")
+    called_benign = {}
+    for protocol, confusion in confusions.items():
+        malignant = np.delete(np.array(confusion), benign, axis=0)
+        missed = int(malignant[:, benign].sum())
+        called_benign[protocol] = proportion(missed, int(malignant.sum()))
+    return {"called_benign": called_benign, "operating_point": operating_point}
+
+
 def _measure_embargo(result: OutOfFold, calibrated: np.ndarray, flagged: np.ndarray) -> dict:
-    labels, logits = result.labels, result.logits
-    correct = logits.argmax(axis=1) == labels
-    per_fold = []
-    for fold in range(FOLDS):
-        mine = result.folds == fold
-        per_fold.append(
-            {
-                "n": int(mine.sum()),
-                "accuracy": float(correct[mine].mean()),
-                "sensitivity": [
-                    float(correct[mine & (labels == c)].mean()) for c in range(len(CLASS_NAMES))
-                ],
-            }
-        )
+    labels = result.labels
+    correct = result.logits.argmax(axis=1) == labels
+    in_fold = [result.folds == fold for fold in range(FOLDS)]
+    folds = [_measure_fold(correct[mine], labels[mine]) for mine in in_fold]
     measured = measure(calibrated, labels)
     if not correct.all():  # without errors a bootstrap would claim certainty
         blocks = labels * FOLDS + result.folds
         measured["interval_95"]["accuracy"] = list(grouped_interval(correct, blocks))
-    confidence = calibrated.max(axis=1)
-    curve = risk_coverage(confidence, correct)
+    curve = risk_coverage(calibrated.max(axis=1), correct)
     kept = int(COVERAGE * len(labels))
     return {
         **measured,
-        "folds": per_fold,
-        "mean_accuracy": float(np.mean([f["accuracy"] for f in per_fold])),
-        "mean_sensitivity": np.mean([f["sensitivity"] for f in per_fold], axis=0).tolist(),
-        "before_calibration": _calibration(softmax(logits), labels),
-        "after_calibration": _calibration(calibrated, labels),
+        "folds": folds,
+        "mean_accuracy": float(np.mean([fold["accuracy"] for fold in folds])),
+        "mean_sensitivity": np.mean([fold["sensitivity"] for fold in folds], axis=0).tolist(),
+        "before_calibration": _measure_calibration(softmax(result.logits), labels),
+        "after_calibration": _measure_calibration(calibrated, labels),
         "selective": {"coverage": COVERAGE, **proportion(round(curve[kept - 1] * kept), kept)},
         "flagged": {
             "fields": proportion(int(flagged.sum()), len(labels)),
@@ -119,30 +162,18 @@ def _measure_embargo(result: OutOfFold, calibrated: np.ndarray, flagged: np.ndar
     }
 
 
-def _calibration(probabilities: np.ndarray, labels: np.ndarray) -> dict:
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    bin_of = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+def _measure_fold(correct: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     return {
-        "ece": expected_calibration_error(probabilities, labels, BINS),
-        "brier": brier_score(probabilities, labels),
-        "mean_confidence": float(confidence.mean()),
-        "bins": [
-            [float(confidence[b].mean()), float(correct[b].mean()), int(b.sum())]
-            for b in (bin_of == k for k in range(BINS))
-            if b.any()
-        ],
+        "n": len(labels),
+        "accuracy": float(correct.mean()),
+        "sensitivity": [float(correct[labels == c].mean()) for c in range(len(CLASS_NAMES))],
     }
 
 
-def measure_malignant(card: Card, result: dict, folds: dict[int, OutOfFold]) -> dict:
-    """Malignant fields called benign, by class and by the operating point."""
-    benign = CLASS_NAMES.index("Benign")
-    missed = {"random test": np.array(result["parts"]["test"]["confusion"])}
-    for embargo in folds:
-        missed[f"blocks, embargo {embargo}"] = np.array(result["blocks"][str(embargo)]["confusion"])
-    counts = {}
-    for name, confusion in missed.items():
-        malignant = np.delete(confusion, benign, axis=0)
-        counts[name] = proportion(int(malignant[:, benign].sum()), int(malignant.sum()))
-    return {"called_benign": counts, "operating_point": card.content["malignant"]}
+def _measure_calibration(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    return {
+        "ece": expected_calibration_error(probabilities, labels, BINS),
+        "brier": brier_score(probabilities, labels),
+        "mean_confidence": float(probabilities.max(axis=1).mean()),
+        "bins": [list(astuple(b)) for b in reliability(probabilities, labels, BINS)],
+    }

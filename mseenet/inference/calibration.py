@@ -53,15 +53,27 @@ class Calibration:
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
-def fit_calibration(logits: np.ndarray, novelty: np.ndarray, labels: np.ndarray) -> Calibration:
+def fit_calibration(
+    logits: np.ndarray, novelty: np.ndarray | None, labels: np.ndarray
+) -> Calibration:
     """The calibration with the lowest cross-entropy.
 
     Args:
         logits: Of fields that the network was not trained on, (N, C).
-        novelty: Of the same fields, (N,).
+        novelty: Of the same fields, (N,); None for one temperature whatever the novelty,
+            where none of the fields is foreign and a slope could not be told.
         labels: Their true labels, int (N,).
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize, minimize_scalar
+
+    if novelty is None:
+        (lowest, highest), _ = BOUNDS
+        one = minimize_scalar(
+            lambda value: cross_entropy(logits, labels, value),
+            bounds=(lowest, highest),
+            method="bounded",
+        )
+        return Calibration(float(one.x))
 
     def loss(parameters: np.ndarray) -> float:
         temperatures = Calibration(*parameters).temperatures(novelty)

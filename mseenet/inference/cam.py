@@ -136,8 +136,9 @@ class _Halves:
     """
 
     def __init__(self, network, layer: str):
-        import keras
         import tensorflow as tf
+
+        from mseenet.inference.backend import keras
 
         def compiled(start, end, name):
             part = keras.Model(start, end)

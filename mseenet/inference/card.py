@@ -1,27 +1,52 @@
 """`card.json`: what a weights file is, how it was made, and what may be fed to it.
 
-The card names its weights file by content, so that replacing the card is the one step
-in which a new release takes the place of the old.
+The card names its files by their content, so that replacing the card is the one step in
+which a new release takes the place of the old.
 """
 
 import hashlib
 import json
 import math
+import secrets
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
-from mseenet.errors import MSEENetError
-from mseenet.files import file_sha256, write_atomically
+from mseenet.errors import MSEENetError, UsageError
+from mseenet.files import file_sha256, whole_file, write_atomically
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.novelty import Novelty
 from mseenet.resources import weights_folder
 
 FORMAT = 1
 CARD_NAME = "card.json"
-HISTORY_NAME = "history.json"
 DEFAULT_WEIGHTS = weights_folder()
 """The folder of the weights that come with the project."""
+
+FILES = (
+    ("weights", "file"),
+    ("novelty", "file"),
+    ("split", "file"),
+    ("training", "history"),
+    ("out_of_fold", "file"),
+)
+"""Where a card names the files beside it, as section and entry."""
+
+SHOWN: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "calibration": {"fitted_on": str, "n": int},
+    "malignant": {
+        "threshold": (int, float),
+        "sensitivity": (int, float),
+        "specificity": (int, float),
+    },
+    "training": {"recipe": str, "settings": dict, "history": str},
+    "split": {"protocol": str, "file": str, "sha256": str, "n": dict},
+    "out_of_fold": {"file": str, "sha256": str},
+    "metrics": {},
+}
+"""Types of the entries that pages, commands and reports read. A section other than
+`calibration` may be absent or null; one that is there has all of these."""
 
 
 class WeightsError(MSEENetError):
@@ -57,6 +82,7 @@ class Card:
             weights that were not cross-validated.
         novelty: The novelty gate, or None for weights without one (the paper's recipe).
         content: The whole card as it stands in the file.
+        release: See `release_of`.
     """
 
     weights_path: Path
@@ -67,6 +93,36 @@ class Card:
     review_confidence: float
     novelty: NoveltyGate | None
     content: dict
+
+    @property
+    def release(self) -> str:
+        return release_of(self.content)
+
+
+def release_of(content: dict) -> str:
+    """Names all that an answer depends on: network, calibration, thresholds, gate, heatmaps.
+
+    Reports and exports carry it, so that one of another release is told from one of this:
+    calibrating anew keeps the weights' hash. What the answers do not depend on (figures,
+    settings, texts) is left out, so that measuring a release does not change its name.
+
+    Args:
+        content: Of a card.
+
+    Returns:
+        The first 12 hex digits of a SHA-256.
+    """
+    parts = {
+        "weights": content["weights"]["sha256"],
+        "model": content["model"],
+        "heatmap_scale": content["heatmap"]["scale"],
+        "out_of_fold": (content.get("out_of_fold") or {}).get("sha256"),
+    } | {
+        name: content.get(name)
+        for name in ("calibration", "review_confidence", "novelty", "malignant")
+    }
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def input_record() -> dict:
@@ -82,16 +138,16 @@ def input_record() -> dict:
 
 
 def read_card(folder: str | Path) -> Card:
-    """Reads and checks a card and the hash of its weights file.
+    """Reads and checks a card and the hashes of the files that it names.
 
     Args:
-        folder: Holds `card.json` and the weights file that it names.
+        folder: Holds `card.json`, the weights file that it names, and the novelty reference.
 
     Returns:
         The checked card.
 
     Raises:
-        WeightsError: Something is missing, altered, or made for another version.
+        WeightsError: Something is missing, altered, malformed, or made for another version.
     """
     folder = Path(folder)
     path = folder / CARD_NAME
@@ -101,43 +157,35 @@ def read_card(folder: str | Path) -> Card:
         raise WeightsError(
             f"{folder}: expected {CARD_NAME} and its weights file, found no {CARD_NAME}"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: expected a readable JSON file ({error})") from error
+    return checked_card(folder, content)
 
-    try:
-        _expect(path, "format", content["format"], FORMAT)
-        _expect(path, "class_names", content["class_names"], list(CLASS_NAMES))
-        _expect(path, "input", content["input"], input_record())
-        _expect(path, "heatmap layer", content["heatmap"]["layer"], TARGET_LAYER)
-        if content.get("novelty"):
-            _expect(path, "novelty layer", content["novelty"]["layer"], FROZEN_LAYER)
-        _expect(
-            path,
-            "model settings",
-            sorted(content["model"]),
-            sorted(f.name for f in fields(ModelConfig)),
-        )
-        file, sha256 = content["weights"]["file"], content["weights"]["sha256"]
-        temperature, slope = (content["calibration"][name] for name in ("value", "slope"))
-        heatmap_scale = content["heatmap"]["scale"]
-        review_confidence = content.get("review_confidence", {"value": 0.0})["value"]
-        model = ModelConfig(**content["model"])
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: the entry {error} is missing or malformed") from error
-    for name, value in (("temperature", temperature), ("heatmap scale", heatmap_scale)):
-        if not _is_number(value) or value <= 0:
-            raise WeightsError(f"{path}: expected {name} > 0, got {value!r}")
-    if not _is_number(slope) or slope < 0:
-        raise WeightsError(f"{path}: expected a slope of the temperature >= 0, got {slope!r}")
-    if not _is_number(review_confidence) or not 0 <= review_confidence <= 1:
-        raise WeightsError(
-            f"{path}: expected a review confidence in [0, 1], got {review_confidence!r}"
-        )
-    if Path(str(file)).name != file:
-        raise WeightsError(f"{path}: expected the name of a file beside it, got {file!r}")
 
-    weights_path = folder / file
-    _check_hash(weights_path, sha256)
+def checked_card(folder: Path, content: dict) -> Card:
+    """Checks the content of a card against this version and the files in `folder`.
+
+    Raises:
+        WeightsError: As for `read_card`.
+    """
+    path = folder / CARD_NAME
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: expected a JSON object, got {content!r:.40}")
+    _expect(path, "format", _get(path, content, "format"), FORMAT)
+    _expect(path, "class_names", _get(path, content, "class_names"), list(CLASS_NAMES))
+    _expect(path, "input", _get(path, content, "input"), input_record())
+    _expect(path, "heatmap layer", _get(path, content, "heatmap.layer"), TARGET_LAYER)
+    if content.get("novelty"):
+        _expect(path, "novelty layer", _get(path, content, "novelty.layer"), FROZEN_LAYER)
+    model = _model_config(path, _get(path, content, "model"))
+    temperature = _number(path, content, "calibration.value", lowest=0, open_below=True)
+    slope = _number(path, content, "calibration.slope", lowest=0)
+    heatmap_scale = _number(path, content, "heatmap.scale", lowest=0, open_below=True)
+    review_confidence = 0.0
+    if "review_confidence" in content:
+        review_confidence = _number(path, content, "review_confidence.value", lowest=0, highest=1)
+    _check_shown(path, content)
+    weights_path, sha256 = _named_file(folder, path, content, "weights")
     return Card(
         weights_path,
         sha256,
@@ -145,99 +193,282 @@ def read_card(folder: str | Path) -> Card:
         Calibration(temperature, slope),
         heatmap_scale,
         review_confidence,
-        _read_novelty(folder, path, content.get("novelty")),
+        _read_novelty(folder, path, content),
         content,
     )
 
 
-def publish(folder: Path, model, content: dict, novelty: Novelty | None = None) -> Card:
-    """Puts new weights and their card in the place of the old ones, in one step.
+def store(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
+    """Writes a file under a name that its content gives, beside those that are there.
 
     Args:
-        folder: Made if missing; older weights files in it are removed at the end.
+        folder: Exists.
+        stem: Begins the name.
+        suffix: Ends it.
+        content: Of the file.
+
+    Returns:
+        The file `stem-XXXXXXXX.suffix`, with 8 digits of the content's SHA-256.
+    """
+    sha256 = hashlib.sha256(content).hexdigest()
+    path = folder / f"{stem}-{sha256[:8]}{suffix}"
+    if not path.is_file() or file_sha256(path) != sha256:
+        write_atomically(path, content)
+    return path
+
+
+def publish(
+    folder: Path,
+    model,
+    content: dict,
+    novelty: Novelty | None = None,
+    history: dict | None = None,
+    split: bytes | None = None,
+) -> Card:
+    """Puts new weights and all that belongs to them in the place of the old, in one step.
+
+    Every file but the card has a name of its own content, so that the old release stays as
+    it is until the new card, whose files were read back, replaces the old one. What the old
+    card names and the new one does not is removed after that. If anything fails before, what
+    this call wrote is removed.
+
+    Args:
+        folder: Made if missing.
         model: The `keras.Model` of `build_model`, never compiled.
-        content: The card without `format`, `class_names`, `input` and `weights`; its
-            entry `novelty`, if any, gets the name and hash of the reference's file.
+        content: The card without `format`, `class_names`, `input` and `weights`; its entries
+            `novelty`, `training` and `split` get the names of the files below.
         novelty: The reference of the novelty gate.
+        history: Epochs of each phase.
+        split: The split file's content.
 
     Returns:
         The card as read back from the folder.
+
+    Raises:
+        OSError: Something could not be written; the old release is in place.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "new.weights.h5"
-    model.save_weights(temporary, overwrite=True)
-    sha256 = file_sha256(temporary)
-    path = temporary.replace(folder / f"mseenet-{sha256[:8]}.weights.h5")
-    card = {
-        "name": "MSEENet",
-        "format": FORMAT,
-        "class_names": list(CLASS_NAMES),
-        "input": input_record(),
-        "weights": {
-            "file": path.name,
-            "sha256": sha256,
-            "bytes": path.stat().st_size,
-            "parameters": model.count_params(),
-        },
-        **content,
-    }
-    kept = {path}
-    if novelty is not None:
-        reference = novelty.to_bytes()
-        reference_sha256 = hashlib.sha256(reference).hexdigest()
-        reference_path = folder / f"novelty-{reference_sha256[:8]}.npz"
-        reference_path.write_bytes(reference)
-        kept.add(reference_path)
-        record = {"file": reference_path.name, "sha256": reference_sha256}
-        card["novelty"] = card["novelty"] | record
-    write_atomically(folder / CARD_NAME, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    for old in (*folder.glob("mseenet-*.weights.h5"), *folder.glob("novelty-*.npz")):
-        if old not in kept:
-            old.unlink()
+    present = set(folder.iterdir())
+    before = _files_of(folder)
+    written = []
+    try:
+        weights_path = _store_weights(folder, model)
+        written.append(weights_path)
+        card = {
+            "name": "MSEENet",
+            "format": FORMAT,
+            "class_names": list(CLASS_NAMES),
+            "input": input_record(),
+            "weights": {
+                "file": weights_path.name,
+                "sha256": file_sha256(weights_path),
+                "bytes": weights_path.stat().st_size,
+                "parameters": model.count_params(),
+            },
+            **content,
+        }
+        if novelty is not None:
+            path = store(folder, "novelty", ".npz", novelty.to_bytes())
+            written.append(path)
+            record = {"file": path.name, "sha256": file_sha256(path)}
+            card["novelty"] = card["novelty"] | record
+        if history is not None:
+            path = store(folder, "history", ".json", _json(history, indent=1))
+            written.append(path)
+            card["training"] = card["training"] | {"history": path.name}
+        if split is not None:
+            stem = f"split-{card['split']['protocol']}-seed{card['split']['seed']}"
+            path = store(folder, stem, ".csv", split)
+            written.append(path)
+            record = {"file": path.name, "sha256": file_sha256(path)}
+            card["split"] = card["split"] | record
+        checked_card(folder, json.loads(_json(card)))
+        write_atomically(folder / CARD_NAME, _json(card))
+    except BaseException:
+        for path in written:
+            if path not in present:
+                path.unlink(missing_ok=True)
+        raise
+    _remove(before - _files_of(folder))
     return read_card(folder)
 
 
 def update_card(folder: Path, changes: dict) -> Card:
-    """Replaces entries of the card in `folder`, in one step, and reads it back."""
+    """Replaces entries of the card in `folder`, in one step, and reads it back.
+
+    Files that the old card names and the new one does not are removed.
+    """
+    before = _files_of(folder)
     content = read_card(folder).content | changes
-    write_atomically(folder / CARD_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    checked_card(folder, json.loads(_json(content)))
+    write_atomically(folder / CARD_NAME, _json(content))
+    _remove(before - _files_of(folder))
     return read_card(folder)
 
 
-def _read_novelty(folder: Path, path: Path, record: dict | None) -> NoveltyGate | None:
-    if record is None:
+def refuse_foreign_release(folder: Path) -> None:
+    """Makes sure that publishing into `folder` replaces nothing but an earlier release.
+
+    Raises:
+        UsageError: The folder holds files and no card of this project; hidden ones
+            (a lock, a checkpoint) do not count.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder for the weights, found a file")
+    held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
+    if held and _record(folder).get("class_names") != list(CLASS_NAMES):
+        raise UsageError(
+            f"{folder}: expected a new or empty folder, or one with earlier weights and their "
+            f"{CARD_NAME}; it holds {held[0]}"
+        )
+
+
+def _json(content: dict, indent: int = 2) -> bytes:
+    return (json.dumps(content, indent=indent, ensure_ascii=False) + "\n").encode()
+
+
+def _store_weights(folder: Path, model) -> Path:
+    """Writes the model's weights under the name of their content."""
+    name = folder / f"mseenet-{secrets.token_hex(4)}.weights.h5"
+    with whole_file(name) as temporary:
+        model.save_weights(temporary, overwrite=True)
+        sha256 = file_sha256(temporary)
+        path = folder / f"mseenet-{sha256[:8]}.weights.h5"
+    return name.replace(path)
+
+
+def _record(folder: Path) -> dict:
+    """Content of the card in `folder` as far as it can be read; empty if there is none."""
+    try:
+        content = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _files_of(folder: Path) -> set[Path]:
+    """The files beside the card that it names."""
+    content = _record(folder)
+    names = []
+    for entry, key in FILES:
+        record = content.get(entry)
+        names.append(record.get(key) if isinstance(record, dict) else None)
+    return {folder / name for name in names if isinstance(name, str) and Path(name).name == name}
+
+
+def _remove(paths: set[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _model_config(path: Path, record) -> ModelConfig:
+    """The widths of the head, each of the type and range that the network can be built with."""
+    names = sorted(f.name for f in fields(ModelConfig))
+    received = sorted(record) if isinstance(record, dict) else record
+    _expect(path, "model settings", received, names)
+    for name, value in record.items():
+        default = getattr(ModelConfig(), name)
+        if isinstance(default, bool):
+            right, expected = isinstance(value, bool), "true or false"
+        elif isinstance(default, int):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            right, expected = whole and value > 0, "a whole number > 0"
+        else:
+            right, expected = _is_number(value) and 0 <= value < 1, "a number in [0, 1)"
+        if not right:
+            raise WeightsError(f"{path}: expected model.{name} to be {expected}, got {value!r}")
+    return ModelConfig(**record)
+
+
+def _read_novelty(folder: Path, path: Path, content: dict) -> NoveltyGate | None:
+    if content.get("novelty") is None:
         return None
-    try:
-        file, sha256 = record["file"], record["sha256"]
-        review, reject = record["review"], record["reject"]
-    except (KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{path}: the entry {error} of novelty is missing or malformed"
-        ) from error
-    if not 0 < review <= reject:
+    review = _number(path, content, "novelty.review", lowest=0, open_below=True)
+    reject = _number(path, content, "novelty.reject", lowest=0, open_below=True)
+    if review > reject:
         raise WeightsError(f"{path}: expected 0 < review <= reject, got {review!r}, {reject!r}")
-    if Path(str(file)).name != file:
-        raise WeightsError(f"{path}: expected the name of a file beside it, got {file!r}")
-    content = _check_hash(folder / file, sha256).read_bytes()
-    return NoveltyGate(Novelty.from_bytes(content), review, reject)
-
-
-def _check_hash(path: Path, sha256: str) -> Path:
+    file, _ = _named_file(folder, path, content, "novelty")
     try:
-        actual = file_sha256(path)
-    except OSError as error:
+        return NoveltyGate(Novelty.from_bytes(file.read_bytes()), review, reject)
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}") from error
+
+
+def _named_file(folder: Path, path: Path, content: dict, entry: str) -> tuple[Path, str]:
+    """A file beside the card whose hash is that in the card, and that hash."""
+    name, sha256 = (_get(path, content, f"{entry}.{key}") for key in ("file", "sha256"))
+    if not isinstance(name, str) or Path(name).name != name:
+        raise WeightsError(f"{path}: expected the name of a file beside it, got {name!r}")
+    if not isinstance(sha256, str):
+        raise WeightsError(f"{path}: expected the SHA-256 of {name} in hex, got {sha256!r}")
+    file = folder / name
+    try:
+        actual = file_sha256(file)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(
-            f"{path}: expected the file that {CARD_NAME} names ({error.strerror})"
+            f"{file}: expected the file that {CARD_NAME} names ({reason})"
         ) from error
     if actual != sha256:
         raise WeightsError(
-            f"{path}: altered or damaged; expected SHA-256 {sha256[:12]}..., got {actual[:12]}..."
+            f"{file}: altered or damaged; expected SHA-256 {sha256[:12]}..., got {actual[:12]}..."
         )
-    return path
+    return file, sha256
+
+
+def _check_shown(path: Path, content: dict) -> None:
+    for section, entries in SHOWN.items():
+        if content.get(section) is None:
+            continue
+        if not isinstance(content[section], dict):
+            raise WeightsError(
+                f"{path}: expected {section} to be an object, got {content[section]!r}"
+            )
+        for name, kind in entries.items():
+            value = _get(path, content, f"{section}.{name}")
+            if not isinstance(value, kind) or isinstance(value, bool):
+                expected = kind.__name__ if isinstance(kind, type) else "number"
+                raise WeightsError(
+                    f"{path}: expected {section}.{name} to be a {expected}, got {value!r}"
+                )
+    for name, figures in (content.get("metrics") or {}).items():
+        if not isinstance(figures, dict):
+            raise WeightsError(f"{path}: expected metrics.{name} to be an object, got {figures!r}")
+
+
+def _get(path: Path, content: Any, name: str) -> Any:
+    """The entry of a dotted name."""
+    value = content
+    for key in name.split("."):
+        if not isinstance(value, dict):
+            raise WeightsError(f"{path}: expected an object with the entry {name}, got {value!r}")
+        if key not in value:
+            raise WeightsError(f"{path}: the entry {name!r} is missing")
+        value = value[key]
+    return value
+
+
+def _number(
+    path: Path,
+    content: dict,
+    name: str,
+    lowest: float,
+    highest: float = math.inf,
+    open_below: bool = False,
+) -> float:
+    """A finite number of the card, in [lowest, highest] or (lowest, highest]."""
+    value = _get(path, content, name)
+    if not _is_number(value) or not lowest <= value <= highest or (open_below and value == lowest):
+        bounds = f"in [{lowest}, {highest}]"
+        if highest == math.inf:
+            bounds = f"{'>' if open_below else '>='} {lowest}"
+        raise WeightsError(f"{path}: expected {name} {bounds}, got {value!r}")
+    return float(value)
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
 
 def _expect(path: Path, name: str, received, expected) -> None:

@@ -288,9 +288,9 @@ def _read(source: ImageSource, pool: ThreadPoolExecutor) -> _Field | ImageError:
 
 def _compile(model, card: Card):
     """Compiles the network for any batch size; the results are safe to call in threads."""
-    import keras
     import tensorflow as tf
 
+    from mseenet.inference.backend import keras
     from mseenet.inference.heatmaps import evidence_maps, heatmaps_of
 
     names = (TARGET_LAYER, "logits", FROZEN_LAYER)

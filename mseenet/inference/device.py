@@ -1,17 +1,18 @@
 """Which device computes, set up so that several programs can share a GPU."""
 
+from mseenet.inference.backend import prepare_keras
+
 
 def prepare_device() -> str:
-    """Lets TensorFlow take GPU memory as it needs it, and names the device.
+    """Prepares Keras, lets TensorFlow take GPU memory as it needs it, and names the device.
 
     Returns:
-        Such as "GPU (NVIDIA H200)" or "CPU"; for Keras on another backend than
-        TensorFlow, which is left as it is, the name of that backend.
-    """
-    import keras
+        Such as "GPU (NVIDIA H200)" or "CPU".
 
-    if keras.backend.backend() != "tensorflow":
-        return f"default device of {keras.backend.backend()}"
+    Raises:
+        BackendError: Keras cannot be had on TensorFlow here.
+    """
+    prepare_keras()
 
     import tensorflow as tf
 

@@ -40,7 +40,7 @@ def evidence_maps(activations, kernel):
     Returns:
         (B, h, w, C), in logits; the sum over h and w, plus the bias, is the logit.
     """
-    import keras
+    from mseenet.inference.backend import keras
 
     cells = activations.shape[1] * activations.shape[2]
     return keras.ops.einsum("bhwk,kc->bhwc", activations, kernel) / cells
@@ -58,7 +58,7 @@ def evidence_scale(model, images: np.ndarray, batch_size: int = 32) -> float:
         The 95th percentile over the images of the largest E_c of the predicted class, in
         logits: one field in twenty saturates its map somewhere.
     """
-    import keras
+    from mseenet.inference.backend import keras
 
     outputs = [model.get_layer(TARGET_LAYER).output, model.output]
     explainer = keras.Model(model.input, outputs)
@@ -86,7 +86,7 @@ def heatmaps_of(maps, class_index, scale: float, size: int = IMAGE_SIZE):
         float32 (B, size, size) in [0, 1]: max(E_c, 0) / scale, clipped at 1, enlarged
         bilinearly with each cell in the middle of the pixels that it covers.
     """
-    import keras
+    from mseenet.inference.backend import keras
 
     chosen = keras.ops.take_along_axis(maps, class_index[:, None, None, None], axis=3)
     heat = keras.ops.clip(chosen / scale, 0, 1)

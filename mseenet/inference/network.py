@@ -8,9 +8,7 @@ Reference:
 import os
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers
 
 from mseenet.config import (
     CLASS_NAMES,
@@ -21,6 +19,9 @@ from mseenet.config import (
     ModelConfig,
 )
 from mseenet.errors import UsageError
+from mseenet.inference.backend import keras
+
+layers = keras.layers
 
 CORNER = 0.165
 """Side of the blanked bottom-right corner, as a share of the image's: 37 of 224 pixels,

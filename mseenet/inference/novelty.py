@@ -17,12 +17,13 @@ Reference:
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 REVIEW_QUANTILE = 0.99
-"""Share of validation fields that are to pass without a remark."""
+"""Proportion of validation fields that are to pass without a remark."""
 
 REJECT_FACTOR = 1.12
 """An image is refused from this multiple of the distance that asks for review on: with
@@ -70,11 +71,22 @@ class Novelty:
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                return cls(archive["means"], archive["whitening"])
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                means, whitening = archive["means"], archive["whitening"]
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"expected a NumPy archive of means and whitening ({error})"
             ) from error
+        if (
+            means.ndim != 2
+            or whitening.shape != (means.shape[1], means.shape[1])
+            or not all(np.issubdtype(array.dtype, np.floating) for array in (means, whitening))
+            or not all(np.isfinite(array).all() for array in (means, whitening))
+        ):
+            raise ValueError(
+                "expected finite means (C, D) and whitening (D, D), received "
+                f"{means.dtype} {means.shape} and {whitening.dtype} {whitening.shape}"
+            )
+        return cls(means, whitening)
 
 
 def fit_novelty(features: np.ndarray, labels: np.ndarray) -> Novelty:
@@ -86,12 +98,19 @@ def fit_novelty(features: np.ndarray, labels: np.ndarray) -> Novelty:
 
     Returns:
         The reference.
+
+    Raises:
+        ImportError: scikit-learn, which the extra `train` brings, is missing; commands ask
+            before they begin (`mseenet.console.require`).
     """
+    # Only training needs it; prediction reads what was fitted.
+    from sklearn.covariance import LedoitWolf
+
     features = np.asarray(features, np.float64)
     means = np.stack([features[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
     scale = features.std(axis=0) + 1e-9
     residuals = (features - means[labels]) / scale
-    covariance = _ledoit_wolf(residuals)
+    covariance = LedoitWolf(store_precision=False, assume_centered=True).fit(residuals).covariance_
     values, vectors = np.linalg.eigh(covariance)
     whitening = (vectors / np.sqrt(values)) / scale[:, None]
     return Novelty((means @ whitening).astype(np.float32), whitening.astype(np.float32))
@@ -105,15 +124,3 @@ def thresholds(distances: np.ndarray) -> tuple[float, float]:
     """
     review = float(np.quantile(distances, REVIEW_QUANTILE))
     return review, REJECT_FACTOR * review
-
-
-def _ledoit_wolf(residuals: np.ndarray) -> np.ndarray:
-    """Covariance of centred rows (N, D), shrunk towards a multiple of the identity."""
-    count, width = residuals.shape
-    sample = residuals.T @ residuals / count
-    target = np.trace(sample) / width
-    spread = np.sum((sample - target * np.eye(width)) ** 2)
-    squares = residuals**2
-    noise = (np.sum(squares.T @ squares) / count - np.sum(sample**2)) / count
-    shrinkage = min(1.0, max(0.0, noise / spread)) if spread > 0 else 1.0
-    return (1 - shrinkage) * sample + shrinkage * max(target, 1e-12) * np.eye(width)

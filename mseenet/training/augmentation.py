@@ -6,8 +6,9 @@ contrast, gamma, hue, saturation and the colour channels vary, and focus and sen
 noise too. Works with every Keras backend; everything random comes from one generator.
 """
 
-import keras
 import numpy as np
+
+from mseenet.inference.backend import keras
 
 TURN, ZOOM, STRETCH, SHIFT = 10.0, 0.1, 0.05, 8.0
 """Largest turn beside multiples of 90 degrees; largest zoom and change of the aspect

@@ -106,7 +106,8 @@ def index_dataset(data: str | Path, progress: Progress | None = None) -> Dataset
     folders, unexpected = _class_folders(root)
     files = []
     for class_name, folder in folders.items():
-        usable, other = [], []
+        usable: list[Path] = []
+        other: list[Path] = []
         for path in _entries(folder):
             is_image = path.is_file() and path.suffix.lower() in SUFFIXES
             (usable if is_image else other).append(path)
@@ -192,7 +193,8 @@ def _find_root(data: Path) -> Path:
 
 def _class_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
     class_of = {alias.lower(): name for name, aliases in FOLDER_NAMES.items() for alias in aliases}
-    folders, unexpected = {}, []
+    folders: dict[str, Path] = {}
+    unexpected = []
     for entry in _entries(root):
         class_name = class_of.get(entry.name.lower())
         if class_name is None or not entry.is_dir():

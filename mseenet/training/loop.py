@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
 from mseenet.config import PhaseConfig, RobustConfig, TrainingConfig
+from mseenet.inference.backend import keras
 from mseenet.metrics import cross_entropy
 from mseenet.training.checkpoint import Checkpoint, PhaseState, TrainingError
 

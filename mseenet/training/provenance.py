@@ -21,19 +21,22 @@ PATH_OPTIONS = {
 
 def recorded_command(argv: list[str]) -> str:
     """The command as the card keeps it: the paths of one machine say nothing to others."""
-    words, replacement = [], None
+    words: list[str] = []
+    value = None  # what stands for the next word, if that is a path
     for word in argv:
         option, equals, _ = word.partition("=")
-        if replacement:
-            word, replacement = replacement, None
-        elif option in PATH_OPTIONS:
-            replacement = None if equals else PATH_OPTIONS[option]
-            word = f"{option}={PATH_OPTIONS[option]}" if equals else word
-        words.append(word)
+        if value:
+            words.append(value)
+            value = None
+        elif option in PATH_OPTIONS and equals:
+            words.append(f"{option}={PATH_OPTIONS[option]}")
+        else:
+            words.append(word)
+            value = PATH_OPTIONS.get(option)
     return shlex.join(["mseenet", "train", *words])
 
 
-def backbone_record(weights: str | None) -> dict:
+def backbone_record(weights: str | Path | None) -> dict:
     """Where the backbone's weights come from; a file is known by its SHA-256."""
     if weights is None:
         return {"name": "EfficientNetV2B0", "weights": "random"}

@@ -5,20 +5,22 @@ one over pixels, and all folds of a cross-validation share one computation.
 """
 
 import hashlib
-import os
+import inspect
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from mseenet import console
 from mseenet.config import FROZEN_LAYER, RobustConfig
-from mseenet.files import file_sha256
+from mseenet.files import file_sha256, own_folder, whole_file
 from mseenet.imaging import perturbations
 from mseenet.imaging.perturbations import brightness, jpeg
+from mseenet.inference.backend import keras
 from mseenet.inference.network import (
+    CORNER,
     blank_corner,
     fine_tuned_blocks,
     freeze_backbone,
@@ -39,6 +41,9 @@ STYLE = 0.3
 """Both parameters of the beta distribution of how much of its style an image keeps: mostly
 nearly all or nearly nothing."""
 
+FEATURES_VERSION = 1
+"""To be raised when frozen features change by something that `_key` does not see."""
+
 _BATCH = 64
 
 
@@ -51,14 +56,16 @@ class FrozenFeatures:
         processed: Means over the positions for images after JPEG compression, and after a
             change of brightness alone, float16 (N, 96) each: for the novelty gate, which
             would take traces of compression and of rounding for foreign.
-        unchanged: Share of drawn images that are unchanged.
-        mixed: Share of drawn images that get some of another one's style.
+        unchanged: Proportion of drawn images that are unchanged.
+        mixed: Proportion of drawn images that get some of another one's style.
+        files: Where the arrays are kept, for whoever wants to remove them.
     """
 
     copies: tuple[np.ndarray, ...]
     processed: tuple[np.ndarray, ...]
     unchanged: float
     mixed: float
+    files: tuple[Path, ...] = ()
 
     def draw(self, rows: np.ndarray) -> Draw:
         """What draws batches of the images `rows`, a random copy of each, float32."""
@@ -99,21 +106,18 @@ def frozen_features(
         config: Seed and number of copies.
         backbone: Where the backbone's weights come from (`backbone_record`).
         cache: Folder for one file a copy, 38 kB an image; made if missing.
+
+    Raises:
+        UsageError: `cache` holds files that are not frozen features.
     """
-    basis = (
-        config.seed,
-        FROZEN_LAYER,
-        (COMPRESSION, DIMMING),
-        backbone,
-        [file_sha256(Path(module.__file__)) for module in (augmentation, perturbations)],
-        [sample.pixel_sha256 for sample in samples],
-    )
-    key = hashlib.sha256(repr(basis).encode()).hexdigest()[:12]
-    cache.mkdir(parents=True, exist_ok=True)
+    own_folder(cache, "features")
     network = frozen_blocks(model)
+    key = _key(network, samples, config.seed, backbone)
+    files = []
 
     def features(copy: int | str, change: Callable[..., np.ndarray], mean: bool) -> np.ndarray:
         path = cache / f"frozen-{key}-{copy}.npy"
+        files.append(path)
         if not path.is_file():
             batches = []
             starts = range(0, len(images), _BATCH)
@@ -121,17 +125,35 @@ def frozen_features(
                 batch = change(images[start : start + _BATCH], config.seed, copy, start)
                 batch = keras.ops.convert_to_numpy(network.predict_on_batch(batch))
                 batches.append((batch.mean(axis=(1, 2)) if mean else batch).astype(np.float16))
-            # Of this process alone: others may compute the same features side by side.
-            temporary = path.with_suffix(f".{os.getpid()}.part")
-            with temporary.open("wb") as stream:
+            with whole_file(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, np.concatenate(batches))
-            temporary.replace(path)
         return np.load(path, mmap_mode="r")
 
-    copies = [features(copy, _copy, mean=False) for copy in range(config.copies + 1)]
+    copies = tuple(features(copy, _copy, mean=False) for copy in range(config.copies + 1))
     kinds = (("compressed", _compressed), ("dimmed", _dimmed))
     processed = tuple(features(name, change, mean=True) for name, change in kinds)
-    return FrozenFeatures(tuple(copies), processed, config.unchanged, config.mixed)
+    return FrozenFeatures(copies, processed, config.unchanged, config.mixed, tuple(files))
+
+
+def _key(network: keras.Model, samples: Sequence[Sample], seed: int, backbone: dict) -> str:
+    """12 hex digits that differ wherever frozen features may differ."""
+    functions = (_copy, _compressed, _dimmed, blank_corner, frozen_blocks)
+    basis = {
+        "version": FEATURES_VERSION,
+        "seed": seed,
+        "batch": _BATCH,  # of which each has its own random numbers
+        "compression": COMPRESSION,
+        "dimming": DIMMING,
+        "corner": CORNER,
+        "code": [inspect.getsource(function) for function in functions]
+        + [file_sha256(Path(module.__file__ or "")) for module in (augmentation, perturbations)],
+        "layers": [type(layer).__name__ for layer in network.layers],  # a blanked corner or none
+        "shape": network.input_shape,
+        "cut": FROZEN_LAYER,
+        "backbone": backbone,
+        "images": [(sample.file, sample.pixel_sha256) for sample in samples],
+    }
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def mix_styles(features: np.ndarray, proportion: float, random: np.random.Generator) -> np.ndarray:
@@ -146,7 +168,7 @@ def mix_styles(features: np.ndarray, proportion: float, random: np.random.Genera
 
     Args:
         features: Frozen features, float32 (B, H, W, C).
-        share: Of the images that change, in [0, 1].
+        proportion: Of the images that change, in [0, 1].
         random: Drawn from.
     """
     count = len(features)
@@ -172,7 +194,7 @@ def fit_head_then_fine_tune(
 
     Args:
         model: Of `build_model`, with the backbone's weights; trained in place.
-        train: What draws batches of frozen features, and labels, as for `fit.run_phase`.
+        train: What draws batches of frozen features, and labels, as for `loop.run_phase`.
         val: Frozen features and labels, or None.
         config: Settings of the phases.
         checkpoint: To go on from, and kept up to date.

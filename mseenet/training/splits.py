@@ -68,7 +68,7 @@ def random_split(
     Args:
         samples: All usable images.
         seed: Another seed gives another split.
-        fractions: Shares of the images of each class for val and for test.
+        fractions: Proportions of the images of each class for val and for test.
 
     Returns:
         The split; every sample is in exactly one part.
@@ -76,7 +76,7 @@ def random_split(
     Raises:
         DatasetError: A class has too few images for a part to get one.
     """
-    assignment = {}
+    assignment: dict[str, str] = {}
     for label, class_name in enumerate(CLASS_NAMES):
         groups = defaultdict(list)
         for sample in samples:
@@ -89,7 +89,7 @@ def random_split(
             "val": round(total * fractions[0]),
             "train": total,
         }
-        parts = Counter()
+        parts: Counter[str] = Counter()
         for key in order:
             part = next(name for name, free in room.items() if free >= len(groups[key]))
             room[part] -= len(groups[key])
@@ -157,7 +157,7 @@ def block_split(
         raise ValueError(
             f"expected fold in [0, {folds}) and embargo >= 0; received {fold}, {embargo}"
         )
-    part = {}
+    part: dict[int, str | None] = {}
     for label, class_name in enumerate(CLASS_NAMES):
         numbered = sorted(
             (_file_number(sample), i) for i, sample in enumerate(samples) if sample.label == label

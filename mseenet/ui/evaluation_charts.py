@@ -23,12 +23,12 @@ _GRID = "rgba(138, 131, 154, 0.25)"
 
 
 def percentage(proportion: float) -> str:
-    """A share with one decimal: "99.3 %"."""
+    """A proportion with one decimal: "99.3 %"."""
     return f"{100 * proportion:.1f} %"
 
 
 def interval_text(interval: Sequence[float]) -> str:
-    """An interval of shares: "97.4-99.8 %"."""
+    """An interval of proportions: "97.4-99.8 %"."""
     low, high = interval
     return f"{100 * low:.1f}-{100 * high:.1f} %"
 

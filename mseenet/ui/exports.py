@@ -6,12 +6,12 @@ from datetime import datetime
 
 import streamlit as st
 
-from mseenet import __version__
 from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.fields import Case, Field, by_doubt
 from mseenet.case.pdf import case_pdf
 from mseenet.inference.classifier import Classifier
 from mseenet.ui.field_view import evidence_on_nuclei
+from mseenet.version import version_text
 
 SHOWN_IN_REPORT = 12
 """The most doubtful fields whose pictures go into the report unless the user chooses others."""
@@ -75,7 +75,7 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
     return CaseContext(
         label=case.label,
         weights=classifier.card.sha256,
-        version=__version__,
+        version=version_text(),
         device=classifier.device,
         made=datetime.now().astimezone(),
         settings={

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -11,6 +12,7 @@ import streamlit as st
 from mseenet.case import words
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.calibration import temperature_text
+from mseenet.inference.card import release_of
 from mseenet.inference.classifier import Classifier
 from mseenet.ui.evaluation_charts import (
     accuracy_by_split,
@@ -24,6 +26,11 @@ from mseenet.ui.evaluation_charts import (
 )
 
 RANDOM = "Random test"
+
+OTHER_RELEASE = (
+    "{files}: of another release than the one in use, that is, of other weights, another "
+    "calibration or other thresholds. What it says does not hold here and is not shown."
+)
 
 # Streamlit's own captions, and its text in charts, are too faint for small text.
 _STYLE = """
@@ -54,17 +61,23 @@ _STYLE = """
 
 
 def draw_model_page(classifier: Classifier) -> None:
-    """Draws what was measured of the weights in use, and what they are."""
+    """Draws what was measured of the weights in use, and what they are.
+
+    Reports of another release (the weights may be the same, but not their calibration or
+    thresholds) are left out, as if they had not been made, and the page says so.
+    """
     card = classifier.card
-    folder = card.weights_path.parent
-    evaluation, audit = (_read(folder / name) for name in ("evaluation.json", "audit.json"))
+    folder, release = card.weights_path.parent, release_of(card.content)
+    reports = {name: _read(folder / name) for name in ("evaluation.json", "audit.json")}
+    other = [name for name, report in reports.items() if report and not _is_of(release, report)]
+    evaluation, audit = (None if name in other else report for name, report in reports.items())
     with st.container(key="model-page"):
         st.html(_STYLE)
         st.header("How far to trust this network", anchor="trust")
-        for report in (evaluation, audit):
-            if report and report["weights"] != card.sha256:
-                st.warning(words.OTHER_WEIGHTS, icon=":material/sync_problem:")
-                break
+        if other:
+            st.warning(
+                OTHER_RELEASE.format(files=" and ".join(other)), icon=":material/sync_problem:"
+            )
         if evaluation:
             _draw_overview(evaluation)
             _draw_accuracy(evaluation)
@@ -78,13 +91,16 @@ def draw_model_page(classifier: Classifier) -> None:
                 "mseenet evaluate --data DIR",
             )
         _draw_audit(audit)
-        _draw_text(folder / "BASELINES.md", "Is it better than simpler methods?", "All comparisons")
+        baselines = _read_text(folder / "BASELINES.md")
+        if baselines:  # methods compared on the dataset, whatever the release
+            st.header("Is it better than simpler methods?", anchor=False)
+            _draw_text(baselines, "All comparisons")
         _draw_card(classifier)
 
 
 def _draw_overview(evaluation: dict) -> None:
     test = evaluation["parts"]["test"]
-    tiles = [
+    tiles: list[tuple[str, ...]] = [
         (
             "Accuracy, known slides",
             percentage(test["accuracy"]),
@@ -195,9 +211,7 @@ def _draw_confusion(evaluation: dict) -> None:
     with heading:
         _draw_title("Which class is taken for which?", f"{chosen}, n = {figures['n']:,}")
     missed = evaluation.get("malignant", {}).get("called_benign", {})
-    _draw_chart(
-        None,
-        None,
+    _plot(
         confusion_heatmap(confusion),
         f"Confusion matrix, {chosen}, n = {figures['n']:,}. Called right: {right}.",
         "A row is a true class, with counts and percent of the row; the diagonal is right. "
@@ -275,18 +289,16 @@ def _draw_refused(evaluation: dict) -> None:
         "Fields unlike those of the training data are rejected: no class is named. Doubtful ones "
         "are answered and sent to review."
     )
-    rows = {"Images": [], "n": [], "Rejected (95 % interval)": [], "To review (95 % interval)": []}
-    for name, figures in evaluation["statuses"].items():
-        cells = (figures[s] for s in ("rejected", "review"))
-        values = (
-            name,
-            f"{figures['rejected']['n']:,}",
-            *(_with_interval(cell["proportion"], cell["interval_95"]) for cell in cells),
-        )
-        for column, value in zip(rows.values(), values, strict=True):
-            column.append(value)
+    statuses = evaluation["statuses"]
+    columns = {"Images": list(statuses)}
+    columns["n"] = [f"{figures['rejected']['n']:,}" for figures in statuses.values()]
+    for status, title in (("rejected", "Rejected"), ("review", "To review")):
+        columns[f"{title} (95 % interval)"] = [
+            _with_interval(figures[status]["proportion"], figures[status]["interval_95"])
+            for figures in statuses.values()
+        ]
     st.table(
-        rows,
+        columns,
         border="horizontal",
         hide_index=True,
         alt="Share of each kind of image that is rejected or sent to review",
@@ -357,9 +369,10 @@ def _draw_audit(audit: dict | None) -> None:
 
 def _draw_card(classifier: Classifier) -> None:
     card, folder = classifier.card, classifier.card.weights_path.parent
-    content = card.content
+    content, release = card.content, release_of(card.content)
     training, split = content["training"], content["split"]
     facts = {
+        "Release": release,
         "Weights": content["weights"]["file"],
         "SHA-256": card.sha256,
         "Parameters": f"{content['weights']['parameters']:,}",
@@ -380,27 +393,26 @@ def _draw_card(classifier: Classifier) -> None:
         ("MODEL_CARD.md", "The whole model card"),
         ("EVALUATION.md", "Every figure as a table"),
     ):
-        _draw_text(folder / name, None, label)
+        text = _read_text(folder / name)
+        if text and f"Release `{release}`" in text:
+            _draw_text(text, label)
 
 
-def _draw_text(path: Path, title: str | None, label: str) -> None:
-    """Draws a report in Markdown, below a heading if it has one of its own; or nothing."""
-    if not path.is_file():
-        return
-    if title:
-        st.header(title, anchor=False)
-    # Its headings go below the page's; its pictures are drawn above, from the same figures.
-    text = re.sub(r"^!\[.*\n?", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def _draw_text(text: str, label: str) -> None:
+    """Draws a report in Markdown; its headings go below the page's."""
     text = re.sub(r"^(?=#+ )", "##", text, flags=re.MULTILINE).replace("$", r"\$")
     with st.expander(label, icon=":material/table:"):
         st.markdown(text)
 
 
 def _draw_chart(
-    title: str | None, scope: str | None, figure: go.Figure, alt: str, caption: str, key: str
+    title: str, scope: str, figure: go.Figure, alt: str, caption: str, key: str
 ) -> None:
-    if title:
-        _draw_title(title, scope)
+    _draw_title(title, scope)
+    _plot(figure, alt, caption, key)
+
+
+def _plot(figure: go.Figure, alt: str, caption: str, key: str) -> None:
     st.plotly_chart(
         figure,
         width="stretch",
@@ -422,12 +434,24 @@ def _draw_missing(title: str, text: str, command: str) -> None:
         st.code(command, language=None)
 
 
-def _read(path: Path) -> dict | None:
-    """A report, or None if it was not made."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """A report, or None if it was not made or is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return report if isinstance(report, dict) else None
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _is_of(release: str, report: dict[str, Any]) -> bool:
+    return report.get("release") == release
 
 
 def _with_interval(proportion: float, interval) -> str:

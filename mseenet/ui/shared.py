@@ -29,7 +29,7 @@ def _spare_the_network() -> None:
     one, so there is nothing to clear. And whenever Python collects garbage it would look
     through all of TensorFlow (0.5 s).
     """
-    import keras
+    from mseenet.inference.backend import keras
 
     keras.backend.clear_session = lambda *_, **__: None
     gc.collect()

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sklearn.covariance import LedoitWolf
 
 from mseenet.inference.novelty import REJECT_FACTOR, Novelty, fit_novelty, thresholds
 
@@ -14,13 +13,32 @@ def reference():
     return features, labels
 
 
-def test_distances_are_those_of_scikit_learns_ledoit_wolf(reference):
-    features, labels = reference
+def ledoit_wolf(residuals: np.ndarray) -> np.ndarray:
+    """The estimator as Ledoit and Wolf (2004) write it, section 3: a sum over the rows.
+
+    m I is the target, d2 the distance of the sample covariance S from it, b2 the expected
+    error of S; the estimate is (b2 / d2) m I + (1 - b2 / d2) S, with |A|^2 = tr(A A') / p.
+    """
+    count, width = residuals.shape
+    sample = residuals.T @ residuals / count
+
+    def norm(matrix: np.ndarray) -> float:
+        return np.sum(matrix**2) / width
+
+    m = np.trace(sample) / width
+    d2 = norm(sample - m * np.eye(width))
+    b2 = min(d2, sum(norm(np.outer(row, row) - sample) for row in residuals) / count**2)
+    return b2 / d2 * m * np.eye(width) + (1 - b2 / d2) * sample
+
+
+@pytest.mark.parametrize("count", [24, 400])
+def test_distances_follow_the_published_formulas(reference, count):
+    features, labels = (part[:count] for part in reference)
     means = np.stack([features[labels == c].mean(axis=0) for c in range(4)])
     scale = features.std(axis=0)
-    shrunk = LedoitWolf(assume_centered=True).fit((features - means[labels]) / scale)
+    precision = np.linalg.inv(ledoit_wolf((features - means[labels]) / scale))
     gaps = (features[:, None] - means[None]) / scale
-    squares = np.einsum("ncd,de,nce->nc", gaps, shrunk.precision_, gaps)
+    squares = np.einsum("ncd,de,nce->nc", gaps, precision, gaps)
     expected = np.sqrt(squares.min(axis=1))
     received = fit_novelty(features, labels).distances(features)
     np.testing.assert_allclose(received, expected, rtol=1e-4)
@@ -60,6 +78,20 @@ def test_it_goes_through_a_file_and_into_a_graph(reference):
 def test_anything_else_is_refused(content):
     with pytest.raises(ValueError, match="expected a NumPy archive"):
         Novelty.from_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("means", "whitening"),
+    [
+        (np.zeros((4, 6)), np.zeros((5, 5))),
+        (np.zeros(6), np.zeros((6, 6))),
+        (np.full((4, 6), np.nan), np.zeros((6, 6))),
+        (np.zeros((4, 6)), np.full((6, 6), "x")),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(means, whitening):
+    with pytest.raises(ValueError, match=r"expected finite means \(C, D\)"):
+        Novelty.from_bytes(Novelty(means, whitening).to_bytes())
 
 
 def test_a_constant_feature_does_no_harm(reference):

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import keras
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from mseenet.config import PhaseConfig, TrainingConfig
+from mseenet.errors import UsageError
 from mseenet.training.checkpoint import Checkpoint, PhaseState, TrainingError
 from mseenet.training.loop import outputs_of, run_phase
 
@@ -14,9 +16,10 @@ LABELS = (INPUTS[:, 0] > 0).astype(np.int64) + 2 * (INPUTS[:, 1] > 0)
 TRAIN, VAL = (INPUTS[:64], LABELS[:64]), (INPUTS[64:], LABELS[64:])
 
 
-def config(**phase) -> TrainingConfig:
-    settings = {"epochs": 6, "learning_rate": 0.02, "patience": 6, "plateau_patience": 2} | phase
-    return TrainingConfig(seed=1, batch_size=16, head=PhaseConfig(**settings))
+def config(**changes) -> TrainingConfig:
+    settings = {"epochs": 6, "learning_rate": 0.02, "patience": 6, "plateau_patience": 2} | changes
+    phase = PhaseConfig(**settings)
+    return TrainingConfig(seed=1, batch_size=16, head=phase, fine_tune=phase)
 
 
 def small_model() -> keras.Model:
@@ -77,7 +80,7 @@ def test_training_figures_are_means_over_the_epoch(tmp_path):
     model = small_model()
     model.layers[2].rate = 0.0  # without dropout and learning, training equals validation
     frozen = config(epochs=1, learning_rate=0.0)
-    run_phase("head", model, TRAIN, TRAIN, frozen, checkpoint := Checkpoint(tmp_path, {}))
+    run_phase("head", model, TRAIN, TRAIN, frozen, checkpoint := Checkpoint(tmp_path / "c", {}))
     latest = checkpoint.history("head")[1]
     assert latest["loss"] == pytest.approx(latest["val_loss"], rel=1e-5)
     assert latest["accuracy"] == pytest.approx(latest["val_accuracy"], rel=1e-5)
@@ -105,6 +108,46 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         Checkpoint(tmp_path / "c", {"seed": 2, "batch": 2}).open()
     with pytest.raises(TrainingError, match="expected a checkpoint to resume"):
         Checkpoint(tmp_path / "elsewhere", {}).open()
+
+
+def test_only_files_of_the_checkpoint_are_removed(tmp_path):
+    folder = tmp_path / "c"
+    checkpoint = Checkpoint(folder, {})
+    run_phase("head", small_model(), TRAIN, VAL, config(epochs=1), checkpoint)
+    (folder / "mine.weights.h5").write_text("mine")
+    run_phase("fine_tune", small_model(), TRAIN, VAL, config(epochs=1), checkpoint)
+    checkpoint.delete()
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"mine.weights.h5", ".mseenet-checkpoint"}
+    (folder / "mine.weights.h5").unlink()
+    checkpoint.delete()
+    assert not folder.exists()
+
+
+def test_a_foreign_folder_is_no_checkpoint(tmp_path):
+    (tmp_path / "head-000.weights.h5").write_text("mine")
+    with pytest.raises(UsageError, match=r"it holds head-000\.weights\.h5"):
+        run_phase("head", small_model(), TRAIN, VAL, config(), Checkpoint(tmp_path, {}))
+    assert (tmp_path / "head-000.weights.h5").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.pop("phases"),
+        lambda content: content["phases"]["head"].update(last="../away.weights.h5"),
+        lambda content: content["phases"]["head"].update(last="absent.weights.h5"),
+        lambda content: content.update(files=7),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    folder = tmp_path / "c"
+    run_phase("head", small_model(), TRAIN, VAL, config(epochs=1), Checkpoint(folder, {}))
+    content = json.loads((folder / "state.json").read_text())
+    damage(content)
+    (folder / "state.json").write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match="expected"):
+        Checkpoint(folder, {}).open()
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):

@@ -1,9 +1,8 @@
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +10,15 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from mseenet.commands.train import parse_arguments, training_config
+from mseenet.commands.train import main, parse_arguments, training_config
 from mseenet.config import RobustConfig, TrainingConfig
-from mseenet.imaging.synthetic import write_dataset
+from mseenet.errors import MSEENetError, UsageError
+from mseenet.files import LOCK_NAME, one_writer, own_folder
 from mseenet.inference.card import CARD_NAME, read_card
 from mseenet.training.checkpoint import TrainingError
 from mseenet.training.provenance import recorded_command
 from mseenet.training.run import refuse_if_useless
-
-SMOKE = [sys.executable, "-m", "mseenet", "train", "--smoke", "--recipe", "paper"]
+from mseenet.training.smoke import write_smoke_data
 
 
 def test_the_command_line_sets_the_training_settings():
@@ -78,18 +77,50 @@ def test_weights_that_know_nothing_are_refused():
             refuse_if_useless(useless, labels)
 
 
+@pytest.fixture(scope="module")
+def little_data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("little") / "data"
+    write_smoke_data(folder, per_class=10)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--data", "nowhere"], "found no folder there"),
         (["--data", "DATA", "--backbone-weights", "absent.h5"], "expected the backbone's weights"),
         (["--data", "DATA", "--resume"], "expected a checkpoint to resume"),
+        (["--data", "DATA", "--checkpoint", "FOREIGN"], "it holds mine.weights.h5"),
+        (["--data", "DATA", "--cache", "FOREIGN"], "it holds mine.weights.h5"),
+        (["--data", "DATA", "--out", "FOREIGN"], "it holds mine.weights.h5"),
+        (["--data", "DATA", "--checkpoint", "out"], "different folders for --out and --checkpoint"),
     ],
 )
-def test_unusable_input_is_one_line_and_status_2(tmp_path, arguments, message):
-    write_dataset(tmp_path / "DATA", per_class=10)
+def test_unusable_input_is_told_and_nothing_is_changed(
+    little_data, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DATA").symlink_to(little_data)
+    (tmp_path / "FOREIGN").mkdir()
+    (tmp_path / "FOREIGN" / "mine.weights.h5").write_text("mine")
+    if "--cache" in arguments:  # told when the features are needed, after the network is built
+        arguments = [*arguments, "--backbone-weights", str(random_backbone(tmp_path))]
+    with pytest.raises(MSEENetError, match=message):
+        main(["--out", "out", *arguments])
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "FOREIGN").iterdir()] == ["mine.weights.h5"]
+
+
+def random_backbone(folder: Path) -> Path:
+    from mseenet.inference.network import build_backbone
+
+    build_backbone(None).save_weights(folder / "backbone.weights.h5")
+    return folder / "backbone.weights.h5"
+
+
+def test_an_error_is_one_line_and_status_2(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "mseenet", "train", *arguments, "--out", str(tmp_path / "out")],
+        [sys.executable, "-m", "mseenet", "train", "--data", "nowhere", "--out", "out"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -97,116 +128,72 @@ def test_unusable_input_is_one_line_and_status_2(tmp_path, arguments, message):
     )
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert message in line
+    assert "found no folder there" in line
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out" / CARD_NAME).exists()
 
 
-@pytest.fixture(scope="module")
-def smoke_weights(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("smoke") / "weights"
-    subprocess.run([*SMOKE, "--out", out], cwd=ROOT, check=True)
-    return out
+def test_without_scikit_learn_the_robust_recipe_does_not_begin(little_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'mseenet\[train\]'"):
+        main(["--data", str(little_data), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_training_into_one_folder_is_told(little_data, tmp_path):
+    out = tmp_path / "out"
+    with one_writer(out):
+        with pytest.raises(UsageError, match=rf"process {os.getpid()} on .* is writing there"):
+            main(["--data", str(little_data), "--out", str(out)])
+        assert [path.name for path in out.iterdir()] == [LOCK_NAME]
+    # Nor may two trainings go on from one checkpoint.
+    checkpoint = own_folder(tmp_path / "checkpoint", "training")
+    with one_writer(checkpoint), pytest.raises(UsageError, match="is writing there"):
+        main(["--data", str(little_data), "--out", str(out), "--checkpoint", str(checkpoint)])
 
 
 @pytest.mark.slow
-def test_smoke_run_gives_usable_weights(smoke_weights):
+def test_the_robust_recipe_gives_usable_weights_with_a_gate(smoke_weights, smoke_data):
     from mseenet import Classifier
 
     card = read_card(smoke_weights)
-    assert card.content["training"]["command"] == ("mseenet train --smoke --recipe paper --out DIR")
-    assert card.content["metrics"]["val"]["accuracy"] > 0.5
-    assert not (smoke_weights / ".checkpoint").exists()
-    data = smoke_weights.parent / "data"
-    write_dataset(data, per_class=2, seed=500)
-    images = sorted(data.rglob("*.png"))
-    predictions = Classifier.load(smoke_weights).predict(images, heatmaps="predicted")
-    assert [p.status for p in predictions] == ["ok"] * 8
-
-
-@pytest.mark.slow
-def test_the_robust_recipe_gives_weights_with_a_gate_that_can_be_audited(tmp_path):
-    out = tmp_path / "weights"
-    command = [sys.executable, "-m", "mseenet", "train", "--smoke"]
-    subprocess.run([*command, "--out", out], cwd=ROOT, check=True)
-    card = read_card(out)
-    assert card.content["training"]["recipe"] == "robust"
+    content = card.content
+    assert content["training"]["command"] == "mseenet train --smoke --out DIR"
+    assert content["training"]["recipe"] == "robust"
     assert card.model.blank_corner
     assert 0 < card.novelty.review < card.novelty.reject
-    assert card.content["metrics"]["val"]["accuracy"] > 0.25
-    assert list(json.loads((out / "history.json").read_text())) == ["head", "fine_tune"]
-
-    write_dataset(tmp_path / "data", per_class=20)
-    audit = [
-        sys.executable,
-        "-m",
-        "mseenet.evaluation.audit",
-        "--weights",
-        out,
-        "--data",
-        tmp_path / "data",
-    ]
-    done = subprocess.run(audit, cwd=ROOT, capture_output=True, text=True)
-    # Twenty images a class are too few for an embargo of 50 files, and the message says so.
-    assert done.returncode == 2
-    assert "leaves nothing to train on" in done.stderr
+    assert content["metrics"]["val"]["accuracy"] == 1
+    named = {
+        CARD_NAME,
+        content["weights"]["file"],
+        content["novelty"]["file"],
+        content["split"]["file"],
+        content["training"]["history"],
+    }
+    assert {path.name for path in smoke_weights.iterdir()} == named
+    history = json.loads((smoke_weights / content["training"]["history"]).read_text())
+    assert list(history) == ["head", "fine_tune"]
+    images = sorted(smoke_data.rglob("*.png"))[::20]
+    predictions = Classifier.load(smoke_weights).predict(images, heatmaps="predicted")
+    assert [p.status for p in predictions] == ["ok"] * 4
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(smoke_weights, tmp_path):
     out = tmp_path / "weights"
-    state = out / ".checkpoint" / "state.json"
-    process = subprocess.Popen([*SMOKE, "--out", out], cwd=ROOT)
-    deadline = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < deadline:
-        if state.is_file() and "fine_tune-000.weights.h5" in state.read_text():
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert "fine_tune" in json.loads(state.read_text())["phases"]
+    shutil.copytree(smoke_weights.parent / "killed", out)
     assert not (out / CARD_NAME).exists()
+    with pytest.raises(UsageError, match="add --resume to go on"):
+        main(["--smoke", "--out", str(out)])
 
-    again = subprocess.run([*SMOKE, "--out", out], cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 2
-    assert "add --resume to go on" in again.stderr
-
-    subprocess.run([*SMOKE, "--out", out, "--resume"], cwd=ROOT, check=True)
+    assert main(["--smoke", "--out", str(out), "--resume"]) == 0
     assert read_card(out).sha256 == read_card(smoke_weights).sha256
+    assert {p.name for p in out.iterdir()} == {p.name for p in smoke_weights.iterdir()}
 
 
 @pytest.mark.slow
-def test_evaluation_of_a_smoke_run(smoke_weights, tmp_path):
-    write_dataset(tmp_path / "data", per_class=20)
-    command = [
-        sys.executable,
-        "-m",
-        "mseenet.evaluation.known",
-        "--weights",
-        smoke_weights,
-        "--out",
-        tmp_path / "report",
-    ]
-    done = subprocess.run(
-        [*command, "--data", tmp_path / "data"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "report" / "evaluation.json").read_text())
-    card = read_card(smoke_weights).content
-    assert result["parts"]["test"]["confusion"] == card["metrics"]["test"]["confusion"]
-    assert {name: part["n"] for name, part in result["parts"].items()} == card["split"]["n"]
-    text = (tmp_path / "report" / "EVALUATION.md").read_text()
-    assert text == done.stdout.removesuffix("\n")
-    assert (
-        "| Najjar et al. (2025) | MSEENet, the paper | 98.77 | 98.99 | 98.49 | 98.72 | 98.34 |"
-        in text
-    )
-    for name in ("confusion.svg", "training.svg"):
-        assert (tmp_path / "report" / "figures" / name).read_text().startswith("<?xml")
-
-    next((tmp_path / "data" / "Pre-B").iterdir()).unlink()
-    done = subprocess.run(
-        [*command, "--data", tmp_path / "data"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "1 of the 80 images that split-random-seed0.csv lists are missing" in done.stderr
+def test_the_papers_recipe_gives_usable_weights(tmp_path):
+    assert main(["--smoke", "--recipe", "paper", "--out", str(tmp_path / "weights")]) == 0
+    card = read_card(tmp_path / "weights")
+    assert card.content["training"]["recipe"] == "paper"
+    assert card.novelty is None
+    assert card.content["metrics"]["val"]["accuracy"] == 1

@@ -243,13 +243,12 @@ def test_what_flags_catch_is_said(folder, evaluation):
 
 def test_reports_in_markdown_go_below_the_headings_of_the_page(folder):
     (folder / "BASELINES.md").write_text(
-        "# Baselines\n\n![a](figures/a.svg)\n\n## Heads\n\n| a | b |\n| --- | --- |\n| 1 | $2 |\n"
+        "# Baselines\n\n## Heads\n\n| a | b |\n| --- | --- |\n| 1 | $2 |\n"
     )
     app = draw(folder)
     (text,) = (m.value for e in app.expander for m in e.markdown if "Baselines" in m.value)
     assert text.startswith("### Baselines")
     assert "#### Heads" in text
-    assert "![" not in text
     assert "| 1 | \\$2 |" in text
 
 
@@ -267,9 +266,12 @@ def test_without_a_report_there_is_the_command_that_makes_it(folder, missing, co
     assert [c.value for c in draw(folder).code] == [f"mseenet {c} --data DIR" for c in commands]
 
 
-def test_a_damaged_report_counts_as_none(folder):
-    (folder / "audit.json").write_text("{")
-    assert [code.value for code in draw(folder).code] == ["mseenet audit --data DIR"]
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_a_damaged_report_counts_as_none(folder, content):
+    (folder / "audit.json").write_text(content, encoding="latin-1")
+    app = draw(folder)
+    assert [code.value for code in app.code] == ["mseenet audit --data DIR"]
+    assert not app.warning
 
 
 def test_weights_that_were_not_cross_validated(folder):
@@ -283,10 +285,31 @@ def test_weights_that_were_not_cross_validated(folder):
     assert not app.get("button_group")
 
 
-@pytest.mark.parametrize("name", ["evaluation.json", "audit.json"])
-def test_a_report_of_other_weights_is_marked(folder, name):
-    change(folder, name, lambda content: content.update(weights="0" * 64))
-    assert [warning.value for warning in draw(folder).warning] == [words.OTHER_WEIGHTS]
+@pytest.mark.parametrize(
+    ("name", "charts", "command"), [("evaluation.json", 1, "evaluate"), ("audit.json", 5, "audit")]
+)
+def test_a_report_of_another_release_is_not_drawn(folder, name, charts, command):
+    change(folder, name, lambda content: content.update(release="0" * 12))
+    app = draw(folder)
+    (warning,) = app.warning
+    assert warning.value.startswith(f"{name}: of another release")
+    assert len(app.get("plotly_chart")) == charts
+    assert [code.value for code in app.code] == [f"mseenet {command} --data DIR"]
+
+
+def test_calibrating_anew_makes_all_reports_those_of_another_release(folder):
+    change(folder, CARD_NAME, lambda content: content["calibration"].update(value=2.5))
+    app = draw(folder)
+    (warning,) = app.warning
+    assert "evaluation.json and audit.json" in warning.value
+    assert not app.get("plotly_chart")
+    assert not app.table
+    assert not app.expander  # the reports in Markdown are of the old calibration too
+
+
+def test_measuring_anew_leaves_the_release_as_it_is(folder):
+    change(folder, CARD_NAME, lambda content: content.update(metrics={}, versions={}))
+    assert not draw(folder).warning
 
 
 def test_the_about_page():

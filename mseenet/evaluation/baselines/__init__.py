@@ -1,4 +1,5 @@
-"""Simpler heads, and other families of methods, on the same splits as MSEENet.
+"""Simpler heads, and the families of the paper's Table I, on the same splits as MSEENet.
 
-`mseenet baselines` measures them; `__main__` says how.
+`protocol` says what a method is given and how it is measured, `classifiers` and `networks`
+hold the methods, `entries` names them, `report` writes down what came out.
 """

@@ -1,27 +1,21 @@
-"""The entries that scikit-learn trains; it is imported where needed, so that --help is fast."""
+"""The methods that scikit-learn trains; it is imported where needed, so that --help is fast."""
 
 import warnings
 
 import numpy as np
 
+from mseenet.evaluation.audit import color_features
 from mseenet.evaluation.baselines.protocol import BATCH_SIZE, Answer, Inputs, Task
 from mseenet.evaluation.baselines.swarm import binary_swarm
 
 
 def linear_probe(inputs: Inputs, task: Task) -> Answer:
-    """Logistic regression on the standardised pooled features."""
-    return logistic(inputs.pooled, inputs.labels, task), {}
-
-
-def pca_svm(inputs: Inputs, task: Task) -> Answer:
-    """SVM on the principal components of the pooled features."""
-    reduced = _principal_components(inputs.pooled, task.train)
-    predicted = _svm(reduced, inputs.labels, task.train, task.test)
-    return predicted, {"components": reduced.shape[1]}
+    """Logistic regression on the standardised pooled features: transfer from a pre-trained CNN."""
+    return _logistic_regression(inputs.pooled, inputs.labels, task), {}
 
 
 def pso_svm(inputs: Inputs, task: Task) -> Answer:
-    """The same on a subset of the components that a binary particle swarm selects.
+    """SVM on those principal components of the pooled features that a particle swarm selects.
 
     The swarm sees training images only: the SVM is trained on three quarters of them and
     judged on a contiguous quarter of each class. A random one would hold neighbours of
@@ -45,11 +39,9 @@ def pso_svm(inputs: Inputs, task: Task) -> Answer:
     return _svm(reduced, labels, task.train, task.test), {"components": reduced.shape[1]}
 
 
-def colour(inputs: Inputs, task: Task) -> Answer:
+def color_alone(inputs: Inputs, task: Task) -> Answer:
     """Logistic regression on the audit's six numbers of colour; no cell is looked at."""
-    from mseenet.evaluation.audit import color_features
-
-    return logistic(color_features(inputs.images()), inputs.labels, task), {}
+    return _logistic_regression(color_features(inputs.images()), inputs.labels, task), {}
 
 
 def dense(inputs: Inputs, task: Task) -> Answer:
@@ -65,7 +57,7 @@ def dense(inputs: Inputs, task: Task) -> Answer:
     return pipeline.predict(pixels[task.test]), {"epochs": network.n_iter_}
 
 
-def logistic(features: np.ndarray, labels: np.ndarray, task: Task) -> np.ndarray:
+def _logistic_regression(features: np.ndarray, labels: np.ndarray, task: Task) -> np.ndarray:
     """Labels of the test images, int (m,), from features (N, D) and labels of all images."""
     from sklearn.linear_model import LogisticRegression
 
@@ -81,7 +73,9 @@ def _principal_components(features: np.ndarray, fit: np.ndarray) -> np.ndarray:
     return _standardised(pca).fit(features[fit]).transform(features)
 
 
-def _svm(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray):
+def _svm(
+    features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray
+) -> np.ndarray:
     from sklearn.svm import SVC
 
     return SVC(C=10.0).fit(features[train], labels[train]).predict(features[test])

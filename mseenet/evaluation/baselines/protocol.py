@@ -20,9 +20,7 @@ from mseenet.metrics import (
     summary_measures,
     wilson_interval,
 )
-from mseenet.training.dataset import (
-    load_images,
-)
+from mseenet.training.dataset import DatasetIndex, load_images
 from mseenet.training.splits import EMBARGOES, FOLDS, block_split, near_duplicates, random_split
 
 RANDOM = "random"
@@ -44,13 +42,13 @@ class Inputs:
     """The images in the forms that the entries read, each made when first asked for.
 
     Args:
-        index: The dataset, a `data.DatasetIndex`.
-        backbone_weights: As for `model.build_backbone`.
+        index: The dataset.
+        backbone_weights: As for `mseenet.inference.network.build_backbone`.
         minutes: Wall-clock limit for the training of one network from scratch.
-        cache: Folder for the frozen features, as for `robust.frozen_features`.
+        cache: Folder for the frozen features, as for `mseenet.training.robust.frozen_features`.
     """
 
-    def __init__(self, index, backbone_weights: str, minutes: float, cache: Path):
+    def __init__(self, index: DatasetIndex, backbone_weights: str, minutes: float, cache: Path):
         self.samples, self.labels = index.samples, index.labels
         self.minutes = minutes
         self.backbone_weights = backbone_weights
@@ -66,7 +64,7 @@ class Inputs:
 
     @cached_property
     def duplicates(self) -> list[tuple[int, int]]:
-        """Positions of near-duplicates, see `data.near_duplicates`."""
+        """Positions of near-duplicates, see `near_duplicates`."""
         return near_duplicates(self.images())
 
     @cached_property
@@ -128,8 +126,8 @@ class Entry:
         name, title: For --only and for the table.
         classify: Trains on `Task.train` and predicts `Task.test`.
         splits: What it is measured on.
-        published: Row of the paper's Table I that it re-makes, and its accuracy in percent;
-            None for the heads, which alone are measured with more seeds than 0.
+        published: Row of the paper's Table I whose family it makes anew, and its accuracy in
+            percent; None for the heads, which alone are measured with more seeds than 0.
         block_seeds: How many of these seeds at most are measured on blocks.
         drawn: Whether training draws anything at random; if not, blocks, which are not
             drawn either, give the same for each seed.
@@ -164,7 +162,7 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
     """One row of the table, ready for JSON.
 
     Returns:
-        `n` test images of one seed; the measures of `metrics.summary_measures`, means over the seeds,
+        `n` test images of one seed; the measures of `mseenet.metrics.summary_measures`, means over the seeds,
         in [0, 1]; `accuracies` by seed and `sd`, their sample standard deviation (None for
         one seed); `interval_95`, Wilson's over n images at the mean accuracy; `confusion`,
         summed over the seeds; `wrong`, positions of misclassified images by seed; `minutes`
@@ -204,7 +202,7 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
         "interval_95": list(wilson_interval(round(statistics.fmean(accuracies) * n), n)),
         "confusion": np.sum(confusions, axis=0).tolist(),
         "facts": {
-            key: value if isinstance(value, str) else statistics.fmean(fact[key] for fact in facts)
+            key: value if isinstance(value, str) else float(np.mean([fact[key] for fact in facts]))
             for key, value in facts[0].items()
         },
         "minutes": minutes,
@@ -221,8 +219,8 @@ def compare(rows: Sequence[dict], inputs: Inputs) -> list[dict]:
     by_key = {(row["entry"], row["split"]): row for row in rows}
     results = []
     for split, (first, second) in itertools.product(SPLITS, COMPARED):
-        pair = [by_key.get((name, split)) for name in (first, second)]
-        if None in pair:
+        pair = [by_key[name, split] for name in (first, second) if (name, split) in by_key]
+        if len(pair) < 2:
             continue
         ours, theirs = (_right(row, inputs) for row in pair)
         shared = min(len(ours), len(theirs))  # seeds, which all start from 0
@@ -239,7 +237,7 @@ def paired_difference(difference: np.ndarray, groups: np.ndarray) -> dict:
     """Mean difference of two methods on the same images, with a bootstrap interval of 95 %.
 
     Args:
-        difference: Share of runs in which the first method is right less that of the
+        difference: Proportion of runs in which the first method is right less that of the
             second, by image, float (N,) in [-1, 1].
         groups: Images of one group are drawn together, int (N,): neighbours on a slide
             are no independent observations.
@@ -256,7 +254,7 @@ def _right(row: dict, inputs: Inputs) -> np.ndarray:
     """Whether each image was classified rightly, float (runs, N); NaN where not tested.
 
     A random split tests other images for each seed, which count once a seed. Blocks test
-    all images for each seed: one line, the share of seeds that were right.
+    all images for each seed: one line, the proportion of seeds that were right.
     """
     right = np.full((len(row["seeds"]), len(inputs.labels)), np.nan)
     random = row["split"] == RANDOM

@@ -1,4 +1,8 @@
-"""Binary particle swarm: a search for a good subset of features."""
+"""Binary particle swarm: a search for a good subset of features.
+
+Written out because no maintained library has it: pyswarms, which does, was last released in
+2021; NiaPy and MEALPY only round a swarm of real numbers.
+"""
 
 from collections.abc import Callable
 

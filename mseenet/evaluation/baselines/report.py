@@ -1,74 +1,18 @@
-"""The rows of the table, and BASELINES.md from the content of baselines.json."""
+"""baselines.json, row by row, and BASELINES.md from its content."""
 
-from collections.abc import Sequence
-from functools import partial
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from mseenet.config import FROZEN_LAYER, RobustConfig
 from mseenet.evaluation.baselines import networks
-from mseenet.evaluation.baselines.classifiers import colour, dense, linear_probe, pca_svm, pso_svm
-from mseenet.evaluation.baselines.networks import (
-    application,
-    inception_fine_tuned,
-    inception_head,
-    own_cnn,
-    plain_fine_tuned,
-    plain_head,
-)
-from mseenet.evaluation.baselines.protocol import BATCH_SIZE, BLOCKS, RANDOM, Entry
+from mseenet.evaluation.baselines.entries import ENTRIES
+from mseenet.evaluation.baselines.protocol import BATCH_SIZE, Entry
+from mseenet.evaluation.markdown import table
 from mseenet.metrics import SUMMARY_NAMES
+from mseenet.training.dataset import DatasetError, DatasetIndex
 from mseenet.training.splits import FOLDS
-
-TWO = (RANDOM, BLOCKS[0])
-ATTEIA = "Atteia et al. 97.40"
-TUSAR = "Tusar et al. 97.00"
-CNNS = "Kadhim et al. 98.15, Hagar et al. 98.20"
-MOBILENET = partial(application, "MobileNetV2", "mobilenet_v2", 96)
-RESNET = partial(application, "ResNet50", "resnet50", 64)
-PSO = "frozen features, PCA, binary particle swarm, SVM"
-
-ENTRIES = (
-    Entry(
-        "linear-probe",
-        "linear probe: pooled features",
-        linear_probe,
-        drawn=False,
-        reads="pooled",
-    ),
-    Entry("plain-head", "plain head: pooling, dense 384", plain_head, reads="pooled"),
-    Entry("inception-head", "inception head (MSEENet)", inception_head, reads="pooled"),
-    Entry(
-        "plain-fine-tuned",
-        "plain head, fine-tuned",
-        plain_fine_tuned,
-        block_seeds=1,
-        reads="frozen",
-    ),
-    Entry(
-        "inception-fine-tuned",
-        "inception head, fine-tuned (MSEENet)",
-        inception_fine_tuned,
-        block_seeds=1,
-        reads="frozen",
-    ),
-    Entry(
-        "pca-svm",
-        "frozen features, PCA, SVM",
-        pca_svm,
-        TWO,
-        ATTEIA,
-        drawn=False,
-        reads="pooled",
-    ),
-    Entry("pso-svm", PSO, pso_svm, TWO, ATTEIA, reads="pooled"),
-    Entry("own-cnn", "small CNN", own_cnn, TWO, CNNS),
-    Entry("dense", "dense network on 32x32 pixels", dense, TWO, TUSAR),
-    Entry("mobilenetv2", "MobileNetV2", MOBILENET, (RANDOM,), TUSAR),
-    Entry("resnet50", "ResNet50", RESNET, (RANDOM,), TUSAR),
-    Entry(
-        "colour", "colour alone: 6 numbers, logistic regression", colour, TWO, "none", drawn=False
-    ),
-)
-"""In the order of the table."""
 
 TEXT = """\
 # Baselines
@@ -104,10 +48,10 @@ measured; the copies of the images are the same for all seeds.
 
 ## The families of the paper's Table I, made anew
 
-Published figures are of other splits, mostly unknown ones, and of 3,256 images; they are no \
-target. Pre-trained CNN transfer (Gokulkrishnan et al. 96.77) is the linear probe above and is not \
-repeated. MobileNetV2 and ResNet50 are measured on one random split only, as each run takes \
-minutes. ANFIS (Rejula et al. 95.67) is left out for want of a maintained library, YOLOv5 \
+One method a family. Published figures are of other splits, mostly unknown ones, and of 3,256 \
+images; they are no target. Pre-trained CNN transfer (Gokulkrishnan et al. 96.77) is the linear probe \
+above and is not repeated. MobileNetV2 and ResNet50 start from random weights and are measured on \
+one random split only, as each run takes minutes. ANFIS (Rejula et al. 95.67) is left out for want of a maintained library, YOLOv5 \
 (Mustafa et al. 97.80) because it learns from boxes and the dataset has none. All here have one \
 seed (0) and fixed settings that nobody tuned: a row is what the family reaches without effort, \
 not its best. A network that was trained from scratch within minutes says little about the same \
@@ -115,6 +59,36 @@ network with ImageNet's weights.
 
 {families}
 """
+
+
+def read_result(path: Path, index: DatasetIndex) -> dict:
+    """The result of earlier runs, or an empty one: `dataset`, `rows` and `comparisons`.
+
+    Raises:
+        DatasetError: The file is damaged, or tells of other images, whose rows are not
+            comparable.
+    """
+    listed = "".join(f"{sample.file} {sample.sha256}\n" for sample in index.samples).encode()
+    dataset = {"n": len(index.samples), "sha256": hashlib.sha256(listed).hexdigest()}
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        of_these = result["dataset"] == dataset
+    except FileNotFoundError:
+        return {"dataset": dataset, "rows": [], "comparisons": []}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: expected what mseenet baselines writes ({error})") from error
+    if not of_these:
+        raise DatasetError(
+            f"{path}: its rows are of other images; choose another --out, or remove the file"
+        )
+    return result
+
+
+def merge(rows: Iterable[dict], new: dict) -> list[dict]:
+    """Replaces the row of the same entry and split, and sorts by the order of the table."""
+    by_key = {(row["entry"], row["split"]): row for row in (*rows, new)}
+    order = [(entry.name, split) for entry in ENTRIES for split in entry.splits]
+    return [by_key[key] for key in order if key in by_key]
 
 
 def baselines_markdown(result: dict) -> str:
@@ -135,23 +109,32 @@ def baselines_markdown(result: dict) -> str:
     )
 
 
-def _table(entries: Sequence[Entry], rows: dict) -> str:
-    head = "method,split,n,seeds,accuracy,95 %,precision,sensitivity,F1,MCC,minutes,remarks"
-    head = head.split(",") + ["published accuracy"] * bool(entries[0].published)
-    lines = [head, ["---"] * len(head)]
-    for entry, row in (
-        (e, rows[e.name, s]) for e in entries for s in e.splits if (e.name, s) in rows
-    ):
-        deviation = "" if row["sd"] is None else f" ± {_percent(row['sd'])}"
-        remarks = [_fact(key, value) for key, value in row["facts"].items()]
-        remarks += [] if row["drawn"] else ["nothing drawn at random"]
-        cells = [entry.title, row["split"], str(row["n"]), str(len(row["seeds"]))]
-        cells += [_percent(row["accuracy"]) + deviation]
-        cells += [" to ".join(map(_percent, row["interval_95"]))]
-        cells += [_percent(row[name]) for name in SUMMARY_NAMES[1:]]
-        cells += [f"{row['minutes']:.1f}", ", ".join(remarks) or "-"]
-        lines.append(cells + [entry.published] * bool(entry.published))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def _table(entries: Sequence[Entry], rows: Mapping[tuple[str, str], dict]) -> str:
+    measured = [(e, rows[e.name, s]) for e in entries for s in e.splits if (e.name, s) in rows]
+    head = ["method", "split", "n:", "seeds:", "accuracy", "95 %"]
+    head += ["precision:", "sensitivity:", "F1:", "MCC:", "minutes:", "remarks"]
+    if entries[0].published:
+        head.append("published accuracy")
+    return "\n".join(table(head, [_cells(entry, row) for entry, row in measured]))
+
+
+def _cells(entry: Entry, row: dict) -> list[str]:
+    deviation = "" if row["sd"] is None else f" ± {_percent(row['sd'])}"
+    remarks = [_fact(key, value) for key, value in row["facts"].items()]
+    if not row["drawn"]:
+        remarks.append("nothing drawn at random")
+    cells = [
+        entry.title,
+        row["split"],
+        str(row["n"]),
+        str(len(row["seeds"])),
+        _percent(row["accuracy"]) + deviation,
+        " to ".join(map(_percent, row["interval_95"])),
+        *(_percent(row[name]) for name in SUMMARY_NAMES[1:]),
+        f"{row['minutes']:.1f}",
+        ", ".join(remarks) or "-",
+    ]
+    return cells if entry.published is None else [*cells, entry.published]
 
 
 def _verdicts(comparisons: Sequence[dict]) -> str:

@@ -1,0 +1,104 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from mseenet.errors import UsageError
+from mseenet.files import (
+    LOCK_NAME,
+    one_writer,
+    own_folder,
+    remove_own_folder,
+    whole_file,
+    write_atomically,
+)
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomically(path, "é\n")
+    assert path.read_bytes() == "é\n".encode()
+    write_atomically(path, b"\x00")
+    assert path.read_bytes() == b"\x00"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    if step != "write":
+        monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="disk full"), whole_file(path) as temporary:
+        temporary.write_text("half")
+        if step == "write":
+            fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mseenet.files import one_writer
+with one_writer(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_second_process_is_told_who_writes_and_a_killed_one_stops_nobody(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UsageError, match=rf"process {holder.pid} on \S+ is writing there"),
+            one_writer(tmp_path),
+        ):
+            pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    assert (tmp_path / LOCK_NAME).is_file()
+    with one_writer(tmp_path):
+        assert str(os.getpid()) in (tmp_path / LOCK_NAME).read_text()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_nothing_came_of_is_removed(tmp_path):
+    with pytest.raises(ZeroDivisionError), one_writer(tmp_path / "new"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_ones_own_folder_is_used_and_removed(tmp_path):
+    own = own_folder(tmp_path / "own", "cache")
+    assert own_folder(own, "cache") == own
+    with pytest.raises(UsageError, match=r"new or empty folder for the state; it holds \.mseenet"):
+        own_folder(own, "state")
+    (own / "mine.txt").write_text("mine")
+    remove_own_folder(own, "cache")
+    assert (own / "mine.txt").read_text() == "mine"
+    (own / "mine.txt").unlink()
+    remove_own_folder(own, "cache")
+    assert not own.exists()
+
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "b.weights.h5").touch()
+    (tmp_path / "foreign" / "c.weights.h5").touch()
+    with pytest.raises(UsageError, match=r"it holds b\.weights\.h5 and 1 more"):
+        own_folder(tmp_path / "foreign", "cache")
+    remove_own_folder(tmp_path / "foreign", "cache")
+    assert len(list((tmp_path / "foreign").iterdir())) == 2
+    with pytest.raises(UsageError, match="found a file"):
+        own_folder(tmp_path / "foreign" / "b.weights.h5", "cache")
