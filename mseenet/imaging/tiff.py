@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mseenet.imaging.errors import (
     AnimatedImageError,
@@ -66,8 +66,8 @@ _DEFLATE = (8, 32946)
 _PLAIN = (_UNCOMPRESSED, *_DEFLATE)
 """Compressions that need nothing but zlib: what 16-bit samples may have to keep all bits."""
 
-_PILLOW = (*_PLAIN, 2, 3, 4, 5, _JPEG, 32773, 34925, 50000, 50001)
-"""Compressions that Pillow's libtiff decodes: CCITT, LZW, JPEG, PackBits, LZMA, ZSTD, WebP."""
+_PILLOW = (*_PLAIN, 2, 3, 4, 5, _JPEG, 32773, 34925, 50000)
+"""Compressions that Pillow's libtiff decodes: CCITT, LZW, JPEG, PackBits, LZMA, ZSTD."""
 
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 """Values of ExtraSamples; associated opacity has been multiplied into the colours."""
@@ -211,10 +211,18 @@ def _decode_page(
     """Decodes a page that holds a whole image: RGB, uint8 (H, W, 3)."""
     opacity = _check_layout(page)
     bits, samples = page.bitspersample, page.samplesperpixel
-    if (bits == 16 or (samples > 1 and page.planarconfig == 2)) and page.compression in _PLAIN:
-        values = _samples(page)
-        return _rgb_from_samples(page, values, opacity, white)
-    image = _opened_by_pillow(stream, index)
+    if (
+        bits in (8, 16)
+        and page.compression in _PLAIN
+        and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
+    ):
+        return _rgb_from_samples(page, _samples(page), opacity, white)
+    if page.parent.is_bigtiff and page.parent.byteorder == ">":  # Pillow takes it for no image
+        raise _unclear(page, "BigTIFF with the bytes of a number in big-endian order")
+    try:
+        image = _opened_by_pillow(stream, index)
+    except UnidentifiedImageError as error:  # the tags are sound: it knows no such combination
+        raise _unclear(page, "a combination that is not decoded") from error
     _check_pillow(page, image, white)
     if bits in (12, 16) and samples == 1:
         grey = eight_bits(
@@ -383,8 +391,6 @@ def _rgb_from_samples(
             samples = eight_bits(samples, white or 65535)
         size = (samples.shape[1], samples.shape[0])
         return _upright(page, flatten(Image.frombytes("CMYK", size, samples.tobytes())))
-    if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
-        raise _unclear(page, "colours in separate planes")
     if colours == 1:  # grey: as three equal colours, so that opacity is the fourth channel
         samples = samples[..., [0, 0, 0, *range(1, samples.shape[2])]]
     if samples.dtype == np.uint16:
