@@ -8,6 +8,7 @@ everything else.
 """
 
 import contextlib
+import io
 import json
 import logging
 import math
@@ -47,6 +48,9 @@ MOST_PAGES = 100
 
 MOST_PIECES = 200_000
 """Strips and tiles of one page; 64 million pixels in rows, or in tiles of 32x32, have fewer."""
+
+LARGEST_FILE = 1_000_000_000
+"""Of a TIFF, in bytes: twice `MAX_PIXELS` with four channels of 16 bits."""
 
 # Tags, by their names in the TIFF 6.0 specification (Adobe, 1992) and its supplements.
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _BITS, _DESCRIPTION = 254, 255, 258, 270
@@ -96,6 +100,15 @@ def decode_tiff(stream: BinaryIO) -> np.ndarray:
     """
     from tifffile import TiffFile, TiffPage
 
+    size = stream.seek(0, 2)
+    if size > LARGEST_FILE:
+        raise ImageTooLargeError(
+            f"expected a TIFF of at most {LARGEST_FILE // 10**6:,} MB, got {size // 10**6:,} MB, "
+            "as of a whole slide; save one field of it"
+        )
+    stream.seek(0)
+    # In memory, as a damaged tag may ask a file on a disk for any number of bytes at once.
+    stream = io.BytesIO(stream.read())
     with damage_named():
         offsets = _directories(stream)
         stream.seek(0)
