@@ -151,7 +151,8 @@ def _decode_stream(stream: BinaryIO) -> np.ndarray:
     image_format = formats.identify(head)
     if image_format is None:
         raise NotAnImageError(
-            f"expected an image ({formats.FORMAT_NAMES}), got {formats.name_other(head)}"
+            f"expected an image ({formats.FORMAT_NAMES}), got {formats.name_other(head)}; "
+            "save the field as one of these"
         )
     if image_format is formats.TIFF:
         return decode_tiff(stream)

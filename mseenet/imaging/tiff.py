@@ -2,9 +2,9 @@
 
 A TIFF says what its samples mean, in tags that decide between many layouts. Here the tags
 are read first, and only layouts whose colours they state are decoded; the rest is refused
-with what was found. tifffile reads the tags and samples of 16 bits or in separate planes.
-Pillow, which keeps only the high byte of 16-bit colours and confuses their planes, decodes
-everything else.
+with what was found. tifffile reads the tags and places the samples. Pillow, which keeps only
+the high byte of 16-bit colours and confuses their planes, decodes 8 bits with compression,
+JPEG, palettes and black and white.
 """
 
 import contextlib
@@ -31,13 +31,12 @@ from mseenet.imaging.errors import (
 )
 from mseenet.imaging.pixels import (
     SAVE_INSTEAD,
-    check_high_bytes,
     check_not_overlay,
-    check_opacity,
     check_size,
     eight_bits,
     flatten,
     scaled_with_opacity,
+    too_large,
 )
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ LARGEST_FILE = 1_000_000_000
 # Tags, by their names in the TIFF 6.0 specification (Adobe, 1992) and its supplements.
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _BITS, _DESCRIPTION = 254, 255, 258, 270
 _ORIENTATION, _SOFTWARE, _COLOR_MAP, _SUB_IFDS = 274, 305, 320, 330
-_EXTRA_SAMPLES, _SAMPLE_FORMAT, _DEPTH, _UIC2 = 338, 339, 32997, 33629
-_DNG_VERSION = 50706
+_EXTRA_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING, _DEPTH = 338, 339, 530, 32997
+_METAMORPH_PLANES, _DNG_VERSION = 33629, 50706
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
@@ -68,13 +67,27 @@ _RAW_COLOURS = (32803, 34892)  # colour filter array, linear raw
 _UNCOMPRESSED, _JPEG = 1, 7
 _DEFLATE = (8, 32946)
 _PLAIN = (_UNCOMPRESSED, *_DEFLATE)
-"""Compressions that need nothing but zlib: what 16-bit samples may have to keep all bits."""
+"""Compressions that need nothing but zlib."""
+
+_IN_PIECES = (*_PLAIN, 5, 32773, 34925, 50000)
+"""Compressions of bytes, not of images: LZW, PackBits, LZMA, ZSTD. Strips and tiles can be
+undone one by one, whatever their samples are."""
 
 _PILLOW = (*_PLAIN, 2, 3, 4, 5, _JPEG, 32773, 34925, 50000)
 """Compressions that Pillow's libtiff decodes: CCITT, LZW, JPEG, PackBits, LZMA, ZSTD."""
 
-_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
-"""Values of ExtraSamples; associated opacity has been multiplied into the colours."""
+_PILLOW_MODES = {
+    _WHITE_IS_ZERO: ("1", "L", "LA", "I;16", "I;16B"),
+    _BLACK_IS_ZERO: ("1", "L", "LA", "I;16", "I;16B"),
+    _RGB: ("RGB", "RGBA"),
+    _PALETTE: ("P", "PA", "L", "1"),
+    _CMYK: ("CMYK",),
+    _YCBCR: ("RGB", "YCbCr"),
+}
+"""What Pillow may make of each kind of colour; anything else did not follow the tags."""
+
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+"""Values of ExtraSamples for opacity; the associated one was multiplied into the colours."""
 
 _RED_GREEN_BLUE = ("red", "green", "blue")
 
@@ -127,6 +140,8 @@ def damage_named() -> Iterator[None]:
         yield
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(too_large("many more")) from error
     except Exception as error:  # parsers raise anything on damaged data
         raise TruncatedImageError(
             f"expected a whole image, got truncated or damaged data ({_short(error)})"
@@ -191,10 +206,11 @@ def _decode_pages(tiff: "TiffFile", pages: list["TiffPage"], stream: BinaryIO) -
     for page in full:
         check_not_overlay(page.tags.valueof(_SOFTWARE))
         check_size(page.imagewidth, page.imagelength)
-        if page.tags.valueof(_DEPTH, 1) > 1:
-            raise AnimatedImageError(
-                _pages_refused(f"a volume of {page.tags.valueof(_DEPTH)} planes")
-            )
+        planes = page.tags.valueof(_DEPTH, 1)
+        if _METAMORPH_PLANES in page.tags:  # a stack with a single directory
+            planes = page.tags[_METAMORPH_PLANES].count
+        if planes > 1:
+            raise AnimatedImageError(_pages_refused(f"a stack of {planes} planes"))
     white = _stated_white(tiff)
     channels = _channels(tiff, full)
     if channels:
@@ -223,32 +239,23 @@ def _decode_page(
 ) -> np.ndarray:
     """Decodes a page that holds a whole image: RGB, uint8 (H, W, 3)."""
     opacity = _check_layout(page)
-    bits, samples = page.bitspersample, page.samplesperpixel
-    if (
-        bits in (8, 16)
-        and page.compression in _PLAIN
-        and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
-    ):
+    bits = page.bitspersample
+    premultiplied = opacity is not None and page.extrasamples[opacity] == _ASSOCIATED
+    in_pieces = _can_be_read_in_pieces(page)
+    if in_pieces and (bits == 16 or page.compression in _PLAIN or premultiplied):
         return _rgb_from_samples(page, _samples(page), opacity, white)
-    if page.parent.is_bigtiff and page.parent.byteorder == ">":  # Pillow takes it for no image
-        raise _unclear(page, "BigTIFF with the bytes of a number in big-endian order")
     try:
         image = _opened_by_pillow(stream, index)
     except UnidentifiedImageError as error:  # the tags are sound: it knows no such combination
+        if in_pieces:
+            return _rgb_from_samples(page, _samples(page), opacity, white)
         raise _unclear(page, "a combination that is not decoded") from error
-    _check_pillow(page, image, white)
-    if bits in (12, 16) and samples == 1:
-        grey = eight_bits(
-            np.asarray(image).astype(np.uint16), 4095 if bits == 12 else white or 65535
-        )
-        if page.photometric == _WHITE_IS_ZERO:
-            grey = 255 - grey
-        return _upright(page, np.repeat(grey[..., None], 3, axis=2), already=True)
-    if bits == 16:
-        check_high_bytes(np.asarray(image)[..., : 4 if page.photometric == _CMYK else 3])
-    if opacity is not None and page.extrasamples[opacity] == _ASSOCIATED:
-        # Pillow divides by the opacity: where that is zero everywhere, no colour is left.
-        check_opacity(max(1, int(np.asarray(image)[..., -1].max())))
+    if image.mode not in _PILLOW_MODES[int(page.photometric)]:
+        raise _unclear(page, f"colours that Pillow reads as {image.mode}")
+    if bits == 12:
+        grey = eight_bits(np.asarray(image).astype(np.uint16), white=4095)
+        grey = 255 - grey if page.photometric == _WHITE_IS_ZERO else grey
+        return np.repeat(grey[..., None], 3, axis=2)
     return flatten(image)
 
 
@@ -277,11 +284,12 @@ def _check_layout(page: "TiffPage") -> int | None:
         raise _unclear(page, f"colours as {name}")
     if bits[0] == 12 and page.compression != _UNCOMPRESSED:
         raise _unclear(page, "12 bits per channel")
-    if bits[0] == 16 and (
-        photometric in (_PALETTE, _YCBCR)
-        or (samples > 1 and page.planarconfig == 2 and page.compression not in _PLAIN)
-    ):
+    if bits[0] == 16 and not _can_be_read_in_pieces(page):
         raise _unclear(page, "16 bits per channel")
+    # Pillow takes colours of half the resolution, the default, for those of the full one.
+    full = page.planarconfig == 1 and page.tags.valueof(_SUBSAMPLING) == (1, 1)
+    if photometric == _YCBCR and page.compression != _JPEG and not full:
+        raise _unclear(page, "luma and colours apart")
     if bits[0] not in (8, 16) and samples > 1:
         raise _unclear(page, f"{bits[0]} bits per channel")
     if photometric == _PALETTE:
@@ -344,17 +352,27 @@ def _bits(page: "TiffPage") -> tuple[int, ...]:
     return tuple(bits) if isinstance(bits, tuple) and bits else (bits or 1,)
 
 
+def _can_be_read_in_pieces(page: "TiffPage") -> bool:
+    return (
+        page.bitspersample in (8, 16)
+        and page.compression in _IN_PIECES
+        and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
+        and (page.compression == _UNCOMPRESSED or page.fillorder == 1)
+    )
+
+
 def _samples(page: "TiffPage") -> np.ndarray:
-    """All samples of a page without compression or with deflate, (H, W, channels), native.
+    """All samples of a page of 8 or 16 bits, uint8 or uint16 (H, W, channels).
 
     Raises:
-        TruncatedImageError: A strip or tile is missing, short, or too large when inflated.
+        TruncatedImageError: A strip or tile is missing or short.
     """
     from tifffile import COMPRESSION
 
-    inflate = page.compression in _DEFLATE
-    # tifffile would inflate a strip without a limit. Told that there is no compression, it
-    # still undoes the predictor and puts the strip or tile where it belongs.
+    compression = int(page.compression)
+    # Compression is undone here, as tifffile would inflate a strip without a limit, and knows
+    # few kinds by itself. Told that there is none, it undoes the predictor, and says where
+    # the strip or tile belongs.
     page.compression = COMPRESSION.NONE
     planes, _, height, width, channels = page.shaped
     image = np.zeros(
@@ -366,9 +384,11 @@ def _samples(page: "TiffPage") -> np.ndarray:
     ):
         page.parent.filehandle.seek(start)
         data = page.parent.filehandle.read(count)
-        piece_size = _piece_size(page) * image.dtype.itemsize
-        if inflate:
-            data = zlib.decompressobj().decompress(data, piece_size)
+        size = _piece_size(page, index) * image.dtype.itemsize
+        if compression in _DEFLATE:
+            data = zlib.decompressobj().decompress(data, size)
+        elif compression != _UNCOMPRESSED:
+            data = _decompressed(data, size, compression)
         piece, (plane, _, top, left, _), _ = page.decode(data, index)
         if piece is None or plane >= planes:
             raise TruncatedImageError("expected a whole image, got a strip or tile without data")
@@ -382,15 +402,49 @@ def _samples(page: "TiffPage") -> np.ndarray:
     return np.moveaxis(image, 0, 2).reshape(height, width, planes * channels)
 
 
-def _piece_size(page: "TiffPage") -> int:
-    """How many samples one strip or tile holds at most."""
+def _decompressed(data: bytes, size: int, compression: int) -> bytes:
+    """Undoes LZW, PackBits, LZMA or ZSTD of one strip or tile, by Pillow's libtiff.
+
+    Args:
+        data: The compressed bytes.
+        size: How many bytes they hold.
+        compression: Number of the tag.
+    """
+    # A TIFF of its own: one row of grey bytes, without a predictor.
+    tags = {
+        256: size,  # width
+        257: 1,  # height
+        258: 8,  # bits
+        259: compression,
+        262: _BLACK_IS_ZERO,
+        273: 8,  # offset of the strip
+        277: 1,  # channels
+        278: 1,  # rows
+        279: len(data),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    padded = data + bytes(len(data) % 2)
+    content = (
+        struct.pack("<2sHI", b"II", 42, 8 + len(padded))
+        + padded
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
+    )
+    return Image.open(io.BytesIO(content), formats=("TIFF",)).tobytes()
+
+
+def _piece_size(page: "TiffPage", index: int) -> int:
+    """How many samples strip or tile number `index` holds; the last strip has fewer rows."""
     channels = page.samplesperpixel if page.planarconfig == 1 else 1
+    rows, columns = page.rowsperstrip, page.imagewidth
     if page.is_tiled:
-        size = page.tilelength * page.tilewidth * channels
+        rows, columns = page.tilelength, page.tilewidth
     else:
-        size = min(page.rowsperstrip, page.imagelength) * page.imagewidth * channels
-    check_size(1, math.ceil(size / channels))
-    return size
+        strips = math.ceil(page.imagelength / rows)
+        rows = min(rows, page.imagelength - index % strips * rows)
+    check_size(columns, rows)
+    return rows * columns * channels
 
 
 def _rgb_from_samples(
@@ -418,9 +472,9 @@ def _rgb_from_samples(
     return _upright(page, flatten(image))
 
 
-def _upright(page: "TiffPage", rgb: np.ndarray, already: bool = False) -> np.ndarray:
-    """Turns pixels by the tag Orientation (TIFF 6.0, page 36); Pillow has done so `already`."""
-    orientation = 1 if already else page.tags.valueof(_ORIENTATION, 1)
+def _upright(page: "TiffPage", rgb: np.ndarray) -> np.ndarray:
+    """Turns pixels by the tag Orientation (TIFF 6.0, page 36)."""
+    orientation = page.tags.valueof(_ORIENTATION, 1)
     if orientation in (5, 6, 7, 8):  # rows are columns of the scene
         rgb = rgb.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -438,22 +492,6 @@ def _opened_by_pillow(stream: BinaryIO, index: int) -> Image.Image:
     check_size(*image.size)
     image.load()
     return image
-
-
-def _check_pillow(page: "TiffPage", image: Image.Image, white: int | None) -> None:
-    """Compares what Pillow made with what the tags say, so that no layout slips through."""
-    if white and white != 65535 and page.bitspersample == 16 and page.samplesperpixel > 1:
-        raise _unclear(page, f"{white.bit_length()} bits in 16, compressed")
-    modes = {
-        _WHITE_IS_ZERO: ("1", "L", "LA", "La", "I;16", "I;16B"),
-        _BLACK_IS_ZERO: ("1", "L", "LA", "La", "I;16", "I;16B"),
-        _RGB: ("RGB", "RGBA", "RGBX"),
-        _PALETTE: ("P", "PA", "L", "1"),
-        _CMYK: ("CMYK",),
-        _YCBCR: ("RGB", "YCbCr", "RGBX"),
-    }
-    if image.mode not in modes[int(page.photometric)]:
-        raise _unclear(page, f"colours that Pillow reads as {image.mode}")
 
 
 # --- several pages ---------------------------------------------------------------------------
@@ -507,7 +545,7 @@ def _planes(full: list["TiffPage"], stream: BinaryIO, white: int | None) -> list
     largest = 0
     planes = []
     for page in full:
-        if page.compression not in _PLAIN or _bits(page)[0] not in (8, 16):
+        if not _can_be_read_in_pieces(page):
             raise _unclear(page, "channels one by one")
         formats = page.tags.valueof(_SAMPLE_FORMAT, 1)
         if formats != 1 and set(np.atleast_1d(formats)) != {1}:

@@ -196,6 +196,28 @@ def test_every_kind_of_png_gives_its_pixels(layout, height, width, seed):
     assert np.abs(decode_image(content) - expected).max() <= tolerance
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    image_format=st.sampled_from(["PNG", "BMP", "WEBP", "TIFF"]),
+    mode=st.sampled_from(["1", "L", "P", "RGB", "RGBA"]),
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    seed=st.integers(0, 2**16),
+)
+def test_every_mode_of_every_lossless_format(image_format, mode, height, width, seed):
+    samples = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    samples[0, 0, 3] = 255
+    image = Image.fromarray(samples).convert(mode)
+    if mode == "RGBA":
+        white = Image.new("RGBA", image.size, "white")
+        expected = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    else:
+        expected = np.asarray(image.convert("RGB"))
+    options = {"lossless": True, "exact": True} if image_format == "WEBP" else {}
+    content = encode_pil(image, image_format, **options)
+    np.testing.assert_array_equal(decode_image(content), expected)
+
+
 @pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
 def test_a_png_of_12_bits_in_16_is_refused(colour_type):
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
