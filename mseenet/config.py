@@ -8,6 +8,10 @@ CLASS_NAMES = ("Benign", "Early Pre-B", "Pre-B", "Pro-B")
 IMAGE_SIZE = 224
 """Height and width of the network's input, in pixels."""
 
+SCALE_BAR_CORNER = 37
+"""Side of the bottom-right corner that holds the dataset's burned-in scale bars, in pixels of
+a field of `IMAGE_SIZE`; of a field of another size, the same share of each side."""
+
 FEATURE_LAYER = "top_activation"
 """Last layer of the backbone; its output, (7, 7, 1280), is what the head reads."""
 

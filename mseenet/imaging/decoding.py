@@ -1,7 +1,8 @@
 """From whatever a user hands over to the RGB pixels that the network reads.
 
 Training, the command line and the app all come through here, so that an image is
-decoded and resized in one way only.
+decoded and resized in one way only. What is accepted, and how each layout is read, stands
+in docs/reference/image-formats.md.
 """
 
 import contextlib
@@ -9,57 +10,65 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from mseenet.config import IMAGE_SIZE
-from mseenet.errors import MSEENetError
+from mseenet.imaging import formats
+from mseenet.imaging.errors import (
+    AnimatedImageError,
+    EmptyImageError,
+    ImageError,
+    ImageTooLargeError,
+    NotAnImageError,
+    OwnOverlayError,
+    TruncatedImageError,
+    UnclearPixelsError,
+    UnreadableFileError,
+)
+from mseenet.imaging.formats import SUFFIXES
+from mseenet.imaging.pixels import (
+    MAX_PIXELS,
+    SAVE_INSTEAD,
+    check_high_bytes,
+    check_not_overlay,
+    check_size,
+    eight_bits,
+    flatten,
+    rgb_from_array,
+    too_large,
+)
+from mseenet.imaging.tiff import damage_named, decode_tiff, is_planar_16_bit
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-"""Formats that are decoded; Pillow knows many more, and each one is attack surface."""
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "AnimatedImageError",
+    "EmptyImageError",
+    "ImageError",
+    "ImageSource",
+    "ImageTooLargeError",
+    "NotAnImageError",
+    "OwnOverlayError",
+    "TruncatedImageError",
+    "UnclearPixelsError",
+    "UnreadableFileError",
+    "decode_image",
+    "load_image",
+    "squeeze",
+]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""File name endings, in lower case, that a folder is searched for."""
-
-MAX_PIXELS = 64_000_000
-"""Largest image decoded, in pixels: three times a 20-megapixel microscope camera."""
-
-ImageSource = bytes | str | os.PathLike | BinaryIO | Image.Image | np.ndarray
+ImageSource = (
+    bytes | bytearray | memoryview | str | os.PathLike | BinaryIO | Image.Image | np.ndarray
+)
 
 # Pillow also warns, over several lines, of sizes below its own limit and of damaged tags;
 # what matters of that, this module raises.
 warnings.filterwarnings("ignore", module=r"PIL\b")
-
-
-class ImageError(MSEENetError):
-    """This image cannot be used; the message says why, for the person who chose it."""
-
-
-class UnreadableFileError(ImageError):
-    """The file does not exist, is a folder, or may not be read."""
-
-
-class NotAnImageError(ImageError):
-    """The content is not an image in one of `FORMATS`, or holds no usable pixels."""
-
-
-class EmptyImageError(ImageError):
-    """There is no content at all."""
-
-
-class TruncatedImageError(ImageError):
-    """The image begins well, but its data ends early or is damaged."""
-
-
-class ImageTooLargeError(ImageError):
-    """The image has more than `MAX_PIXELS` pixels."""
-
-
-class AnimatedImageError(ImageError):
-    """The file holds several frames or pages, and which one is meant is not known."""
 
 
 def decode_image(source: ImageSource) -> np.ndarray:
@@ -67,12 +76,13 @@ def decode_image(source: ImageSource) -> np.ndarray:
 
     The EXIF orientation is applied, transparency is flattened on white, and palette,
     grey, CMYK and 16-bit images are converted (16 bits by their full range: 65535 is
-    white).
+    white). What the pixels mean is never guessed: an image whose colours its format does
+    not state is refused.
 
     Args:
         source: Encoded bytes, a path, a binary file object, a PIL image, or an array
             (H, W), (H, W, 3) or (H, W, 4) of dtype uint8 in [0, 255] or uint16 in
-            [0, 65535]; channels are R, G, B, alpha.
+            [0, 65535]; channels are R, G, B, opacity.
 
     Returns:
         RGB pixels, uint8 (H, W, 3) in [0, 255].
@@ -81,12 +91,18 @@ def decode_image(source: ImageSource) -> np.ndarray:
         ImageError: One of its subclasses, by what is wrong.
     """
     if isinstance(source, np.ndarray):
-        return _rgb_from_array(source)
+        return rgb_from_array(source)
     if isinstance(source, Image.Image):
-        _check_size(source.size)
-        with _damage_named():  # what was only opened is read now
+        check_size(*source.size)
+        if is_planar_16_bit(source):
+            raise UnclearPixelsError(
+                "expected the file, not an opened PIL image, of a TIFF with 16 bits in separate "
+                "planes, which Pillow confuses"
+            )
+        deep = _is_deep(source)
+        with damage_named():  # what was only opened is read now
             source.load()
-        return _rgb_from_pil(source)
+        return _rgb_from_pil(source, deep)
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode_stream(io.BytesIO(source))
     if isinstance(source, str | os.PathLike):
@@ -128,38 +144,71 @@ def load_image(source: ImageSource, size: int = IMAGE_SIZE) -> np.ndarray:
 
 def _decode_stream(stream: BinaryIO) -> np.ndarray:
     stream.seek(0)  # what was written just now ends where the stream stands
-    if not stream.read(1):
-        raise EmptyImageError("expected an image, got an empty file (0 bytes)")
+    head = stream.read(2 * formats.HEAD + 4)
     stream.seek(0)
-    try:
-        image = Image.open(stream, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        (count,) = re.findall(r"\((\d+) pixels\)", str(error)) or ["many more"]
-        raise ImageTooLargeError(_too_large(count)) from error
-    except UnidentifiedImageError as error:
+    if not head:
+        raise EmptyImageError("expected an image, got an empty file (0 bytes)")
+    image_format = formats.identify(head)
+    if image_format is None:
         raise NotAnImageError(
-            f"expected an image ({', '.join(FORMATS)}), got content of another kind"
-        ) from error
-    except Exception as error:  # Pillow's parsers raise anything on damaged headers
-        raise TruncatedImageError(
-            f"expected a whole image, got a damaged header ({error})"
-        ) from error
-    with image:
-        _check_size(image.size)
-        with _damage_named():  # of a TIFF, counting the pages reads their headers
+            f"expected an image ({formats.FORMAT_NAMES}), got {formats.name_other(head)}; "
+            "save the field as one of these"
+        )
+    if image_format is formats.TIFF:
+        return decode_tiff(stream)
+    with _open(stream, image_format) as image:
+        check_size(*image.size)
+        with damage_named():
             # MPO is a phone's still JPEG with a preview or depth map behind it.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > 1:
             raise AnimatedImageError(
                 f"expected a single image, got {frames} frames or pages; save the one you mean"
             )
-        with _damage_named():
+        deep = _is_deep(image)
+        with damage_named():
             image.load()
-        return _rgb_from_pil(image)
+        check_size(*image.size)  # HEIC: known for sure only now
+        return _rgb_from_pil(image, deep)
+
+
+def _open(stream: BinaryIO, image_format: formats.Format) -> Image.Image:
+    """Reads the headers of any format but TIFF."""
+    try:
+        if image_format is formats.HEIC:
+            from pillow_heif import HeifImageFile  # 25 MB of libraries that few need
+
+            return HeifImageFile(stream)
+        return Image.open(stream, formats=image_format.pillow)
+    except Image.DecompressionBombError as error:
+        (count,) = re.findall(r"\((\d+) pixels\)", str(error)) or ["many more"]
+        raise ImageTooLargeError(too_large(count)) from error
+    except Exception as error:  # parsers raise anything on damaged headers
+        if image_format is formats.JPEG and (process := _unusual_jpeg(stream)):
+            raise UnclearPixelsError(
+                f"expected a JPEG of 8 bits, got {process}; {SAVE_INSTEAD}"
+            ) from error
+        raise TruncatedImageError(
+            f"expected a whole image, got a damaged {image_format.name} header ({error})"
+        ) from error
+
+
+def _unusual_jpeg(stream: BinaryIO) -> str:
+    """What a JPEG is that Pillow does not open, by its frame header (ITU-T T.81, B.2.2)."""
+    stream.seek(0)
+    content = stream.read(2**20)
+    position = 2
+    while content[position : position + 1] == b"\xff" and position + 5 <= len(content):
+        marker = content[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits = content[position + 4]
+            return f"{bits} bits per channel" if bits != 8 else ""
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return ""
 
 
 @contextlib.contextmanager
-def _unreadable_named():
+def _unreadable_named() -> Iterator[None]:
     """Makes an `ImageError` of a path or a stream that cannot be read from its start."""
     try:
         yield
@@ -169,68 +218,29 @@ def _unreadable_named():
         ) from error
 
 
-@contextlib.contextmanager
-def _damage_named():
-    """Makes of whatever Pillow's parsers raise on damaged data an `ImageError`."""
-    try:
-        yield
-    except Exception as error:
-        raise TruncatedImageError(
-            f"expected a whole image, got truncated or damaged data ({error})"
-        ) from error
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet has 16 bits, of which Pillow may keep the high 8."""
+    return any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
 
 
-def _rgb_from_pil(image: Image.Image) -> np.ndarray:
+def _rgb_from_pil(image: Image.Image, deep: bool = False) -> np.ndarray:
+    check_not_overlay(image.info.get("Software"))
     with contextlib.suppress(Exception):  # a damaged EXIF block says nothing about the pixels
         image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise NotAnImageError(
-            "expected 8 or 16 bits per channel, got 32-bit floating point of unknown range"
+    if image.mode in ("F", "I"):
+        kind = "floating point" if image.mode == "F" else "integers"
+        raise UnclearPixelsError(
+            f"expected 8 or 16 bits per channel, got 32-bit {kind}, whose white is not stated; "
+            f"{SAVE_INSTEAD}"
         )
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise NotAnImageError(
-                "expected 8 or 16 bits per channel, got integers in "
-                f"[{values.min()}, {values.max()}]"
-            )
-        return _rgb_from_array(values.astype(np.uint16))
-    if image.mode == "La":  # premultiplied; Pillow converts it to this mode alone
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
-
-
-def _rgb_from_array(array: np.ndarray) -> np.ndarray:
-    if array.size == 0:
-        raise EmptyImageError(f"expected an image, got an empty array of shape {array.shape}")
-    if array.dtype not in (np.uint8, np.uint16):
-        raise NotAnImageError(
-            "expected an array of dtype uint8 in [0, 255] or uint16 in [0, 65535]; "
-            f"received {array.dtype}"
+    if (deep or image.mode.startswith("I;16")) and "transparency" in image.info:
+        raise UnclearPixelsError(
+            f"expected 8 bits per channel with a transparent colour, got 16; {SAVE_INSTEAD}"
         )
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise NotAnImageError(
-            f"expected an array of shape (H, W), (H, W, 3) or (H, W, 4); received {array.shape}"
-        )
-    _check_size((array.shape[1], array.shape[0]))
-    if array.dtype == np.uint16:
-        array = np.round(array / 257.0).astype(np.uint8)  # 65535 / 255 = 257
-    if array.ndim == 3 and array.shape[2] == 3:
-        return np.ascontiguousarray(array)
-    return _rgb_from_pil(Image.fromarray(array))
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise EmptyImageError(f"expected an image, got {width} x {height} pixels")
-    if width * height > MAX_PIXELS:
-        raise ImageTooLargeError(_too_large(f"{width:,} x {height:,}"))
-
-
-def _too_large(received: str) -> str:
-    return f"expected at most {MAX_PIXELS // 1_000_000} million pixels, got {received}"
+    if image.mode.startswith("I;16"):
+        return rgb_from_array(eight_bits(np.asarray(image).astype(np.uint16)))
+    if deep:
+        colours = image.convert("RGB") if image.mode == "RGBA" else image
+        check_high_bytes(np.asarray(colours.getchannel(0) if image.mode == "LA" else colours))
+    with damage_named():
+        return flatten(image)

@@ -14,12 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mseenet.config import IMAGE_SIZE
+from mseenet.config import IMAGE_SIZE, SCALE_BAR_CORNER
 from mseenet.imaging.decoding import squeeze
-
-SCALE_BAR = 38
-"""Side of the bottom-right corner that holds the dataset's burned-in scale bars, in pixels
-of 224. Red lettering there has a nucleus's colour."""
 
 LOWEST, HIGHEST = 0.045, 0.08
 """Bounds of Otsu's threshold, in optical density. Red cells rarely reach the lower one;
@@ -46,9 +42,16 @@ NEUTRAL = (240, 240, 240)
 
 
 def scale_bar_corner(shape: tuple[int, int]) -> np.ndarray:
-    """Where a scale bar may be burned in: bool (H, W) for a field of that height and width."""
+    """Where a scale bar may be burned in, whose red lettering has a nucleus's colour.
+
+    Args:
+        shape: Height and width of the field, in pixels.
+
+    Returns:
+        bool (H, W), True in the corner; all False for a field of one or two pixels.
+    """
     height, width = shape
-    rows, columns = height * SCALE_BAR // IMAGE_SIZE, width * SCALE_BAR // IMAGE_SIZE
+    rows, columns = (round(SCALE_BAR_CORNER * side / IMAGE_SIZE) for side in shape)
     corner = np.zeros(shape, bool)
     corner[height - rows :, width - columns :] = True
     return corner

@@ -20,6 +20,7 @@ from scipy import ndimage
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging.decoding import squeeze
 from mseenet.imaging.nuclei import scale_bar_corner
+from mseenet.imaging.perturbations import YIQ
 
 SMALLEST_SIDE = 200
 """Shortest side that needs no review, in pixels. Every field of the dataset has 224; at 200
@@ -58,7 +59,7 @@ _GREYS = (0.002, 0.05, 0.98)
 """Quantiles of the grey levels for the darkest nuclei (100 pixels, a quarter of one blast,
 so that a single cell counts), for the darkest twentieth, and for plasma."""
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = YIQ[0].astype(np.float32)
 _CHROMATIN = np.array([-0.8, 1.0, -0.2])
 
 _INSIDE = ~scale_bar_corner((IMAGE_SIZE, IMAGE_SIZE))

@@ -15,6 +15,7 @@ from mseenet.config import (
     FEATURE_LAYER,
     FROZEN_LAYER,
     IMAGE_SIZE,
+    SCALE_BAR_CORNER,
     TARGET_LAYER,
     ModelConfig,
 )
@@ -23,7 +24,7 @@ from mseenet.inference.backend import keras
 
 layers = keras.layers
 
-CORNER = 0.165
+CORNER = SCALE_BAR_CORNER / IMAGE_SIZE
 """Side of the blanked bottom-right corner, as a share of the image's: 37 of 224 pixels,
 which hold the burned-in scale bars of the dataset, of several styles that tell its slides
 apart."""

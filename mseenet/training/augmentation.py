@@ -8,6 +8,7 @@ noise too. Works with every Keras backend; everything random comes from one gene
 
 import numpy as np
 
+from mseenet.imaging.perturbations import YIQ
 from mseenet.inference.backend import keras
 
 TURN, ZOOM, STRETCH, SHIFT = 10.0, 0.1, 0.05, 8.0
@@ -23,9 +24,6 @@ BRIGHTNESS, CONTRAST, GAMMA = 0.45, 0.45, 0.4
 
 BLUR, NOISE = 1.5, 8.0
 """Standard deviations of the strongest blur, in pixels, and noise, in grey levels."""
-
-YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-"""From RGB to luma and two colour axes, around which hue turns (NTSC's weights)."""
 
 
 def augment(images: np.ndarray, random: np.random.Generator) -> np.ndarray:

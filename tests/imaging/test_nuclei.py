@@ -13,6 +13,7 @@ from mseenet.imaging.nuclei import (
     blank_nuclei,
     nucleus_mask,
     paint_over_nuclei,
+    scale_bar_corner,
 )
 from mseenet.imaging.perturbations import brightness
 from mseenet.imaging.synthetic import STYLES, render_field
@@ -26,7 +27,7 @@ def rendered_nuclei(style) -> np.ndarray:
     """Where a rendered field has the colour of its chromatin, bool (224, 224)."""
     field = render_field(style, SEED).astype(float)
     stained = np.abs(field - style.nucleus).max(axis=2) < 40
-    stained[186:, 186:] = False
+    stained[scale_bar_corner(stained.shape)] = False
     return stained
 
 
