@@ -18,6 +18,8 @@ from pathlib import Path
 from mseenet.errors import MSEENetError
 from mseenet.supported import unsupported
 
+__all__ = ["BackendError", "keras", "prepare_keras"]
+
 SETTINGS = (
     "KERAS_HOME",
     "KERAS_BACKEND",
@@ -55,17 +57,18 @@ def prepare_keras():
             raise BackendError(
                 f"expected TensorFlow and Keras, which `pip install .` brings ({error})"
             ) from error
+    import keras as prepared
 
-    if keras.config.backend() != "tensorflow":
+    if prepared.config.backend() != "tensorflow":
         raise BackendError(
             "expected Keras on TensorFlow; this process imported Keras on "
-            f"{keras.config.backend()} before MSEENet, and Keras cannot change its backend"
+            f"{prepared.config.backend()} before MSEENet, and Keras cannot change its backend"
         )
-    keras.config.set_floatx("float32")
-    keras.config.set_epsilon(1e-7)
-    keras.config.set_dtype_policy("float32")
-    keras.config.set_image_data_format("channels_last")
-    return keras
+    prepared.config.set_floatx("float32")
+    prepared.config.set_epsilon(1e-7)
+    prepared.config.set_dtype_policy("float32")
+    prepared.config.set_image_data_format("channels_last")
+    return prepared
 
 
 def _import_undisturbed() -> None:
