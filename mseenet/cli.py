@@ -38,9 +38,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--version", action=_PrintVersion)
     parser.add_argument("--debug", action="store_true", help=console.DEBUG_HELP)
-    parser.add_argument("command", choices=commands, metavar="COMMAND", help="one of those below")
+    parser.add_argument(
+        "command", nargs="?", choices=commands, metavar="COMMAND", help="one of those below"
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own")
     chosen = parser.parse_args(argv)
+    if chosen.command is None:
+        parser.error(f"expected a COMMAND, one of {', '.join(commands)}")
     debug = (
         chosen.debug
         or "--debug" in chosen.arguments

@@ -9,7 +9,7 @@ Grad-CAM over the whole model. The measurements take turns, so that a busy machi
 all of them alike; medians are compared.
 
 With --app it times instead what a user waits for, in headless Chromium on the real server
-(needs the packages of requirements-dev.txt).
+(needs Chromium and the extra `dev`).
 """
 
 import argparse

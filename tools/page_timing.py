@@ -5,10 +5,13 @@ import statistics
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mseenet.errors import UsageError
@@ -39,15 +42,13 @@ def time_app(classifier: Classifier, rounds: int) -> None:
         rounds: Turns of each measurement; their median is printed.
 
     Raises:
-        UsageError: There is no Chromium.
+        UsageError: There is no Chromium, or Playwright is not installed.
     """
     if CHROMIUM is None:
         raise UsageError("expected Chromium on this machine, found none")
-    count = FIELDS + rounds + 1
-    pixels = [render_field(STYLES[1], i) for i in range(2 * count)]
-    # Of a rejected field no heatmap is shown that could be waited for.
-    predictions = zip(pixels, classifier.predict(pixels), strict=True)
-    pixels = [field for field, found in predictions if found.status != "rejected"][:count]
+    if find_spec("playwright") is None:
+        raise UsageError("expected the package playwright (`make` installs it for the tests)")
+    pixels = _accepted_fields(classifier, FIELDS + rounds + 1)
 
     def passes() -> float:
         with _stopwatch() as seconds:
@@ -63,78 +64,104 @@ def time_app(classifier: Classifier, rounds: int) -> None:
         files = [Path(folder, f"{i}.png") for i in range(len(pixels))]
         for file, field in zip(files, pixels, strict=True):
             Image.fromarray(field).save(file)
-        archive = Path(folder, "case.zip")
-        with zipfile.ZipFile(archive, "w") as target:
-            for file in files[:FIELDS]:
-                target.write(file, file.name)
+        _time_single_fields(browser, url, files[FIELDS:])
+        page = _time_cases(browser, url, files[:FIELDS], rounds, passes)
+        _time_choices(page, rounds)
+        _time_opacity(page, rounds)
 
-        single = []
-        for file in files[FIELDS:]:
+
+def _accepted_fields(classifier: Classifier, count: int) -> list[np.ndarray]:
+    """Rendered fields, uint8 (224, 224, 3). Of a rejected one no heatmap could be waited for."""
+    pixels = [render_field(STYLES[1], i) for i in range(2 * count)]
+    predictions = zip(pixels, classifier.predict(pixels), strict=True)
+    return [field for field, found in predictions if found.status != "rejected"][:count]
+
+
+def _time_single_fields(browser, url: str, files: list[Path]) -> None:
+    """One field each; the first only warms the server up."""
+    seconds = []
+    for file in files:
+        page = _opened(browser, url)
+        seconds.append(_upload_time(page, [file], _PICTURE))
+        if len(seconds) == 1:
+            page.wait_for_timeout(30_000)  # the other heatmap methods are compiled meanwhile
+        page.close()
+    print(f"one field, upload to class and heatmap: {statistics.median(seconds[1:]):.2f} s")
+
+
+def _time_cases(
+    browser, url: str, files: list[Path], rounds: int, passes: Callable[[], float]
+) -> Any:
+    """A whole case, as a ZIP archive and as files; gives the page with the last one."""
+    archive = files[0].with_name("case.zip")
+    with zipfile.ZipFile(archive, "w") as target:
+        for file in files:
+            target.write(file, file.name)
+    page = None
+    for name, uploaded in (("in a ZIP", [archive]), ("as files", files)):
+        cases = []
+        for _ in range(rounds):
+            if page:
+                page.close()
             page = _opened(browser, url)
-            single.append(_upload_time(page, [file], _PICTURE))
-            if len(single) == 1:
-                page.wait_for_timeout(30_000)  # the other heatmap methods are compiled meanwhile
-            page.close()
-        print(f"one field, upload to class and heatmap: {statistics.median(single[1:]):.2f} s")
+            seconds = _upload_time(page, uploaded, _ALL_DONE)
+            page.wait_for_timeout(3000)  # the browser still draws, which would slow them down
+            forward = passes()
+            cases.append((seconds / forward, seconds, forward))
+        ratio, seconds, forward = statistics.median_high(cases)
+        print(
+            f"{FIELDS} fields {name}, upload to all results: {seconds:.1f} s, "
+            f"{ratio:.2f} x the {forward:.1f} s of one batch run "
+            f"({min(cases)[0]:.2f} to {max(cases)[0]:.2f} x)"
+        )
+    return page
 
-        page = None
-        for name, uploaded in (("in a ZIP", [archive]), ("as files", files[:FIELDS])):
-            cases = []
-            for _ in range(rounds):
-                if page:
-                    page.close()
-                page = _opened(browser, url)
-                seconds = _upload_time(page, uploaded, _ALL_DONE)
-                page.wait_for_timeout(3000)  # the browser still draws, which would slow them down
-                forward = passes()
-                cases.append((seconds / forward, seconds, forward))
-            ratio, seconds, forward = statistics.median_high(cases)
-            print(
-                f"{FIELDS} fields {name}, upload to all results: {seconds:.1f} s, "
-                f"{ratio:.2f} x the {forward:.1f} s of one batch run "
-                f"({min(cases)[0]:.2f} to {max(cases)[0]:.2f} x)"
-            )
-        page.wait_for_timeout(3000)
-        page.get_by_role("combobox", name="Order").click()
-        page.get_by_role("option", name="As added").click()
-        page.get_by_text("0.png").first.wait_for()
-        page.wait_for_timeout(3000)
 
-        def choose(name: str, option: str | re.Pattern) -> float:
-            option = page.get_by_role("option", name=option)
-            while not option.is_visible():  # a page that is still being drawn closes the list
-                page.get_by_role("combobox", name=name).press("ArrowDown")
-                page.wait_for_timeout(300)
-            before = page.evaluate(_OVERLAY)
-            with _stopwatch() as seconds:
-                option.click()
-                page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
-            page.wait_for_timeout(800)
-            return seconds[0]
+def _time_choices(page, rounds: int) -> None:
+    """Another class, and another heatmap method, of one field."""
+    page.wait_for_timeout(3000)
+    page.get_by_role("combobox", name="Order").click()
+    page.get_by_role("option", name="As added").click()
+    page.get_by_text("0.png").first.wait_for()
+    page.wait_for_timeout(3000)
 
+    def choose(name: str, option: str | re.Pattern) -> float:
+        shown = page.get_by_role("option", name=option)
+        while not shown.is_visible():  # a page that is still being drawn closes the list
+            page.get_by_role("combobox", name=name).press("ArrowDown")
+            page.wait_for_timeout(300)
+        before = page.evaluate(_OVERLAY)
+        with _stopwatch() as seconds:
+            shown.click()
+            page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
+        page.wait_for_timeout(800)
+        return seconds[0]
+
+    chosen = []
+    for turn in range(2 * rounds):
+        choice = re.compile("second choice" if turn % 2 == 0 else "predicted")
+        chosen.append(choose("Evidence for", choice))
+    print(f"another class to its overlay: {statistics.median(chosen):.2f} s")
+
+    for method in METHODS:
         chosen = []
-        for turn in range(2 * rounds):
-            choice = re.compile("second choice" if turn % 2 == 0 else "predicted")
-            chosen.append(choose("Evidence for", choice))
-        print(f"another class to its overlay: {statistics.median(chosen):.2f} s")
+        for _ in range(rounds):
+            chosen.append(choose("Method", method))
+            choose("Method", re.compile("^Grad-CAM$"))
+        print(f"{method} instead of Grad-CAM: {statistics.median(chosen):.2f} s")
 
-        for method in METHODS:
-            chosen = []
-            for _ in range(rounds):
-                chosen.append(choose("Method", method))
-                choose("Method", re.compile("^Grad-CAM$"))
-            print(f"{method} instead of Grad-CAM: {statistics.median(chosen):.2f} s")
 
-        faded = []
-        slider = page.get_by_role("slider", name="Opacity")
-        for turn in range(2 * rounds):
-            before = page.evaluate(_OVERLAY)
-            with _stopwatch() as seconds:
-                slider.press("ArrowLeft" if turn % 2 else "ArrowRight")
-                page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
-            faded += seconds
-            page.wait_for_timeout(800)
-        print(f"another opacity to its overlay: {statistics.median(faded):.2f} s")
+def _time_opacity(page, rounds: int) -> None:
+    faded = []
+    slider = page.get_by_role("slider", name="Opacity")
+    for turn in range(2 * rounds):
+        before = page.evaluate(_OVERLAY)
+        with _stopwatch() as seconds:
+            slider.press("ArrowLeft" if turn % 2 else "ArrowRight")
+            page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
+        faded += seconds
+        page.wait_for_timeout(800)
+    print(f"another opacity to its overlay: {statistics.median(faded):.2f} s")
 
 
 def _opened(browser, url: str):

@@ -2,27 +2,36 @@
 
     mseenet predict PATH...
 
-Each PATH is an image or a folder, which is searched for images at any depth. Results go
-to standard output (or --output), all else to standard error. An image unlike the fields
-that the network was validated on is rejected, and no class is named. The exit status is 0 if
-every image was read, 1 if any was not, and 2 if the command, a folder or the weights
-cannot be used. For research use only.
+Each PATH is an image, a pattern such as 'in/*.jpg' (for shells that leave patterns alone), or a
+folder, which is searched for images at any depth. Results go to standard output (or --output),
+all else to standard error. An image unlike the fields that the network was validated on is
+rejected, and no class is named. No file is ever overwritten without --force, and an input never.
+The exit status is 0 if every image was read, 1 if any was not, and 2 if the command, a folder or
+the weights cannot be used. For research use only.
 """
 
 import argparse
+import glob
 import io
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from mseenet import console
 from mseenet.errors import UsageError
 
+NAME_LENGTH = 200
+"""How many bytes of an image's name its overlay's keeps; file systems take 255."""
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = console.command_parser("predict", __doc__)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder of images")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="an image, a folder of images, or a pattern"
+    )
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of weights and card (default: weights/)"
     )
@@ -43,17 +52,32 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="show the network's output for rejected images too; their status stays rejected",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="instead of standard output; a CSV file gets the mark by which Excel reads its letters",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace --output, if there is such a file already"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    files, bad_folders = find_images(arguments.paths)
+    files, bad_folders = find_images(arguments.paths, arguments.heatmaps)
     for message in bad_folders:
         console.say(f"error: {message}")
     if not files:
+        if not bad_folders:
+            raise UsageError("expected images, found only overlays of an earlier run")
         return 2
+    if arguments.output:
+        check_output(arguments.output, files, arguments.force)
+    targets: dict[int, Path] = {}
+    if arguments.heatmaps:
+        targets = overlay_targets(arguments.heatmaps, files)
 
     from tqdm import tqdm
 
@@ -67,18 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     classifier = Classifier.load(weights)
     header, line_of = FORMATS[arguments.format]
     failed = False
-    try:
-        if arguments.heatmaps:
-            arguments.heatmaps.mkdir(parents=True, exist_ok=True)
-        # A file name need not be text; what is not is written as backslash escapes.
-        output = sys.stdout
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")
-        if arguments.output:
-            output = arguments.output.open("w", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UsageError(f"{error.filename}: cannot be written ({error.strerror})") from error
-    try:
+    with written(arguments.output, arguments.format) as output:
         if header:
             print(header, file=output)
         predictions = classifier.stream(
@@ -86,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
             "predicted" if arguments.heatmaps else None,
             include_rejected=arguments.include_rejected,
         )
-        numbered = enumerate(zip(files, predictions, strict=True), start=1)
+        numbered = enumerate(zip(files, predictions, strict=True))
         for number, (file, prediction) in console.progress(
             numbered, "predicting", total=len(files)
         ):
@@ -94,52 +107,212 @@ def main(argv: list[str] | None = None) -> int:
             tqdm.write(line_of(result), file=output)  # keeps clear of the progress bar
             failed = failed or prediction.status == "error"
             if arguments.heatmaps and prediction.heatmap is not None:
-                write_overlay(arguments.heatmaps, number, file, prediction.heatmap)
-    finally:
-        if arguments.output:
-            output.close()
+                write_overlay(targets[number], file, prediction.heatmap)
     return 2 if bad_folders else int(failed)
 
 
-def find_images(paths: list[str]) -> tuple[list[Path], list[str]]:
+def find_images(paths: list[str], heatmaps: Path | None = None) -> tuple[list[Path], list[str]]:
     """Lists the images that are meant, in order, and says which folders hold none.
 
-    A path that is no folder counts as an image, whether or not it can be read.
-    """
-    from mseenet.imaging.decoding import SUFFIXES
+    Args:
+        paths: Images, folders, and patterns. What is none of them counts as an image, whether or
+            not it can be read.
+        heatmaps: Where overlays will be written; it is not searched.
 
+    Returns:
+        The images, and what is wrong with folders, in words.
+
+    Raises:
+        UsageError: `heatmaps` would have to be searched for other images than overlays.
+    """
     files: list[Path] = []
     problems: list[str] = []
-    for path in map(Path, paths):
+    for path in (match for text in paths for match in _expanded(text)):
         if not path.is_dir():
             files.append(path)
             continue
         known = len(problems)
-        found = sorted(file for file in _walk(path, problems) if file.suffix.lower() in SUFFIXES)
-        if not found and len(problems) == known:
-            problems.append(f"{path}: expected images ({', '.join(SUFFIXES)}), found none")
-        files += found
+        found = []
+        for file, beside_overlays in _walk(path, problems, heatmaps):
+            if not _is_image(file):
+                continue
+            if not beside_overlays:
+                found.append(file)
+            elif not _is_overlay(file):
+                raise UsageError(
+                    f"--heatmaps {heatmaps}: expected a folder without images of the case; "
+                    f"found {file}"
+                )
+        if not found and len(problems) == known and not (heatmaps and _same(path, heatmaps)):
+            problems.append(f"{path}: expected images ({', '.join(_suffixes())}), found none")
+        files += sorted(found)
     return files, problems
 
 
-def write_overlay(folder: Path, number: int, file: Path, heatmap) -> None:
-    """Writes the squeezed image with its heatmap; the number keeps equal names apart."""
-    from PIL import Image
+def check_output(output: Path, files: list[Path], force: bool) -> None:
+    """Refuses a target for the results by which something else would be lost.
 
-    from mseenet.imaging.decoding import load_image
-    from mseenet.inference.heatmaps import overlay
+    A shell makes `--output a.jpg b.jpg` of `--output *.jpg`.
 
-    stem = os.fsdecode(os.fsencode(file.stem)[:200])  # file systems take 255 bytes
-    target = folder / f"{number:05d}-{stem}.png"
+    Args:
+        output: Where results are to go; devices and pipes may always be written to.
+        files: The images that are read.
+        force: Whether a file of another kind may be replaced.
+
+    Raises:
+        UsageError: The target is an input, an image, a folder, in no folder, or there already.
+    """
+    if any(_same(output, file) for file in files):
+        raise UsageError(f"--output {output}: expected a new file; received one of the images")
+    if _named_as_image(output) or (output.is_file() and _is_image(output)):
+        raise UsageError(f"--output {output}: expected a file for text; received an image's name")
+    if output.is_dir():
+        raise UsageError(f"--output {output}: expected a file, received a folder")
+    if output.is_file() and not force:
+        raise UsageError(f"--output {output}: there is such a file already; --force replaces it")
+    if not output.parent.is_dir():
+        raise UsageError(
+            f"{output}: cannot be written (No such file or directory); expected a folder "
+            f"{output.parent}"
+        )
+
+
+def overlay_targets(folder: Path, files: list[Path]) -> dict[int, Path]:
+    """Makes the folder for overlays and names them; numbers keep equal names apart.
+
+    Overlays of an earlier run are replaced; any other file of such a name stays.
+
+    Args:
+        folder: Where overlays are to go.
+        files: The images.
+
+    Returns:
+        The path of each image's overlay, by the image's position in `files`.
+
+    Raises:
+        UsageError: The folder cannot be made, or a name is taken by a file that is no overlay.
+    """
     try:
-        Image.fromarray(overlay(load_image(file), heatmap)).save(target)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--heatmaps {folder}: expected a folder that can be made ({error.strerror})"
+        ) from error
+    targets = {i: folder / f"{i + 1:05d}-{_cut(file.stem)}.png" for i, file in enumerate(files)}
+    for target in targets.values():
+        if os.path.lexists(target) and not _is_overlay(target):
+            raise UsageError(
+                f"{target}: expected to write an overlay, and there is another file of this name"
+            )
+    return targets
+
+
+def write_overlay(target: Path, file: Path, heatmap) -> None:
+    """Writes the squeezed image with its heatmap.
+
+    Args:
+        target: The overlay's path.
+        file: The image.
+        heatmap: float32 (224, 224) in [0, 1].
+
+    Raises:
+        UsageError: The overlay cannot be written.
+    """
+    from mseenet.imaging.decoding import load_image
+    from mseenet.inference.heatmaps import overlay, save_overlay
+
+    try:
+        save_overlay(target, overlay(load_image(file), heatmap))
     except OSError as error:
         raise UsageError(f"{target}: cannot be written ({error.strerror})") from error
 
 
-def _walk(folder: Path, problems: list[str]) -> Iterator[Path]:
+@contextmanager
+def written(output: Path | None, text_format: str) -> Iterator[TextIO]:
+    """Gives the stream for results; a file gets its name when it is complete, not before.
+
+    A file name need not be text; what is not is written as backslash escapes.
+
+    Args:
+        output: The file, or None for standard output.
+        text_format: "csv" for a byte order mark in front, without which Excel takes UTF-8 for
+            the encoding of the country; standard output, which other programs read, has none.
+
+    Raises:
+        UsageError: The file cannot be opened, or not be given its name.
+    """
+    if output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield sys.stdout
+        return
+    target = output.resolve()  # through a link, which then goes on leading there
+    direct = target.exists() and not target.is_file()  # a device or a pipe
+    unfinished = target if direct else target.with_name(f".{_cut(target.name)}.{os.getpid()}.part")
+    encoding = "utf-8-sig" if text_format == "csv" and not direct else "utf-8"
+    try:
+        with unfinished.open(
+            "w", encoding=encoding, errors="backslashreplace", newline=""
+        ) as stream:
+            yield stream
+        if not direct:
+            os.replace(unfinished, target)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        if not direct:
+            unfinished.unlink(missing_ok=True)
+
+
+def _expanded(text: str) -> list[Path]:
+    """The paths that a pattern fits, if there are any and it is not itself a file's name."""
+    path = Path(text)
+    if not glob.has_magic(text) or os.path.lexists(path):
+        return [path]
+    return [Path(match) for match in sorted(glob.glob(text, recursive=True))] or [path]
+
+
+def _walk(folder: Path, problems: list[str], heatmaps: Path | None) -> Iterator[tuple[Path, bool]]:
+    """All files but hidden ones, and whether each lies in the folder for overlays."""
+
     def note(error: OSError) -> None:
         problems.append(f"{error.filename}: expected a readable folder ({error.strerror})")
 
-    for parent, _, names in os.walk(folder, onerror=note):
-        yield from (Path(parent) / name for name in names if not name.startswith("."))
+    inside: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=note):
+        if heatmaps and (parent in inside or _same(Path(parent), heatmaps)):
+            inside |= {os.path.join(parent, name) for name in folders} | {parent}
+        yield from ((Path(parent, name), parent in inside) for name in names if name[0] != ".")
+
+
+def _is_image(file: Path) -> bool:
+    """Whether a file that was found in a folder is meant as an image."""
+    return _named_as_image(file)
+
+
+def _named_as_image(file: Path) -> bool:
+    return file.suffix.lower() in _suffixes()
+
+
+def _suffixes() -> tuple[str, ...]:
+    from mseenet.imaging.decoding import SUFFIXES
+
+    return SUFFIXES
+
+
+def _is_overlay(file: Path) -> bool:
+    from mseenet.inference.heatmaps import is_overlay
+
+    return is_overlay(file)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file or folder, through links too."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _cut(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:NAME_LENGTH])

@@ -1,8 +1,5 @@
 """Which device computes, set up so that several programs can share a GPU."""
 
-from mseenet.inference.backend import prepare_keras
-
-
 def prepare_device() -> str:
     """Prepares Keras, lets TensorFlow take GPU memory as it needs it, and names the device.
 
@@ -12,6 +9,8 @@ def prepare_device() -> str:
     Raises:
         BackendError: Keras cannot be had on TensorFlow here.
     """
+    from mseenet.inference.backend import prepare_keras
+
     prepare_keras()
 
     import tensorflow as tf

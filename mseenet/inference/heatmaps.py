@@ -17,10 +17,14 @@ Reference:
     Features for Discriminative Localization", CVPR 2016.
 """
 
+import io
+import os
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mseenet.config import IMAGE_SIZE, TARGET_LAYER
 
@@ -142,3 +146,51 @@ def overlay(
     color = colormap(color_map)[np.round(heatmap * 255).astype(np.uint8)]
     weight = opacity * heatmap[..., None]
     return np.round(rgb * (1 - weight) + color * weight).astype(np.uint8)
+
+
+OVERLAY_SOFTWARE = "MSEENet overlay"
+"""Value of the PNG text "Software" in overlays: they are pictures of a field and of a heatmap, and
+must not come back as fields."""
+
+
+def encode_overlay(rgb: np.ndarray) -> bytes:
+    """An overlay as a PNG file that says what it is.
+
+    Args:
+        rgb: RGB pixels, uint8 (H, W, 3) in [0, 255].
+
+    Returns:
+        The content of the file.
+    """
+    texts = PngInfo()
+    texts.add_text("Software", OVERLAY_SOFTWARE)
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG", pnginfo=texts)
+    return buffer.getvalue()
+
+
+def save_overlay(path: Path, rgb: np.ndarray) -> None:
+    """Writes an overlay, in one step: nobody sees half of it.
+
+    Args:
+        path: The PNG file, which is replaced.
+        rgb: RGB pixels, uint8 (H, W, 3) in [0, 255].
+
+    Raises:
+        OSError: The file cannot be written; one that was there is as before.
+    """
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(encode_overlay(rgb))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def is_overlay(path: Path) -> bool:
+    """Whether a file is an overlay that `save_overlay` or the page made."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.info.get("Software") == OVERLAY_SOFTWARE
+    except (OSError, SyntaxError, ValueError):  # no PNG image, or a damaged one
+        return False

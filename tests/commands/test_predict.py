@@ -1,10 +1,11 @@
-"""The command as users run it, in processes of its own."""
+"""`mseenet predict`: what it reads, what it prints, and what it never overwrites."""
 
 import csv
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +13,38 @@ import pytest
 from conftest import ROOT, encode
 from PIL import Image
 
-from mseenet.cli import COMMANDS, TOOLS
-from mseenet.commands.predict import find_images
+from mseenet import cli
+from mseenet.commands.predict import check_output, find_images, written
 from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
+from mseenet.inference.heatmaps import OVERLAY_SOFTWARE, is_overlay
 
 
-def run(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "mseenet.predict", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
+@dataclass(frozen=True)
+class Done:
+    """What a call of the command left behind."""
+
+    status: int | str | None
+    out: str
+    err: str
 
 
 @pytest.fixture
-def ungated(ungated_weights) -> tuple[str, str]:
+def predict(capsys):
+    """Calls the command in this process."""
+
+    def call(*arguments) -> Done:
+        with pytest.raises(SystemExit) as end:
+            cli.main(["predict", *map(str, arguments)])
+        return Done(end.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def ungated(ungated_weights, classifier, monkeypatch) -> tuple[str, str]:
+    """Options for weights that refuse nothing, which are loaded once for all tests."""
+    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda _: classifier)
     return "--weights", str(ungated_weights)
 
 
@@ -45,27 +60,30 @@ def case(tmp_path, fields) -> Path:
 
 
 @pytest.mark.slow
-def test_json_lines_in_input_order(case, classifier, fields, ungated):
+def test_the_command_in_a_process_of_its_own(case, classifier, fields):
+    done = subprocess.run(
+        [sys.executable, "-m", "mseenet.predict", case / "a.png", "--format", "json"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    (record,) = map(json.loads, done.stdout.splitlines())
+    assert record["file"] == str(case / "a.png")
+    assert record["weights"] == classifier.card.sha256
+    assert record["status"] in ("ok", "review", "rejected")
+    assert record["novelty"] > 0
+
+
+def test_json_lines_in_input_order(case, classifier, fields, predict, ungated):
     (case / "b-empty.png").write_bytes(b"")
     (case / "b-text.jpg").write_text("text")
-    done = run(case, case / "a.png", "absent.png", "--format", "json", *ungated)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert all(
-        list(r)
-        == [
-            "file",
-            "status",
-            "predicted",
-            "probabilities",
-            "confidence",
-            "novelty",
-            "reasons",
-            "weights",
-        ]
-        for r in records
-    )
+    done = predict(case, case / "a.png", "absent.png", "--format", "json", *ungated)
+    assert done.status == 1
+    assert "Traceback" not in done.err
+    records = [json.loads(line) for line in done.out.splitlines()]
+    names = ["file", "status", "predicted", "probabilities", "confidence", "novelty", "reasons"]
+    assert all(list(r) == [*names, "weights"] for r in records)
     names = ["a.png", "b-empty.png", "b-text.jpg", "c.TIF", "deeper/=b.jpg", "a.png"]
     assert [r["file"] for r in records] == [*(str(case / name) for name in names), "absent.png"]
     assert [r["status"] for r in records] == ["ok", "error", "error", "ok", "ok", "ok", "error"]
@@ -80,125 +98,231 @@ def test_json_lines_in_input_order(case, classifier, fields, ungated):
     assert records[0]["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-5)
 
 
-@pytest.mark.slow
-def test_csv_file_and_overlays(case, tmp_path, fields, ungated):
-    done = run(
-        case,
-        *ungated,
-        "--format",
-        "csv",
-        "--output",
-        tmp_path / "out.csv",
-        "--heatmaps",
-        tmp_path / "maps",
-    )
-    assert (done.returncode, done.stdout) == (0, "")
-    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+def test_csv_file_and_overlays(case, tmp_path, fields, predict, ungated):
+    (case / "a.png").rename(case / "ä.png")
+    target = tmp_path / "out.csv"
+    options = ("--format", "csv", "--output", target, "--heatmaps", tmp_path / "maps")
+    done = predict(case, *ungated, *options)
+    assert (done.status, done.out) == (0, "")
+    assert target.read_bytes().startswith(b"\xef\xbb\xbffile,")  # Excel then reads UTF-8
+    with target.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["status"] for row in rows] == ["ok"] * 3
+    assert [Path(row["file"]).name for row in rows] == ["c.TIF", "=b.jpg", "ä.png"]
     for row in rows:
         assert row["predicted"] in CLASS_NAMES
         assert sum(float(row[name]) for name in CLASS_NAMES) == pytest.approx(1, abs=1e-4)
-    overlays = sorted(path.name for path in (tmp_path / "maps").iterdir())
-    assert overlays == ["00001-a.png", "00002-c.png", "00003-=b.png"]
-    overlay = np.asarray(Image.open(tmp_path / "maps" / overlays[0]))
-    assert overlay.shape == fields[0].shape
-    assert (overlay != fields[0]).any()
+    overlays = sorted((tmp_path / "maps").iterdir())
+    assert [path.name for path in overlays] == ["00001-c.png", "00002-=b.png", "00003-ä.png"]
+    pixels = np.asarray(Image.open(overlays[2]))
+    assert pixels.shape == fields[0].shape
+    assert (pixels != fields[0]).any()
+    assert {path.name for path in tmp_path.iterdir()} == {"case", "maps", "out.csv"}
 
 
-@pytest.mark.slow
-def test_table_and_all_good(case, ungated):
-    done = run(case / "a.png", *ungated)
-    assert done.returncode == 0
-    header, line = done.stdout.splitlines()
+def test_standard_output_has_no_byte_order_mark(case, predict, ungated):
+    assert predict(case / "a.png", "--format", "csv", *ungated).out.startswith("file,")
+
+
+def test_table_and_all_good(case, predict, ungated):
+    done = predict(case / "a.png", *ungated)
+    assert done.status == 0
+    header, line = done.out.splitlines()
     assert header.split() == ["status", "class", "confidence", "file"]
     assert line.endswith("a.png")
 
 
-@pytest.mark.slow
-def test_a_folder_without_images_does_not_stop_the_others(case, tmp_path, ungated):
+def test_a_folder_without_images_does_not_stop_the_others(case, tmp_path, predict, ungated):
     (tmp_path / "empty").mkdir()
-    done = run(tmp_path / "empty", case / "a.png", "--format", "json", *ungated)
-    assert done.returncode == 2
-    assert "empty: expected images" in done.stderr
-    assert json.loads(done.stdout)["status"] == "ok"
+    done = predict(tmp_path / "empty", case / "a.png", "--format", "json", *ungated)
+    assert done.status == 2
+    assert "empty: expected images" in done.err
+    assert json.loads(done.out)["status"] == "ok"
 
 
-@pytest.mark.slow
-def test_a_foreign_image_gets_no_class_unless_asked_for(tmp_path, foreign):
+def test_a_foreign_image_gets_no_class_unless_asked_for(
+    tmp_path, foreign, predict, gated_classifier, monkeypatch
+):
+    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda _: gated_classifier)
     image = tmp_path / "foreign.png"
     image.write_bytes(encode(foreign))
-    (record,) = map(json.loads, run(image, "--format", "json").stdout.splitlines())
+    record = json.loads(predict(image, "--format", "json").out)
     assert record["status"] == "rejected"
     assert record["predicted"] is record["probabilities"] is record["confidence"] is None
     assert record["novelty"] >= 1
     assert "unlike the fields" in record["reasons"][0]
-    done = run(image, "--format", "json", "--include-rejected")
-    assert done.returncode == 0
-    record = json.loads(done.stdout)
+    done = predict(image, "--format", "json", "--include-rejected")
+    assert done.status == 0
+    record = json.loads(done.out)
     assert record["status"] == "rejected"
     assert record["predicted"] in CLASS_NAMES
     assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
-def test_nothing_to_predict(tmp_path):
-    done = run(tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.splitlines() == [
-        f"error: {tmp_path}: expected images (.png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp), found none"
-    ]
+def test_nothing_to_predict(tmp_path, predict):
+    done = predict(tmp_path)
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"error: {tmp_path}: expected images (.png, ")
+    assert line.endswith("), found none")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--format", "xml", "a.png"], ["--nonsense", "a.png"]])
-def test_wrong_usage(arguments):
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "error:" in done.stderr
+def test_wrong_usage(arguments, predict):
+    done = predict(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error:")
 
 
-def test_unusable_weights_and_output(field_png, tmp_path, weights_copy):
+def test_unusable_weights(field_png, tmp_path, weights_copy, predict):
     image = tmp_path / "a.png"
     image.write_bytes(field_png)
-    done = run(image, "--weights", tmp_path)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    done = predict(image, "--weights", tmp_path)
+    assert done.status == 2
+    (line,) = done.err.splitlines()
     assert line == f"error: {tmp_path}: expected card.json and its weights file, found no card.json"
     (path,) = weights_copy.glob("*.weights.h5")
     path.write_bytes(b"altered")
-    done = run(image, "--weights", weights_copy)
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert "altered or damaged" in done.stderr
+    done = predict(image, "--weights", weights_copy)
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "altered or damaged" in done.err
 
 
-def test_an_output_that_cannot_be_written(field_png, tmp_path):
-    image = tmp_path / "a.png"
-    image.write_bytes(field_png)
-    done = run(image, "--output", tmp_path / "no folder" / "out.csv")
-    assert done.returncode == 2
-    assert "cannot be written (No such file or directory)" in done.stderr
-    assert "Traceback" not in done.stderr
+# What must not be lost
 
 
-@pytest.mark.parametrize("module", [*COMMANDS, *TOOLS])
-def test_help_needs_no_tensorflow(module):
-    code = (
-        "import sys; from mseenet.cli import main\n"
-        "try: main(['%s', '--help'])\n"
-        "except SystemExit as end: code = end.code\n"
-        "assert not {'tensorflow', 'keras'} & set(sys.modules); sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code % module], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: mseenet {module}")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.png", "received one of the images"),
+        ("link.txt", "received one of the images"),
+        ("new.JPG", "received an image's name"),
+        ("deeper", "received a folder"),
+        ("notes.txt", "there is such a file already"),
+        ("no folder/out.csv", "cannot be written (No such file or directory)"),
+    ],
+)
+def test_an_output_by_which_something_would_be_lost(name, said, case, predict):
+    (case / "link.txt").symlink_to(case / "a.png")
+    before = {path: path.read_bytes() for path in case.rglob("*") if path.is_file()}
+    done = predict(case / "a.png", "--output", case / name)
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert said in line
+    assert {path: path.read_bytes() for path in case.rglob("*") if path.is_file()} == before
 
 
-def test_importing_the_package_needs_no_tensorflow():
-    code = "import sys, mseenet; mseenet.Classifier; assert not {'tensorflow', 'keras'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+def test_force_replaces_text_but_never_an_image(case, predict, ungated):
+    done = predict(case / "a.png", "--output", case / "notes.txt", "--force", *ungated)
+    assert done.status == 0
+    assert "a.png" in (case / "notes.txt").read_text()
+    for name in ("a.png", "c.TIF"):
+        with pytest.raises(UsageError):
+            check_output(case / name, [case / "a.png"], force=True)
+
+
+def test_an_interrupted_run_leaves_what_was_there(tmp_path):
+    target = tmp_path / "out.csv"
+    target.write_text("earlier")
+
+    def stopped(error: type[BaseException]) -> None:
+        with written(target, "csv") as stream:
+            stream.write("half of it")
+            raise error
+
+    for error in (KeyboardInterrupt, RuntimeError):
+        with pytest.raises(error):
+            stopped(error)
+        assert target.read_text() == "earlier"
+        assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_named(tmp_path):
+    with (
+        pytest.raises(UsageError, match=r"out.csv: cannot be written \(No space left on device\)"),
+        written(tmp_path / "out.csv", "csv"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_goes_on_leading_to_its_target(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with written(tmp_path / "link", "json") as stream:
+        stream.write("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_device_is_written_to_and_stays_one(case):
+    check_output(Path(os.devnull), [case / "a.png"], force=False)
+    with written(Path(os.devnull), "csv") as stream:
+        stream.write("text")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_overlays_never_come_back_as_fields(case, predict, ungated):
+    options = ("--heatmaps", case / "heat", "--format", "json", *ungated)
+    first = predict(case, *options)
+    overlays = sorted((case / "heat").iterdir())
+    assert (first.status, len(overlays)) == (0, 3)
+    assert all(map(is_overlay, overlays))
+    again = predict(case, *options)
+    assert (again.status, again.out) == (0, first.out)
+    patterns = predict(case / "*.*", case / "heat", *options)  # as a shell writes `case/*` out
+    assert patterns.status == 1  # notes.txt
+    assert "heat" not in patterns.out
+    assert sorted((case / "heat").iterdir()) == overlays
+    only_overlays = predict(case / "heat", *options)
+    assert (only_overlays.status, only_overlays.out) == (2, "")
+
+
+def test_overlays_say_what_they_are(case, predict, ungated):
+    assert predict(case / "a.png", "--heatmaps", case / "heat", *ungated).status == 0
+    with Image.open(case / "heat" / "00001-a.png") as image:
+        assert image.text == {"Software": OVERLAY_SOFTWARE}
+    assert not is_overlay(case / "a.png")
+    assert not is_overlay(case / "notes.txt")
+    assert not is_overlay(case / "absent.png")
+
+
+def test_images_among_the_overlays_are_not_passed_over(case, predict):
+    done = predict(case, "--heatmaps", case / "deeper")
+    assert (done.status, done.out) == (2, "")
+    assert f"expected a folder without images of the case; found {case}/deeper/=b.jpg" in done.err
+    assert predict(case, "--heatmaps", case).status == 2
+
+
+def test_an_overlay_replaces_no_other_file(case, fields, predict):
+    (case / "heat").mkdir()
+    taken = case / "heat" / "00001-a.png"
+    taken.write_bytes(encode(fields[3]))
+    done = predict(case / "a.png", "--heatmaps", case / "heat")
+    assert (done.status, done.out) == (2, "")
+    assert f"{taken}: expected to write an overlay, and there is another file" in done.err
+    assert taken.read_bytes() == encode(fields[3])
+    assert predict(case / "a.png", "--heatmaps", case / "notes.txt").status == 2
+
+
+# What is read
+
+
+def test_patterns_that_the_shell_left_alone(case, fields):
+    (case / "[1].png").write_bytes(encode(fields[0]))
+    (case / "1.png").write_bytes(encode(fields[0]))
+
+    def names(pattern: str) -> list[str]:
+        files, problems = find_images([str(case / pattern)])
+        assert problems == []
+        return [file.name for file in files]
+
+    assert names("*.png") == ["1.png", "[1].png", "a.png"]
+    assert names("**/*.jpg") == ["=b.jpg"]
+    assert names("?.TIF") == ["c.TIF"]
+    assert names("deep*") == ["=b.jpg"]  # a folder, which is searched
+    assert names("[1].png") == ["[1].png"]  # a file of that name comes first
+    assert names("*.bmp") == ["*.bmp"]  # nothing fits: it will be said that there is no such file
 
 
 def test_folders_are_searched_in_order_and_hidden_files_left_out(case):
@@ -222,20 +346,21 @@ def test_a_folder_without_permission_is_named(case):
 
 @pytest.mark.slow
 @pytest.mark.skipif("MSEENET_DATA" not in os.environ, reason="MSEENET_DATA names no dataset folder")
-def test_real_images_of_the_test_split_through_the_command(gated_classifier):
+def test_real_images_of_the_test_split_through_the_command(gated_classifier, predict, monkeypatch):
     """Images that training never saw: ten of each class, nearly all right."""
     from mseenet.inference.card import DEFAULT_WEIGHTS
     from mseenet.training.dataset import index_dataset
     from mseenet.training.splits import read_split
 
+    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda _: gated_classifier)
     index = index_dataset(os.environ["MSEENET_DATA"])
     record = gated_classifier.card.content["split"]
     split = read_split(DEFAULT_WEIGHTS / record["file"], index, record["protocol"], record["seed"])
     chosen = [index.samples[i] for i in split.indices(index.samples, "test")]
     chosen = [s for label in range(4) for s in [t for t in chosen if t.label == label][:10]]
-    done = run(*(sample.path for sample in chosen), "--format", "json")
-    assert done.returncode == 0
-    predicted = [json.loads(line)["predicted"] for line in done.stdout.splitlines()]
+    done = predict(*(sample.path for sample in chosen), "--format", "json")
+    assert done.status == 0
+    predicted = [json.loads(line)["predicted"] for line in done.out.splitlines()]
     right = sum(p == CLASS_NAMES[s.label] for p, s in zip(predicted, chosen, strict=True))
     assert len(predicted) == 40
     assert right >= 38
