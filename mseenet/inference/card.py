@@ -96,7 +96,7 @@ class Card:
 
 
 def release_of(content: dict) -> str:
-    """Names all that an answer depends on: weights, calibration, thresholds, gate, heatmaps.
+    """Names all that an answer depends on: network, calibration, thresholds, gate, heatmaps.
 
     Reports and exports carry it, so that one of another release is told from one of this:
     calibrating anew keeps the weights' hash. What the answers do not depend on (figures,
@@ -110,6 +110,7 @@ def release_of(content: dict) -> str:
     """
     parts = {
         "weights": content["weights"]["sha256"],
+        "model": content["model"],
         "heatmap_scale": content["heatmap"]["scale"],
         "out_of_fold": (content.get("out_of_fold") or {}).get("sha256"),
     } | {

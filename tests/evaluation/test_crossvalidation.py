@@ -1,21 +1,28 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mseenet.config import CLASS_NAMES
-from mseenet.evaluation.crossvalidation import (
-    OutOfFold,
-)
+from mseenet.commands import crossvalidate
+from mseenet.config import CLASS_NAMES, ModelConfig, PhaseConfig, RobustConfig
+from mseenet.errors import UsageError
+from mseenet.evaluation import crossvalidation
+from mseenet.evaluation.crossvalidation import Folds, collect, remove_folds
 from mseenet.evaluation.out_of_fold import (
     MALIGNANT_SENSITIVITY,
     TRUSTED_ACCURACY,
+    OutOfFold,
     calibrate,
     out_of_fold_csv,
     read_out_of_fold,
 )
-from mseenet.evaluation.unseen import measure_blocks, without_own_fold
+from mseenet.evaluation.unseen import out_of_fold_of
 from mseenet.inference.calibration import Calibration
-from mseenet.metrics import softmax
-from mseenet.training.dataset import DatasetError
+from mseenet.inference.card import read_card, update_card
+from mseenet.metrics import expected_calibration_error, softmax
+from mseenet.training.dataset import DatasetError, DatasetIndex, Sample, index_dataset
 
 REJECT = 10.0
 
@@ -33,24 +40,30 @@ def overconfident(seed: int, count: int = 2000) -> OutOfFold:
 
 
 def test_calibration_finds_the_temperature_and_keeps_its_promises():
-    results = [overconfident(0), overconfident(1)]
+    results = [overconfident(0, 10_000), overconfident(1, 10_000)]
     card = calibrate(results, REJECT)
-    assert card["calibration"]["value"] == pytest.approx(3, abs=0.3)
-    assert card["calibration"]["slope"] == pytest.approx(2, abs=0.3)
-    assert card["calibration"]["n"] == 4000
+    assert card["calibration"]["value"] == pytest.approx(3, abs=0.1)
+    assert card["calibration"]["slope"] == pytest.approx(2, abs=0.1)
+    assert card["calibration"]["n"] == 20_000
 
-    labels = np.concatenate([r.labels for r in results])
-    calibration = Calibration(*(card["calibration"][name] for name in ("value", "slope")))
-    novelty = np.concatenate([r.novelty for r in results]) / REJECT
-    probabilities = softmax(
-        np.concatenate([r.logits for r in results]), calibration.temperatures(novelty)
-    )
-    trusted = probabilities.max(axis=1) >= card["review_confidence"]["value"]
-    assert trusted.any()
-    assert np.mean(probabilities.argmax(axis=1)[trusted] == labels[trusted]) >= TRUSTED_ACCURACY
-    malignant = 1 - probabilities[labels != 0, 0]
-    assert np.mean(malignant >= card["malignant"]["threshold"]) >= MALIGNANT_SENSITIVITY
     assert card["malignant"]["sensitivity"] >= MALIGNANT_SENSITIVITY
+
+    # What is promised of the fitted fields holds, but for chance, of others of the same kind.
+    fresh = overconfident(2, 20_000)
+    calibration = Calibration(*(card["calibration"][name] for name in ("value", "slope")))
+    probabilities = softmax(fresh.logits, calibration.temperatures(fresh.novelty / REJECT))
+    trusted = probabilities.max(axis=1) >= card["review_confidence"]["value"]
+    right = probabilities.argmax(axis=1) == fresh.labels
+    assert trusted.sum() > 100
+    assert right[trusted].mean() == pytest.approx(TRUSTED_ACCURACY, abs=0.01)
+    assert right[~trusted].mean() < TRUSTED_ACCURACY - 0.1
+    assert expected_calibration_error(probabilities, fresh.labels) < 0.02
+    assert expected_calibration_error(softmax(fresh.logits), fresh.labels) > 0.1
+    malignant = 1 - probabilities[:, 0]
+    caught = malignant >= card["malignant"]["threshold"]
+    ill = fresh.labels != 0
+    assert caught[ill].mean() == pytest.approx(MALIGNANT_SENSITIVITY, abs=0.005)
+    assert (~caught)[~ill].mean() == pytest.approx(card["malignant"]["specificity"], abs=0.03)
 
 
 def test_results_go_through_the_file(tmp_path):
@@ -70,46 +83,6 @@ def test_an_unusable_file_is_named(tmp_path, content):
         (tmp_path / "out-of-fold.csv").write_text(content)
     with pytest.raises(DatasetError, match=r"out-of-fold\.csv: expected"):
         read_out_of_fold(tmp_path)
-
-
-def test_figures_on_unseen_slides():
-    folds = {50: overconfident(3), 100: overconfident(4)}
-    figures = measure_blocks(folds, REJECT * 1.4, REJECT)["50"]
-    result = folds[50]
-    correct = result.logits.argmax(axis=1) == result.labels
-    assert figures["mean_accuracy"] == pytest.approx(
-        np.mean([correct[result.folds == k].mean() for k in range(5)])
-    )
-    assert figures["after_calibration"]["ece"] < 0.05 < figures["before_calibration"]["ece"]
-    assert figures["selective"]["n"] == 1700
-    assert figures["selective"]["proportion"] > figures["accuracy"]
-    assert figures["risk_coverage"][-1] == [1.0, pytest.approx(correct.mean())]
-    low, high = figures["interval_95"]["accuracy"]
-    assert low < correct.mean() < high
-    flagged = figures["flagged"]
-    assert flagged["errors"]["n"] == np.sum(~correct)
-    assert flagged["errors"]["proportion"] > flagged["fields"]["proportion"]
-    assert flagged["rest_right"]["proportion"] > correct.mean()
-
-
-def test_no_field_has_a_part_in_its_own_calibration():
-    folds = {50: overconfident(3), 100: overconfident(4)}
-    before = without_own_fold(folds, REJECT)
-    for result in folds.values():
-        mine = result.folds == 0
-        result.labels[mine] = (result.labels[mine] + 1) % 4  # all that was right is wrong now
-    after = without_own_fold(folds, REJECT)
-    for embargo, result in folds.items():
-        mine = result.folds == 0
-        for old, new in zip(before[embargo], after[embargo], strict=True):
-            np.testing.assert_array_equal(old[mine], new[mine])
-        assert not np.allclose(before[embargo][0][~mine], after[embargo][0][~mine])
-
-
-def test_novel_fields_are_flagged_however_sure_the_network_is():
-    folds = {50: overconfident(3), 100: overconfident(4)}
-    flagged = measure_blocks(folds, 0.0, REJECT)["50"]["flagged"]
-    assert flagged["fields"]["proportion"] == flagged["errors"]["proportion"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -170,11 +143,12 @@ def test_another_backbone_would_measure_another_recipe(measured, tmp_path):
 
 @pytest.fixture
 def folds() -> Folds:
-    samples = samples_of({label: [1] * 10 for label in range(4)})
-    numbered = [
-        replace(s, file=f"{s.file.split('/')[0]}/{1000 * i}.png") for i, s in enumerate(samples)
+    samples = [
+        Sample(f"{name}/{1000 * i:05d}.png", Path(), label, f"{label}-{i}", f"{label}-{i}")
+        for label, name in enumerate(CLASS_NAMES)
+        for i in range(10)
     ]
-    index = DatasetIndex(Path(), tuple(numbered), ())
+    index = DatasetIndex(Path(), tuple(samples), ())
     images = np.zeros((40, 1, 1, 3), np.uint8)
     record = {"name": "b", "weights": "file", "sha256": "0"}
     return Folds(index, images, [], RobustConfig(), ModelConfig(), "b.weights.h5", record)
@@ -234,4 +208,5 @@ def test_folds_are_put_in_the_order_of_the_index(folds, tmp_path):
     np.testing.assert_allclose(result.logits[:, 3], np.arange(40) + 0.3)
     (tmp_path / "mine.txt").touch()
     remove_folds(tmp_path, (50,))
+    # Only what `run_folds` made goes.
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -24,6 +24,7 @@ def changed(path: str, value) -> dict:
     ("path", "value"),
     [
         ("weights/sha256", "0" * 64),
+        ("model/blank_corner", False),
         ("calibration/value", 3.0),
         ("calibration/slope", 0.0),
         ("review_confidence/value", 0.5),

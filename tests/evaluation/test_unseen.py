@@ -152,6 +152,11 @@ def test_flags_are_low_confidence_or_novelty(results, measured):
     assert 0 < record["fields"]["proportion"] < 1
 
 
+def test_novel_fields_are_flagged_however_sure_the_network_is(results):
+    flagged = measure_unseen(results, review=0.0, reject=REJECT)["50"]["flagged"]
+    assert flagged["fields"]["proportion"] == flagged["errors"]["proportion"] == 1
+
+
 def test_the_curve_ends_with_all_fields_and_begins_with_the_surest(results, measured):
     probabilities, _ = cross_fit(results, REJECT)[50]
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
@@ -185,15 +190,15 @@ def test_answers_are_read_only_if_they_are_those_of_the_card(tmp_path, results):
         return SimpleNamespace(weights_path=tmp_path / "w.h5", content={"out_of_fold": record})
 
     assert out_of_fold_of(card(None)) is None
-    read = out_of_fold_of(card({"sha256": sha256}))
+    read = out_of_fold_of(card({"file": path.name, "sha256": sha256}))
     assert list(read) == [50, 100]
     np.testing.assert_allclose(read[50].logits, results[50].logits, atol=6e-5)
     path.write_text(path.read_text().replace("Benign/0.png", "Benign/1.png"))
     with pytest.raises(DatasetError, match="unaltered"):
-        out_of_fold_of(card({"sha256": sha256}))
+        out_of_fold_of(card({"file": path.name, "sha256": sha256}))
     path.unlink()
     with pytest.raises(DatasetError, match="unaltered"):
-        out_of_fold_of(card({"sha256": sha256}))
+        out_of_fold_of(card({"file": path.name, "sha256": sha256}))
 
 
 def test_the_shipped_figures_follow_from_the_shipped_answers():

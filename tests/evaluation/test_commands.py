@@ -1,0 +1,329 @@
+"""`evaluate` and `audit` from their command to their reports: the shipped network, rendered fields."""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import encode
+
+from mseenet.commands import audit, evaluate
+from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
+from mseenet.evaluation.audit import occlude
+from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, OutOfFold, out_of_fold_csv
+from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of
+from mseenet.imaging.nuclei import nucleus_mask, scale_bar_corner
+from mseenet.imaging.perturbations import PERTURBATIONS, brightness
+from mseenet.imaging.synthetic import write_dataset
+from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS, read_card, update_card
+from mseenet.inference.classifier import Classifier
+from mseenet.training.dataset import DatasetError, index_dataset, load_images
+from mseenet.training.splits import EMBARGOES, random_split, split_csv
+
+PER_CLASS = 10
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Ten rendered fields a class, numbered so far apart that an embargo leaves some."""
+    folder = tmp_path_factory.mktemp("evaluated") / "data"
+    write_dataset(folder, per_class=PER_CLASS)
+    for class_folder in folder.iterdir():
+        for i, path in enumerate(sorted(class_folder.iterdir())):
+            path.rename(path.with_name(f"field-{200 * i:05d}.png"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(data):
+    return index_dataset(data)
+
+
+@pytest.fixture(scope="module")
+def images(index) -> np.ndarray:
+    return load_images(index.samples)
+
+
+@pytest.fixture(scope="module")
+def split(index):
+    return random_split(index.samples, 0)
+
+
+def out_of_fold(index, seed: int) -> OutOfFold:
+    """Made-up answers: each block of each class in one fold, one answer in eight wrong."""
+    rng = np.random.default_rng(seed)
+    labels = index.labels
+    folds = np.tile(np.repeat(np.arange(5), PER_CLASS // 5), 4)
+    named = np.where(rng.random(len(labels)) < 1 / 8, (labels + 1) % 4, labels)
+    logits = 5 * np.eye(4)[named] + rng.normal(size=(len(labels), 4))
+    files = [sample.file for sample in index.samples]
+    return OutOfFold(files, folds, labels, logits, rng.uniform(1, 16, len(labels)))
+
+
+@pytest.fixture(scope="module")
+def cross_validated(tmp_path_factory, index, split) -> Path:
+    """The shipped weights with a split of the rendered fields and answers about them."""
+    folder = tmp_path_factory.mktemp("cross-validated") / "weights"
+    folder.mkdir()
+    card = json.loads((DEFAULT_WEIGHTS / CARD_NAME).read_text(encoding="utf-8"))
+    for name in (card["weights"]["file"], card["novelty"]["file"], "history.json", CARD_NAME):
+        shutil.copy(DEFAULT_WEIGHTS / name, folder)
+    content = split_csv(split, index.samples)
+    (folder / "split.csv").write_bytes(content)
+    answers = out_of_fold_csv({e: out_of_fold(index, e) for e in EMBARGOES}).encode()
+    (folder / OUT_OF_FOLD_NAME).write_bytes(answers)
+    parts = {part: len(split.indices(index.samples, part)) for part in ("train", "val", "test")}
+    update_card(
+        folder,
+        {
+            "split": {
+                "protocol": "random",
+                "seed": 0,
+                "file": "split.csv",
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "n": parts,
+            },
+            "out_of_fold": {
+                "file": OUT_OF_FOLD_NAME,
+                "sha256": hashlib.sha256(answers).hexdigest(),
+            },
+        },
+    )
+    return folder
+
+
+@pytest.fixture
+def loaded(gated_classifier) -> Classifier:
+    """The network with the calibration and the gate of these weights, which are the shipped ones."""
+    return gated_classifier
+
+
+@pytest.fixture
+def weights(cross_validated, loaded, tmp_path, monkeypatch) -> Path:
+    """A copy of the weights; the network itself is compiled once for all tests."""
+    folder = tmp_path / "weights"
+    shutil.copytree(cross_validated, folder)
+
+    def load(asked: Path) -> Classifier:
+        card = read_card(asked)
+        assert card.sha256 == loaded.card.sha256
+        assert card.calibration == loaded.card.calibration
+        return loaded
+
+    monkeypatch.setattr(Classifier, "load", load)
+    return folder
+
+
+@pytest.fixture
+def foreign(tmp_path) -> Path:
+    """Two kinds of foreign images, and a file that is none."""
+    folder = tmp_path / "foreign"
+    rng = np.random.default_rng(0)
+    for kind in ("coarse_noise", "grey_walls"):
+        (folder / kind).mkdir(parents=True)
+    for i in range(3):
+        noise = rng.integers(0, 256, (14, 14, 3), np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+        (folder / "coarse_noise" / f"{i}.png").write_bytes(encode(noise))
+    (folder / "coarse_noise" / "broken.png").write_bytes(b"no image")
+    (folder / "grey_walls" / "a.png").write_bytes(encode(np.full((224, 224, 3), 90, np.uint8)))
+    (folder / "notes.txt").write_text("not a folder of images")
+    return folder
+
+
+def unused(*_):
+    raise AssertionError("nothing may be computed before the input was checked")
+
+
+@pytest.fixture(scope="module")
+def parts(index, split, images):
+    """Images and labels by part of the split."""
+    rows = {part: split.indices(index.samples, part) for part in ("train", "val", "test")}
+    return {part: (images[i], index.labels[i]) for part, i in rows.items()}
+
+
+def right(classifier: Classifier, images, labels) -> int:
+    predictions = classifier.predict(list(images), include_rejected=True)
+    return sum(p.class_name == CLASS_NAMES[k] for p, k in zip(predictions, labels, strict=True))
+
+
+def test_evaluate(weights, data, foreign, loaded, parts, capsys):
+    before = read_card(weights)
+    command = ["--data", str(data), "--weights", str(weights), "--foreign", str(foreign)]
+    assert evaluate.main(command) == 0
+    result = json.loads((weights / "evaluation.json").read_text())
+    assert result["release"] == before.release
+    for part, (images, labels) in parts.items():
+        figures = result["parts"][part]
+        assert figures["n"] == len(labels)
+        assert np.trace(figures["confusion"]) == right(loaded, images, labels)
+
+    images, labels = parts["test"]
+    statuses = [p.status for p in loaded.predict([brightness(rgb, 0.8) for rgb in images])]
+    found = result["statuses"]["test, brightness x0.8"]
+    assert found["rejected"]["proportion"] == statuses.count("rejected") / len(labels)
+    assert found["review"]["proportion"] == statuses.count("review") / len(labels)
+    assert [name for name in result["statuses"] if not name.startswith("test")] == [
+        "coarse noise",
+        "grey walls",
+    ]
+    noise = result["statuses"]["coarse noise"]["rejected"]
+    assert (noise["proportion"], noise["n"]) == (1, 3)  # the broken file does not count
+
+    change = PERTURBATIONS["gamma"]["0.7"]
+    darkened = [change(rgb) for rgb in images]
+    record = result["robustness"]["gamma"]["0.7"]
+    assert record["proportion"] == right(loaded, darkened, labels) / len(labels)
+
+    gate = before.novelty
+    expected = measure_unseen(out_of_fold_of(before), gate.review, gate.reject)
+    assert result["blocks"] == json.loads(json.dumps(expected))
+    missed = result["malignant"]["called_benign"]
+    assert list(missed) == ["random test", *(f"blocks, embargo {e}" for e in EMBARGOES)]
+    assert missed["blocks, embargo 50"]["n"] == 3 * PER_CLASS
+
+    after = read_card(weights)
+    assert after.release == before.release
+    assert after.content["metrics"]["test"]["n"] == len(labels)
+    assert after.content["metrics"]["blocks, embargo 100"]["n"] == 4 * PER_CLASS
+    text = (weights / "EVALUATION.md").read_text(encoding="utf-8")
+    assert text in capsys.readouterr().out
+    assert f"Release `{before.release}`" in text
+    assert "## Unseen slides" in text
+    assert "| Najjar et al. (2025) | MSEENet, the paper | 98.77 | 98.99 | 98.49 |" in text
+    assert "| fine-tune | **10** |" in text
+    assert "![" not in text
+    assert "## Shortcuts" not in (weights / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_evaluate_elsewhere_leaves_the_weights_alone(weights, data, tmp_path, capsys):
+    update_card(weights, {"out_of_fold": None, "metrics": {}})
+    card = (weights / CARD_NAME).read_bytes()
+    out = tmp_path / "report"
+    command = ["--data", str(data), "--weights", str(weights), "--out", str(out)]
+    assert evaluate.main(command) == 0
+    assert "unseen slides are left out" in capsys.readouterr().err
+    result = json.loads((out / "evaluation.json").read_text())
+    assert "blocks" not in result
+    assert "malignant" not in result
+    assert "## Unseen slides" not in (out / "EVALUATION.md").read_text(encoding="utf-8")
+    assert (weights / CARD_NAME).read_bytes() == card
+    assert not (weights / "evaluation.json").exists()
+
+
+def test_audit(weights, data, loaded, parts, capsys):
+    assert audit.main(["--data", str(data), "--weights", str(weights)]) == 0
+    result = json.loads((weights / "audit.json").read_text())
+    images, labels = parts["test"]
+    assert result["release"] == read_card(weights).release
+    assert result["n"] == len(labels)
+
+    # The rendered classes differ in stain: colour alone tells them apart.
+    assert result["color_alone"]["random test"]["proportion"] == 1
+    for embargo in EMBARGOES:
+        assert result["color_alone"][f"unseen slides, embargo {embargo}"]["n"] == 4 * PER_CLASS
+        record = result["network"][f"unseen slides, embargo {embargo}"]
+        answers = out_of_fold_of(read_card(weights))[embargo]
+        expected = np.mean(answers.logits.argmax(axis=1) == answers.labels)
+        assert record["proportion"] == pytest.approx(expected)
+    assert len(result["frozen_features"]) == 2 * 3
+
+    variants = occlude(images, labels, [nucleus_mask(rgb) for rgb in images])
+    plain = result["network"]["as they are"]
+    for name, changed in variants.items():
+        predictions = loaded.predict(changed, heatmaps="predicted", include_rejected=True)
+        figures = result["network"][name]
+        count = right(loaded, changed, labels)
+        assert figures["proportion"] == count / len(labels)
+        named = [p.class_name for p in predictions]
+        assert figures["named"] == {name: named.count(name) for name in CLASS_NAMES}
+        if name == "as they are":
+            heat = [p.heatmap for p in predictions]
+            masks = [nucleus_mask(rgb) for rgb in images]
+            on_cells = [h[m].sum() / h.sum() for h, m in zip(heat, masks, strict=True) if h.sum()]
+            total = sum(on_cells) / len(images)
+            assert plain["heat_on_cells"] == pytest.approx(total, rel=1e-4)
+    assert plain["changed"]["proportion"] == 0
+
+    text = (weights / "AUDIT.md").read_text(encoding="utf-8")
+    assert text in capsys.readouterr().out
+    for part, title in (("network", "network"), ("color_alone", "colour alone")):
+        for name, record in result[part].items():
+            assert (
+                f"| {title} | {name} | {record['n']} | {100 * record['proportion']:.2f} (" in text
+            )
+
+    # The model card takes the findings over while they are of its release, not afterwards.
+    card = read_card(weights)
+    assert evaluate.read_audit(weights, card)["summary"] == result["summary"]
+    recalibrated = update_card(
+        weights, {"calibration": {**card.content["calibration"], "value": 2.0}}
+    )
+    assert evaluate.read_audit(weights, recalibrated) is None
+    assert "of another release" in capsys.readouterr().err
+
+
+def test_occlusion_changes_what_it_says_and_nothing_else(images, index):
+    chosen = [0, PER_CLASS, 2 * PER_CLASS, 3 * PER_CLASS]
+    fields, labels = images[chosen], index.labels[chosen]
+    masks = [nucleus_mask(rgb) for rgb in fields]
+    variants = occlude(fields, labels, masks)
+    corner = scale_bar_corner((224, 224))
+    for i, mask in enumerate(masks):
+        assert mask.any()
+        blanked = variants["nucleated cells blanked out"][i]
+        assert np.ptp(blanked[mask].reshape(-1, 3), axis=0).max() == 0
+        others = variants["all but nucleated cells blanked out"][i]
+        np.testing.assert_array_equal(others[mask], fields[i][mask])
+        black = variants["scale-bar corner black"][i]
+        assert not black[corner].any()
+        np.testing.assert_array_equal(black[~corner], fields[i][~corner])
+        lent = variants["scale-bar corner of another class"][i]
+        np.testing.assert_array_equal(lent[corner], fields[(i + 1) % 4][corner])
+        np.testing.assert_array_equal(lent[~corner], fields[i][~corner])
+
+
+@pytest.mark.parametrize("command", [evaluate.main, audit.main])
+def test_altered_answers_are_refused_before_any_work(command, weights, data, monkeypatch):
+    path = weights / OUT_OF_FOLD_NAME
+    path.write_bytes(path.read_bytes() + b"\n")
+    monkeypatch.setattr(Classifier, "load", unused)
+    with pytest.raises(DatasetError, match="expected the answers that the card's calibration"):
+        command(["--data", str(data), "--weights", str(weights)])
+
+
+@pytest.mark.parametrize("command", [evaluate.main, audit.main])
+def test_an_altered_split_is_refused_before_any_work(command, weights, data, monkeypatch):
+    (weights / "split.csv").write_text("split,file,sha256\n")
+    monkeypatch.setattr(Classifier, "load", unused)
+    with pytest.raises(DatasetError, match="expected the split file that the card names"):
+        command(["--data", str(data), "--weights", str(weights)])
+
+
+@pytest.mark.parametrize("command", [evaluate.main, audit.main])
+def test_a_dataset_that_lacks_an_image_is_refused(command, weights, data, tmp_path, monkeypatch):
+    shutil.copytree(data, tmp_path / "less")
+    next((tmp_path / "less" / "Pre-B").glob("*.png")).unlink()
+    monkeypatch.setattr(Classifier, "load", unused)
+    with pytest.raises(DatasetError, match=r"1 of the 40 images that split\.csv lists are missing"):
+        command(["--data", str(tmp_path / "less"), "--weights", str(weights)])
+
+
+@pytest.mark.parametrize("made", [[], ["foreign"], ["foreign/empty"]])
+def test_foreign_images_are_looked_for_first(made, weights, tmp_path, monkeypatch):
+    for name in made:
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(evaluate, "index_dataset", unused)
+    arguments = ["--data", "d", "--weights", str(weights), "--foreign", str(tmp_path / "foreign")]
+    with pytest.raises(UsageError, match="foreign: expected"):
+        evaluate.main(arguments)
+
+
+def test_audit_names_what_is_missing_before_any_work(weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setattr(audit, "index_dataset", unused)
+    with pytest.raises(UsageError, match=r"pip install 'mseenet\[train\]'"):
+        audit.main(["--data", "d", "--weights", str(weights)])

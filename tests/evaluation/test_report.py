@@ -1,0 +1,157 @@
+"""The reports in Markdown hold the numbers of the JSON reports, row by row."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from mseenet.config import CLASS_NAMES
+from mseenet.evaluation.audit import audit_markdown, findings
+from mseenet.evaluation.markdown import percent, table
+from mseenet.evaluation.model_card import model_card
+from mseenet.evaluation.report import evaluation_markdown
+from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
+
+HISTORY_NAME = "history.json"
+
+
+def read(name: str) -> dict:
+    return json.loads((DEFAULT_WEIGHTS / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def evaluation() -> dict:
+    return read("evaluation.json")
+
+
+def section(text: str, heading: str) -> list[list[str]]:
+    """Rows of the last table below a heading, without its head."""
+    part = text.split(f"# {heading}\n", 1)[1]
+    part = re.split(r"^#", part, flags=re.MULTILINE)[0]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
+    return [row for row in rows if not set("".join(row)) <= set("-:| ")]
+
+
+def write(evaluation: dict, card: dict | None = None) -> str:
+    return evaluation_markdown(evaluation, card or read(CARD_NAME), read(HISTORY_NAME))
+
+
+def test_tables_align_numbers_to_the_right():
+    assert table(["a", "n:"], [["x", 1]]) == ["| a | n |", "| --- | ---: |", "| x | 1 |"]
+
+
+def test_a_proportion_without_errors_has_no_bootstrap_interval():
+    assert percent(0.9839, (0.968, 0.9944)) == "98.39 (96.8-99.4)"
+    assert percent(1.0, None) == "100.00 (no error)"
+
+
+def test_every_point_of_the_charts_stands_in_a_table(evaluation):
+    text = write(evaluation)
+    reliability = section(text, "Reliability on unseen slides")[1:]
+    for column, (embargo, name) in enumerate(
+        ((e, n) for e in evaluation["blocks"] for n in ("before", "after")), start=1
+    ):
+        bins = evaluation["blocks"][embargo][f"{name}_calibration"]["bins"]
+        shown = [row[column].strip() for row in reliability if row[column].strip()]
+        assert shown == [f"{100 * c:.1f} / {100 * a:.1f}, n = {n}" for c, a, n in bins]
+    for row in reliability:
+        low, high = (float(bound) for bound in row[0].split("-"))
+        means = [float(cell.split(" /")[0]) for cell in row[1:] if cell.strip()]
+        assert all(low - 0.5 <= mean <= high + 0.5 for mean in means)
+
+    for row in section(text, "Accuracy of the most confident fields of unseen slides")[1:]:
+        kept = float(row[0].removesuffix("%")) / 100
+        for cell, figures in zip(row[1:], evaluation["blocks"].values(), strict=True):
+            accuracy = dict(map(tuple, figures["risk_coverage"]))[kept]
+            assert cell.startswith(f"{100 * accuracy:.2f} (")
+            assert cell.endswith(f"n = {int(kept * figures['n'])}")
+
+    changes = {row[0]: row[1] for row in section(text, "Other light, stain and focus")[1:]}
+    for kind, severities in evaluation["robustness"].items():
+        for severity, record in severities.items():
+            assert f"{severity}: {100 * record['proportion']:.2f} (" in changes[kind]
+
+    history = [(phase, e) for phase, epochs in read(HISTORY_NAME).items() for e in epochs]
+    rows = section(text, "Training")[1:]
+    assert len(rows) == len(history)
+    best = read(CARD_NAME)["training"]["best_epoch"]
+    for row, (phase, epoch) in zip(rows, history, strict=True):
+        bold = best[phase] == epoch["epoch"]
+        assert row[1] == (f"**{epoch['epoch']}**" if bold else str(epoch["epoch"]))
+        assert row[5] == f"{100 * epoch['val_accuracy']:.1f}"
+
+
+def test_other_numbers_make_another_report(evaluation):
+    confusion = [[40, 2, 0, 0], [0, 85, 0, 0], [0, 3, 80, 0], [0, 0, 0, 69]]
+    evaluation["parts"]["test"] |= {"confusion": confusion, "accuracy": 274 / 279}
+    text = write(evaluation)
+    assert "| **Pre-B** | 0 | 3 | 80 | 0 |" in text
+    classes = {row[0]: row for row in section(text, "Test split by class")[1:5]}
+    assert classes["Early Pre-B"][2].startswith(f"{100 * 85 / 90:.2f} (")  # precision
+    assert classes["Benign"][3].startswith(f"{100 * 40 / 42:.2f} (")  # sensitivity
+    assert f"**{100 * 274 / 279:.2f}**" in text
+    card = model_card(read(CARD_NAME), evaluation)
+    assert f"| accuracy, random test | 279 | {100 * 274 / 279:.2f} (" in card
+
+
+def test_weights_that_were_not_cross_validated_claim_nothing_of_unseen_slides(evaluation):
+    del evaluation["blocks"], evaluation["malignant"]
+    card = read(CARD_NAME)
+    text = write(evaluation, card)
+    assert "Unseen slides" not in text
+    assert "Reliability" not in text
+    figures = model_card(card, evaluation).split("## Figures")[1].split("## Limits")[0]
+    assert "malignant" not in figures
+    assert "embargo" not in figures
+
+
+def test_a_history_without_validation_is_shown_all_the_same(evaluation):
+    history = {"fine_tune": [{"epoch": 1, "learning_rate": 1e-3, "val_loss": None, "loss": 0.5}]}
+    text = evaluation_markdown(evaluation, read(CARD_NAME), history)
+    assert "| fine-tune | 1 | 1.0e-03 | - | 0.5000 | - | - |" in text
+
+
+def test_every_number_of_the_audit_stands_in_its_report():
+    audit = read("audit.json")
+    audit["network"]["as they are"]["proportion"] = 0.123
+    rows = section(audit_markdown(audit), "Accuracy, percent")[1:]
+    expected = [
+        [title, name, str(record["n"]), f"{100 * record['proportion']:.2f}"]
+        for part, title in (
+            ("network", "network"),
+            ("frozen_features", "frozen features"),
+            ("color_alone", "colour alone"),
+        )
+        for name, record in audit[part].items()
+    ]
+    assert [[*row[:3], row[3].split(" (")[0]] for row in rows] == expected
+
+
+def test_findings_follow_the_numbers():
+    audit = read("audit.json")
+    blanked = audit["network"]["nucleated cells blanked out"]
+    blanked |= {"proportion": 0.5, "interval_95": [0.4, 0.6]}
+    blanked["named"] = dict(zip(CLASS_NAMES, (1, 2, 3, 4), strict=True))
+    (line,) = (f for f in findings(audit) if f.startswith("With nucleated cells blanked out"))
+    assert "50.0 % (40.0-60.0) right" in line
+    assert "named Benign 1, Early Pre-B 2, Pre-B 3, Pro-B 4" in line
+
+
+def test_the_model_card_takes_the_audit_over_only_if_it_is_given(evaluation):
+    card, audit = read(CARD_NAME), read("audit.json")
+    assert audit["summary"][0] in model_card(card, evaluation, audit)
+    assert "## Shortcuts" not in model_card(card, evaluation)
+
+
+def test_the_shipped_reports_are_of_the_shipped_numbers(evaluation):
+    card, audit = read(CARD_NAME), read("audit.json")
+    for name, text in (
+        ("EVALUATION.md", write(evaluation, card)),
+        ("AUDIT.md", audit_markdown(audit)),
+        ("MODEL_CARD.md", model_card(card, evaluation, audit)),
+    ):
+        assert (DEFAULT_WEIGHTS / name).read_text(encoding="utf-8") == text
+    assert audit["summary"] == findings(audit)
+    metrics = card["metrics"]["test"]
+    assert np.array_equal(metrics["confusion"], evaluation["parts"]["test"]["confusion"])
