@@ -194,9 +194,9 @@ def _sync_folder(folder: Path) -> None:
     """Makes the new name in a folder outlast a power failure, where the system can."""
     if sys.platform == "win32":
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems sync no folders
+    with suppress(OSError):  # some network file systems sync no folders; the file is there
+        handle = os.open(folder, os.O_RDONLY)
+        try:
             os.fsync(handle)
-    finally:
-        os.close(handle)
+        finally:
+            os.close(handle)

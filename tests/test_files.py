@@ -36,10 +36,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, s
 
     if step != "write":
         monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match="disk full"), whole_file(path) as temporary:
-        temporary.write_text("half")
-        if step == "write":
-            fail()
+
+    def write():
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            if step == "write":
+                fail()
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

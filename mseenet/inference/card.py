@@ -8,13 +8,14 @@ import hashlib
 import json
 import math
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
 from mseenet.errors import MSEENetError, UsageError
-from mseenet.files import file_sha256, whole_file, write_atomically
+from mseenet.files import file_sha256, sync, write_atomically
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.novelty import Novelty
 from mseenet.resources import weights_folder
@@ -33,13 +34,8 @@ FILES = (
 )
 """Where a card names the files beside it, as section and entry."""
 
-SHOWN: dict[str, dict[str, type | tuple[type, ...]]] = {
+SHOWN: dict[str, dict[str, type]] = {
     "calibration": {"fitted_on": str, "n": int},
-    "malignant": {
-        "threshold": (int, float),
-        "sensitivity": (int, float),
-        "specificity": (int, float),
-    },
     "training": {"recipe": str, "settings": dict, "history": str},
     "split": {"protocol": str, "file": str, "sha256": str, "n": dict},
     "out_of_fold": {"file": str, "sha256": str},
@@ -285,9 +281,8 @@ def publish(
         checked_card(folder, json.loads(_json(card)))
         write_atomically(folder / CARD_NAME, _json(card))
     except BaseException:
-        for path in written:
-            if path not in present:
-                path.unlink(missing_ok=True)
+        # An interruption may come when the new card is in place already.
+        _remove(set(written) - present - _files_of(folder))
         raise
     _remove(before - _files_of(folder))
     return read_card(folder)
@@ -329,19 +324,23 @@ def _json(content: dict, indent: int = 2) -> bytes:
 
 def _store_weights(folder: Path, model) -> Path:
     """Writes the model's weights under the name of their content."""
-    name = folder / f"mseenet-{secrets.token_hex(4)}.weights.h5"
-    with whole_file(name) as temporary:
+    temporary = folder / f".new-{secrets.token_hex(4)}.weights.h5"
+    try:
         model.save_weights(temporary, overwrite=True)
-        sha256 = file_sha256(temporary)
-        path = folder / f"mseenet-{sha256[:8]}.weights.h5"
-    return name.replace(path)
+        sync(temporary)
+        path = folder / f"mseenet-{file_sha256(temporary)[:8]}.weights.h5"
+        return temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _record(folder: Path) -> dict:
     """Content of the card in `folder` as far as it can be read; empty if there is none."""
     try:
         content = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -427,10 +426,12 @@ def _check_shown(path: Path, content: dict) -> None:
         for name, kind in entries.items():
             value = _get(path, content, f"{section}.{name}")
             if not isinstance(value, kind) or isinstance(value, bool):
-                expected = kind.__name__ if isinstance(kind, type) else "number"
                 raise WeightsError(
-                    f"{path}: expected {section}.{name} to be a {expected}, got {value!r}"
+                    f"{path}: expected {section}.{name} to be of type {kind.__name__}, got {value!r}"
                 )
+    if content.get("malignant") is not None:
+        for name in ("threshold", "sensitivity", "specificity"):
+            _number(path, content, f"malignant.{name}", lowest=0, highest=1)
     for name, figures in (content.get("metrics") or {}).items():
         if not isinstance(figures, dict):
             raise WeightsError(f"{path}: expected metrics.{name} to be an object, got {figures!r}")

@@ -1,7 +1,15 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mseenet.config import CLASS_NAMES
+from mseenet.commands import crossvalidate
+from mseenet.config import CLASS_NAMES, ModelConfig, PhaseConfig, RobustConfig
+from mseenet.errors import UsageError
+from mseenet.evaluation import crossvalidation
+from mseenet.evaluation.crossvalidation import Folds, collect, remove_folds
 from mseenet.evaluation.out_of_fold import (
     MALIGNANT_SENSITIVITY,
     TRUSTED_ACCURACY,
@@ -10,9 +18,11 @@ from mseenet.evaluation.out_of_fold import (
     out_of_fold_csv,
     read_out_of_fold,
 )
+from mseenet.evaluation.unseen import out_of_fold_of
 from mseenet.inference.calibration import Calibration
+from mseenet.inference.card import read_card, update_card
 from mseenet.metrics import expected_calibration_error, softmax
-from mseenet.training.dataset import DatasetError
+from mseenet.training.dataset import DatasetError, DatasetIndex, Sample, index_dataset
 
 REJECT = 10.0
 
@@ -73,3 +83,130 @@ def test_an_unusable_file_is_named(tmp_path, content):
         (tmp_path / "out-of-fold.csv").write_text(content)
     with pytest.raises(DatasetError, match=r"out-of-fold\.csv: expected"):
         read_out_of_fold(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def measured(smoke_weights, smoke_data, tmp_path_factory):
+    """A copy of the smoke weights whose folds cost little, and the command that tests them."""
+    folder = tmp_path_factory.mktemp("crossvalidated") / "weights"
+    shutil.copytree(smoke_weights, folder)
+    settings = read_card(folder).content["training"]["settings"]
+    settings["head"]["epochs"], settings["fine_tune"]["epochs"] = 4, 0
+    training = read_card(folder).content["training"] | {"settings": settings}
+    update_card(folder, {"training": training})
+    backbone = smoke_weights.parent / "random.weights.h5"
+    command = ["--data", str(smoke_data), "--weights", str(folder), "--backbone-weights"]
+    return folder, [*command, str(backbone)]
+
+
+@pytest.mark.slow
+def test_from_the_command_to_the_card(measured, smoke_data, monkeypatch):
+    folder, command = measured
+    monkeypatch.setattr(crossvalidate, "EMBARGOES", (50,))
+    before = read_card(folder)
+    (folder / "out-of-fold.csv").write_text("mine")  # no card names it
+
+    # One process trains the folds; the next finds them, trains nothing and completes the card.
+    assert crossvalidate.main([*command, "--embargo", "50"]) == 0
+    assert read_card(folder).content == before.content
+    (work,) = (folder / ".checkpoint").glob("folds-*")
+    assert len(list(work.glob("*.npz"))) == 5
+    monkeypatch.setattr(crossvalidation, "_train_and_test", None)
+    assert crossvalidate.main(command) == 0
+
+    card = read_card(folder)
+    assert card.release != before.release
+    assert card.sha256 == before.sha256
+    assert not (folder / ".checkpoint").exists()
+    assert (folder / "out-of-fold.csv").read_text() == "mine"
+    (result,) = out_of_fold_of(card).values()
+    samples = index_dataset(smoke_data).samples
+    assert result.files == [sample.file for sample in samples]
+    np.testing.assert_array_equal(result.labels, [sample.label for sample in samples])
+    # Blocks of file order: each class of 20 in five of 4.
+    np.testing.assert_array_equal(result.folds, np.tile(np.repeat(np.arange(5), 4), 4))
+    assert np.mean(result.logits.argmax(axis=1) == result.labels) > 0.5
+    assert np.isfinite(result.novelty).all()
+    expected = calibrate([result], card.novelty.reject)
+    assert card.content["calibration"]["n"] == 80
+    assert card.calibration.value == pytest.approx(expected["calibration"]["value"], abs=0.01)
+    assert card.review_confidence == pytest.approx(expected["review_confidence"]["value"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_another_backbone_would_measure_another_recipe(measured, tmp_path):
+    _, command = measured
+    (tmp_path / "other.weights.h5").write_bytes(b"other")
+    with pytest.raises(UsageError, match="expected the file that the weights were trained from"):
+        crossvalidate.main([*command, "--backbone-weights", str(tmp_path / "other.weights.h5")])
+
+
+@pytest.fixture
+def folds() -> Folds:
+    samples = [
+        Sample(f"{name}/{1000 * i:05d}.png", Path(), label, f"{label}-{i}", f"{label}-{i}")
+        for label, name in enumerate(CLASS_NAMES)
+        for i in range(10)
+    ]
+    index = DatasetIndex(Path(), tuple(samples), ())
+    images = np.zeros((40, 1, 1, 3), np.uint8)
+    record = {"name": "b", "weights": "file", "sha256": "0"}
+    return Folds(index, images, [], RobustConfig(), ModelConfig(), "b.weights.h5", record)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": RobustConfig(seed=1)},
+        {"config": RobustConfig(fine_tune=PhaseConfig(epochs=3, learning_rate=3e-4, cosine=True))},
+        {"model_config": ModelConfig(dropout=0.1)},
+        {"backbone": {"name": "b", "weights": "imagenet"}},
+        {"duplicates": [(0, 1)]},
+    ],
+)
+def test_folds_of_anything_else_are_not_reused(folds, change):
+    assert replace(folds).key() == folds.key()
+    assert replace(folds, **change).key() != folds.key()
+
+
+def test_folds_of_another_dataset_are_not_reused(folds):
+    first, *others = folds.index.samples
+    for other in (
+        replace(first, pixel_sha256="other"),
+        replace(first, file="Benign/9.png"),
+        replace(first, label=1),
+    ):
+        index = DatasetIndex(Path(), (other, *others), ())
+        assert replace(folds, index=index).key() != folds.key()
+
+
+def test_a_kept_fold_is_about_the_very_files(folds, tmp_path):
+    tested = folds.tested(2, 50)
+    path = tmp_path / "embargo50-fold2.npz"
+    answers = {"logits": np.zeros((len(tested), 4)), "novelty": np.zeros(len(tested))}
+    assert not crossvalidation._is_kept(folds, tmp_path, 50, 2)
+    np.savez(path, files=tested, **answers)
+    assert crossvalidation._is_kept(folds, tmp_path, 50, 2)
+    np.savez(path, files=tested[::-1], **answers)
+    assert not crossvalidation._is_kept(folds, tmp_path, 50, 2)
+
+
+def test_folds_are_put_in_the_order_of_the_index(folds, tmp_path):
+    position = {s.file: i for i, s in enumerate(folds.index.samples)}
+    for fold in range(5):
+        files = folds.tested(fold, 50)
+        rows = np.array([position[file] for file in files])
+        np.savez(
+            tmp_path / f"embargo50-fold{fold}.npz",
+            files=files,
+            logits=rows[:, None] + np.arange(4) / 10,
+            novelty=rows,
+        )
+    result = collect(folds, tmp_path, 50)
+    assert result.files == [s.file for s in folds.index.samples]
+    np.testing.assert_array_equal(result.novelty, np.arange(40))
+    np.testing.assert_allclose(result.logits[:, 3], np.arange(40) + 0.3)
+    (tmp_path / "mine.txt").touch()
+    remove_folds(tmp_path, (50,))
+    # Only what `run_folds` made goes.
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

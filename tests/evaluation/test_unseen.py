@@ -190,15 +190,15 @@ def test_answers_are_read_only_if_they_are_those_of_the_card(tmp_path, results):
         return SimpleNamespace(weights_path=tmp_path / "w.h5", content={"out_of_fold": record})
 
     assert out_of_fold_of(card(None)) is None
-    read = out_of_fold_of(card({"sha256": sha256}))
+    read = out_of_fold_of(card({"file": path.name, "sha256": sha256}))
     assert list(read) == [50, 100]
     np.testing.assert_allclose(read[50].logits, results[50].logits, atol=6e-5)
     path.write_text(path.read_text().replace("Benign/0.png", "Benign/1.png"))
     with pytest.raises(DatasetError, match="unaltered"):
-        out_of_fold_of(card({"sha256": sha256}))
+        out_of_fold_of(card({"file": path.name, "sha256": sha256}))
     path.unlink()
     with pytest.raises(DatasetError, match="unaltered"):
-        out_of_fold_of(card({"sha256": sha256}))
+        out_of_fold_of(card({"file": path.name, "sha256": sha256}))
 
 
 def test_the_shipped_figures_follow_from_the_shipped_answers():

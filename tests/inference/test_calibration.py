@@ -46,3 +46,15 @@ def test_errorless_fields_do_not_buy_certainty():
     logits = np.eye(4)[np.arange(200) % 4]
     found = fit_calibration(logits, np.full(200, 0.5), np.arange(200) % 4)
     assert (found.temperatures(np.linspace(0, 1, 5)) >= 1).all()
+
+
+def test_one_temperature_is_recovered_and_never_below_one():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 4))
+    cumulative = softmax(logits).cumsum(axis=1)
+    labels = (rng.random(20_000)[:, None] > cumulative).sum(axis=1)
+    found = fit_calibration(3 * logits, None, labels)
+    assert found.value == pytest.approx(3, abs=0.15)
+    assert found.slope == 0
+    # What is not sure enough stays as it is.
+    assert fit_calibration(0.3 * logits, None, labels).record() == {"value": 1.0, "slope": 0.0}

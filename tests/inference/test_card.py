@@ -1,10 +1,26 @@
+import errno
+import hashlib
+import itertools
 import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mseenet.config import CLASS_NAMES, ModelConfig
+from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
 from mseenet.files import file_sha256
-from mseenet.inference.card import CARD_NAME, WeightsError, publish, read_card
+from mseenet.inference.card import (
+    CARD_NAME,
+    WeightsError,
+    publish,
+    read_card,
+    refuse_foreign_release,
+)
 
 
 def edit(folder, change) -> None:
@@ -32,13 +48,13 @@ def test_the_shipped_card_is_complete_and_true(gated_classifier):
         (lambda c: c["class_names"].reverse(), r"expected class_names \['Benign', .*got \['Pro-B'"),
         (lambda c: c.update(format=2), "expected format 1, got 2"),
         (lambda c: c["input"].update(value_range=[0, 1]), "expected input"),
-        (lambda c: c["calibration"].update(value=0), "expected temperature > 0, got 0"),
-        (lambda c: c["calibration"].update(value=float("nan")), "expected temperature > 0, got nan"),
-        (lambda c: c["heatmap"].update(scale="1"), "expected heatmap scale > 0, got '1'"),
+        (lambda c: c["calibration"].update(value=0), "expected calibration.value > 0, got 0"),
+        (lambda c: c["calibration"].update(value=float("nan")), "expected calibration.value > 0, got nan"),
+        (lambda c: c["heatmap"].update(scale="1"), "expected heatmap.scale > 0, got '1'"),
         (lambda c: c["heatmap"].update(layer="top_conv"), "expected heatmap layer inception_concat"),
         (lambda c: c["novelty"].update(layer="top_conv"), "expected novelty layer block4c_add"),
         (lambda c: c["model"].pop("dropout"), "expected model settings"),
-        (lambda c: c.pop("weights"), "'weights' is missing"),
+        (lambda c: c.pop("weights"), "entry 'weights.file' is missing"),
         (lambda c: c["weights"].update(file="../weights.h5"), "name of a file beside it"),
         (lambda c: c["weights"].update(file="other.weights.h5"), "expected the file that card.json names"),
         (lambda c: c["weights"].update(sha256="0" * 64), "altered or damaged; expected SHA-256 000000000000"),
@@ -67,38 +83,194 @@ def test_missing_and_unreadable_cards(weights_copy, tmp_path):
         read_card(weights_copy)
 
 
-def test_publishing_takes_the_place_of_the_old_weights(weights_copy, network):
-    from mseenet.inference.network import build_model
+@pytest.fixture
+def small_model():
+    from mseenet.inference.backend import keras
 
-    (old,) = weights_copy.glob("*.weights.h5")
-    content = read_card(weights_copy).content
-    kept = {name: content[name] for name in ("model", "calibration", "heatmap")}
-    card = publish(weights_copy, build_model(ModelConfig()), kept)
-    assert [path.name for path in weights_copy.glob("*.weights.h5")] == [card.weights_path.name]
-    assert card.weights_path.name != old.name
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d")])
+
+
+def release(folder) -> tuple[dict, dict]:
+    """What `publish` is given for another release than that in `folder`."""
+    content = read_card(folder).content
+    names = ("model", "calibration", "heatmap", "novelty", "training", "split", "metrics")
+    gate = read_card(folder).novelty.reference
+    files = {
+        "novelty": replace(gate, means=gate.means + 1),
+        "history": {"head": [{"epoch": 0}]},
+        "split": b"split,file,sha256\n",
+    }
+    return {name: content[name] for name in names}, files
+
+
+def listing(folder) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in folder.iterdir()}
+
+
+def test_publishing_takes_the_place_of_the_old_release_and_leaves_other_files(
+    weights_copy, small_model
+):
+    # These could be taken for files of a release, but no card names them.
+    foreign = ["mseenet-mine.weights.h5", "novelty-mine.npz", "history.json", "split-mine.csv"]
+    for name in foreign:
+        (weights_copy / name).write_text("mine")
+    old = {name: read_card(weights_copy).content[name]["file"] for name in ("weights", "novelty")}
+    content, files = release(weights_copy)
+    content["training"] = content["training"] | {"history": "absent.json"}
+    edit(weights_copy, lambda card: card["training"].update(history="absent.json"))
+
+    card = publish(weights_copy, small_model, content, **files)
+
     assert card.sha256 == file_sha256(card.weights_path)
+    names = {path.name for path in weights_copy.iterdir()}
+    assert names >= set(foreign)
+    assert all((weights_copy / name).read_text() == "mine" for name in foreign)
+    assert not names & set(old.values())
+    record = card.content
+    new = {
+        CARD_NAME,
+        record["weights"]["file"],
+        record["novelty"]["file"],
+        record["split"]["file"],
+        record["training"]["history"],
+    }
+    assert names == new | set(foreign)
+    for name, key in (("weights", "file"), ("novelty", "file"), ("split", "file")):
+        sha256 = file_sha256(weights_copy / record[name][key])
+        assert sha256 == record[name]["sha256"]
+        assert sha256[:8] in record[name][key]
 
 
-def test_a_failure_before_the_last_step_leaves_the_old_weights(weights_copy, network, monkeypatch):
-    before = read_card(weights_copy)
+def test_publishing_the_same_again_changes_nothing(weights_copy, small_model):
+    content, files = release(weights_copy)
+    publish(weights_copy, small_model, content, **files)
+    before = listing(weights_copy)
+    publish(weights_copy, small_model, content, **files)
+    assert listing(weights_copy) == before
 
-    def fail(*_):
-        raise OSError("disk full")
 
-    monkeypatch.setattr("mseenet.inference.card.write_atomically", fail)
-    with pytest.raises(OSError, match="disk full"):
-        publish(weights_copy, network, {})
-    assert read_card(weights_copy).content == before.content
+def test_whichever_step_fails_one_release_is_whole(
+    weights_copy, small_model, monkeypatch, tmp_path
+):
+    content, files = release(weights_copy)
+    before, aborted = listing(weights_copy), 0
+    calls = [(os, "fsync"), (os, "replace"), (Path, "open"), (Path, "replace")]
+    calls += [(Path, "unlink"), (type(small_model), "save_weights")]
+    for failing in itertools.count(1):
+        folder = shutil.copytree(weights_copy, tmp_path / str(failing))
+        steps = itertools.count(1)
+        with monkeypatch.context() as patch:
+            for owner, name in calls:
+                patch.setattr(owner, name, failing_at(failing, steps, getattr(owner, name)))
+            with suppress(OSError, WeightsError):
+                publish(folder, small_model, content, **files)
+        if file_sha256(folder / CARD_NAME) == before[CARD_NAME]:
+            aborted += 1
+            assert listing(folder) == before, f"step {failing}"
+        else:
+            card = read_card(folder)
+            assert card.sha256 != before[CARD_NAME]
+            sha256 = hashlib.sha256(files["split"]).hexdigest()
+            assert card.content["split"]["sha256"] == sha256
+        shutil.rmtree(folder)
+        if next(steps) <= failing:  # this time no step was left to fail
+            break
+    assert aborted > 15
+
+
+def failing_at(failing: int, steps: Iterator[int], call: Callable) -> Callable:
+    """`call`, but the disk is full at one of the steps."""
+
+    def step(*arguments, **options):
+        if next(steps) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return call(*arguments, **options)
+
+    return step
+
+
+def test_a_card_that_could_not_be_read_back_is_not_published(weights_copy, small_model):
+    content, files = release(weights_copy)
+    before = listing(weights_copy)
+    content["heatmap"] = content["heatmap"] | {"scale": float("inf")}
+    with pytest.raises(WeightsError, match=r"heatmap\.scale"):
+        publish(weights_copy, small_model, content, **files)
+    assert listing(weights_copy) == before
+
+
+def test_only_an_earlier_release_is_replaced(weights_copy, tmp_path):
+    refuse_foreign_release(weights_copy)
+    refuse_foreign_release(tmp_path / "new")
+    (tmp_path / "foreign").mkdir()
+    refuse_foreign_release(tmp_path / "foreign")
+    (tmp_path / "foreign" / CARD_NAME).write_text('{"name": "a visiting card"}')
+    with pytest.raises(UsageError, match=r"it holds card\.json"):
+        refuse_foreign_release(tmp_path / "foreign")
+
+
+WRONG = (None, True, "1", [], {}, {"a": 1}, -1, float("inf"))
+
+
+@pytest.mark.parametrize("entry", [
+    "format", "class_names", "input", "weights", "weights.file", "weights.sha256", "model",
+    "model.filters_1x1", "model.dropout", "model.blank_corner", "calibration",
+    "calibration.value", "calibration.slope", "calibration.fitted_on", "heatmap", "heatmap.layer",
+    "heatmap.scale", "review_confidence", "review_confidence.value", "novelty.file",
+    "novelty.review", "novelty.reject", "malignant.threshold", "training.recipe",
+    "training.settings", "split.file", "metrics.val",
+])  # fmt: skip
+def test_values_of_any_wrong_type_and_missing_ones_are_refused(weights_copy, entry):
+    path = weights_copy / CARD_NAME
+    original = path.read_text(encoding="utf-8")
+    *sections, last = entry.split(".")
+    for value in (*WRONG, "missing"):
+        card = json.loads(original)
+        section = card
+        for name in sections:
+            section = section[name]
+        right = section[last]
+        if isinstance(value, type(right)) and entry not in ("weights", "model", "input"):
+            continue  # of the right type; ranges have tests of their own
+        if isinstance(value, bool) and isinstance(right, bool):
+            continue
+        if value == "missing":
+            del section[last]
+            if entry in ("review_confidence", "metrics.val"):
+                continue  # may be absent
+        else:
+            section[last] = value
+        path.write_text(json.dumps(card), encoding="utf-8")
+        with pytest.raises(WeightsError):
+            read_card(weights_copy)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "7", '"card"', "[" * 100_000])
+def test_json_of_another_kind_is_no_card(weights_copy, content):
+    (weights_copy / CARD_NAME).write_text(content)
+    with pytest.raises(WeightsError):
+        read_card(weights_copy)
+
+
+def test_a_damaged_novelty_file_with_its_own_hash_is_refused(weights_copy):
+    (path,) = weights_copy.glob("novelty-*.npz")
+    for content in (b"", path.read_bytes()[:-100], b"PK\x03\x04" + bytes(100)):
+        path.write_bytes(content)
+        edit(weights_copy, lambda c: c["novelty"].update(sha256=file_sha256(path)))
+        with pytest.raises(WeightsError, match="expected a NumPy archive"):
+            read_card(weights_copy)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["novelty"].pop("reject"), "'reject' of novelty is missing"),
+        (lambda c: c["novelty"].pop("reject"), "entry 'novelty.reject' is missing"),
         (lambda c: c["novelty"].update(review=9e9), "expected 0 < review <= reject"),
         (lambda c: c["novelty"].update(sha256="0" * 64), "altered or damaged"),
         (lambda c: c["novelty"].update(file="../n.npz"), "name of a file beside it"),
-        (lambda c: c["review_confidence"].update(value=2), "a review confidence in"),
+        (
+            lambda c: c["review_confidence"].update(value=2),
+            r"expected review_confidence.value in \[0, 1\], got 2",
+        ),
     ],
 )
 def test_a_gate_that_does_not_fit_is_refused(weights_copy, change, message):

@@ -1,7 +1,16 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mseenet.training.robust import FrozenFeatures, mix_styles
+from mseenet.config import FROZEN_LAYER, RobustConfig
+from mseenet.errors import UsageError
+from mseenet.inference.backend import keras
+from mseenet.inference.network import frozen_blocks
+from mseenet.training import robust
+from mseenet.training.dataset import Sample
+from mseenet.training.robust import FrozenFeatures, frozen_features, mix_styles
 
 FEATURES = np.random.default_rng(0).normal(2, 3, (8, 14, 14, 5)).astype(np.float32)
 
@@ -23,7 +32,7 @@ def test_mixed_styles_lie_between_those_of_the_batch_and_content_stays():
         assert correlation == pytest.approx(1, abs=1e-4)
 
 
-def test_no_share_changes_nothing():
+def test_no_proportion_changes_nothing():
     mixed = mix_styles(FEATURES, 0.0, np.random.default_rng(1))
     np.testing.assert_allclose(mixed, FEATURES, atol=1e-4)
 
@@ -46,3 +55,49 @@ def test_batches_hold_the_chosen_images_of_random_copies(unchanged, allowed):
     values = np.round(batch[:, 0, 0, 0]).astype(int)
     np.testing.assert_array_equal(values % 10, [1, 3] * 20)
     assert set(values // 10) == allowed
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A network with the names that the frozen features need, and its inputs."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(2, 3, padding="same", name=FROZEN_LAYER)(inputs)
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    samples = [Sample(f"Benign/{i}.png", Path(), 0, f"{i}", f"{i}") for i in range(5)]
+    return keras.Model(inputs, x), samples, images
+
+
+def test_features_are_computed_once_and_only_for_the_same_inputs(tiny, tmp_path):
+    model, samples, images = tiny
+    cache = tmp_path / "cache"
+    config, backbone = RobustConfig(copies=1), {"weights": "random"}
+    first = frozen_features(model, samples, images, config, backbone, cache)
+    expected = frozen_blocks(model).predict_on_batch(images.astype(np.float32))
+    np.testing.assert_allclose(first.copies[0], expected, rtol=1e-2, atol=0.2)
+    assert len(first.files) == 4
+    assert all(path.is_file() for path in first.files)
+
+    def files(samples=samples, config=config, backbone=backbone):
+        return frozen_features(model, samples, images, config, backbone, cache).files
+
+    assert files() == first.files
+    others = [
+        files(config=replace(config, seed=1)),
+        files(backbone={"weights": "imagenet"}),
+        files(samples=[replace(samples[0], pixel_sha256="x"), *samples[1:]]),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robust, "CORNER", 0.2)
+        others.append(files())
+        patch.setattr(robust, "CORNER", robust.CORNER)
+        patch.setattr(robust, "FEATURES_VERSION", 99)
+        others.append(files())
+    assert len({first.files, *others}) == 6
+
+
+def test_a_foreign_folder_is_no_cache(tiny, tmp_path):
+    model, samples, images = tiny
+    (tmp_path / "mine.npy").write_text("mine")
+    with pytest.raises(UsageError, match=r"it holds mine\.npy"):
+        frozen_features(model, samples, images, RobustConfig(), {}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.npy"]
