@@ -15,6 +15,7 @@ from PIL import Image
 from mseenet.cli import COMMANDS, TOOLS
 from mseenet.commands.predict import find_images
 from mseenet.config import CLASS_NAMES
+from mseenet.imaging.formats import SUFFIXES
 
 
 def run(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -146,7 +147,7 @@ def test_nothing_to_predict(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f"error: {tmp_path}: expected images (.png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp), found none"
+        f"error: {tmp_path}: expected images ({', '.join(SUFFIXES)}), found none"
     ]
 
 
