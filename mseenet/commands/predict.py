@@ -286,8 +286,10 @@ def _walk(folder: Path, problems: list[str], heatmaps: Path | None) -> Iterator[
 
 
 def _is_image(file: Path) -> bool:
-    """Whether a file that was found in a folder is meant as an image."""
-    return _named_as_image(file)
+    """Whether a file that was found in a folder is meant as an image: by its content or its name."""
+    from mseenet.imaging.formats import is_image
+
+    return is_image(file) or _named_as_image(file)
 
 
 def _named_as_image(file: Path) -> bool:

@@ -146,8 +146,10 @@ def _blend(patch: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> None:
     patch += weight[..., None] * (colour - patch)
 
 
-def _outline(rng: np.random.Generator, y, x, radius: float, wobble: float) -> np.ndarray:
-    """Distance from the centre as a share of an irregular outline: 1 on the outline."""
+def _outline(
+    rng: np.random.Generator, y: np.ndarray, x: np.ndarray, radius: float, wobble: float
+) -> np.ndarray:
+    """Distance from the centre in proportion to an irregular outline: 1 on the outline."""
     angle = np.arctan2(y, x)
     border = np.ones_like(angle)
     for order in (2, 3, 4):
@@ -155,7 +157,13 @@ def _outline(rng: np.random.Generator, y, x, radius: float, wobble: float) -> np
     return np.hypot(y, x) / (radius * border)
 
 
-def _draw_red_cell(canvas, rng, centre, radius: float, colour) -> None:
+def _draw_red_cell(
+    canvas: np.ndarray,
+    rng: np.random.Generator,
+    centre: np.ndarray,
+    radius: float,
+    colour: tuple[int, int, int],
+) -> None:
     patch, y, x = _patch(canvas, centre, 1.5 * radius)
     distance = _outline(rng, y, x, radius, 0.10)
     body = 1 / (1 + np.exp((distance - 1) * 14))
@@ -164,17 +172,23 @@ def _draw_red_cell(canvas, rng, centre, radius: float, colour) -> None:
     _blend(patch, shade, 0.85 * body * pallor)
 
 
-def _draw_nucleated_cell(canvas, rng, centre, radius: float, colour) -> None:
+def _draw_nucleated_cell(
+    canvas: np.ndarray,
+    rng: np.random.Generator,
+    centre: np.ndarray,
+    radius: float,
+    colour: tuple[int, int, int],
+) -> None:
     patch, y, x = _patch(canvas, centre, 1.6 * radius)
-    colour = np.asarray(colour, float) + rng.normal(0, 5, 3)
+    shade = np.asarray(colour, float) + rng.normal(0, 5, 3)
     cytoplasm = 1 / (1 + np.exp((_outline(rng, y, x, radius, 0.08) - 1) * 18))
-    _blend(patch, 0.45 * colour + 0.55 * np.array([226, 222, 246]), 0.9 * cytoplasm)
+    _blend(patch, 0.45 * shade + 0.55 * np.array([226, 222, 246]), 0.9 * cytoplasm)
 
     shift = rng.normal(0, 0.06 * radius, 2)  # a scanty rim, wider on one side
     nucleus = 1 / (
         1 + np.exp((_outline(rng, y - shift[0], x - shift[1], 0.88 * radius, 0.07) - 1) * 22)
     )
-    _blend(patch, colour, 0.92 * nucleus)
+    _blend(patch, shade, 0.92 * nucleus)
     patch += (nucleus * _chromatin(rng, patch.shape[:2], radius))[..., None]
 
 

@@ -120,8 +120,9 @@ def decode_tiff(stream: BinaryIO) -> np.ndarray:
             "as of a whole slide; save one field of it"
         )
     stream.seek(0)
-    # In memory, as a damaged tag may ask a file on a disk for any number of bytes at once.
-    stream = io.BytesIO(stream.read())
+    if not isinstance(stream, io.BytesIO):
+        # A damaged tag may ask a file on a disk for any number of bytes at once.
+        stream = io.BytesIO(stream.read())
     with damage_named():
         offsets = _directories(stream)
         stream.seek(0)
@@ -142,6 +143,8 @@ def damage_named() -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(too_large("many more")) from error
+    except MemoryError as error:
+        raise ImageTooLargeError("expected an image that fits into memory") from error
     except Exception as error:  # parsers raise anything on damaged data
         raise TruncatedImageError(
             f"expected a whole image, got truncated or damaged data ({_short(error)})"

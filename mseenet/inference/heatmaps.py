@@ -27,6 +27,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mseenet.config import IMAGE_SIZE, TARGET_LAYER
+from mseenet.imaging.formats import OVERLAY_SOFTWARE
 
 NO_EVIDENCE = 0.05
 """A heatmap that nowhere reaches this shows no positive evidence for its class: under a
@@ -146,11 +147,6 @@ def overlay(
     color = colormap(color_map)[np.round(heatmap * 255).astype(np.uint8)]
     weight = opacity * heatmap[..., None]
     return np.round(rgb * (1 - weight) + color * weight).astype(np.uint8)
-
-
-OVERLAY_SOFTWARE = "MSEENet overlay"
-"""Value of the PNG text "Software" in overlays: they are pictures of a field and of a heatmap, and
-must not come back as fields."""
 
 
 def encode_overlay(rgb: np.ndarray) -> bytes:

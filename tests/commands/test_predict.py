@@ -17,7 +17,8 @@ from mseenet import cli
 from mseenet.commands.predict import check_output, find_images, written
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
-from mseenet.inference.heatmaps import OVERLAY_SOFTWARE, is_overlay
+from mseenet.imaging.formats import OVERLAY_SOFTWARE
+from mseenet.inference.heatmaps import is_overlay
 
 
 @dataclass(frozen=True)
