@@ -1,5 +1,6 @@
 """Which device computes, set up so that several programs can share a GPU."""
 
+
 def prepare_device() -> str:
     """Prepares Keras, lets TensorFlow take GPU memory as it needs it, and names the device.
 
