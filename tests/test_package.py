@@ -1,5 +1,6 @@
 """What is installed: dependencies, locks, version, supported platforms, and the built package."""
 
+import ast
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ from packaging.requirements import Requirement
 from mseenet import __version__, cli, supported, version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+INSIDE_STREAMLIT = {"starlette"}
+"""Reached for where Streamlit brings it; the page does without where it does not."""
+
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
@@ -63,6 +68,28 @@ def test_a_lock_names_no_address(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*(-i|--(extra-)?index-url|--find-links|--trusted-host)", text, re.M)
+
+
+def test_every_library_that_is_imported_is_declared():
+    """A library that comes only with another one may stay away with the other's next version."""
+    everywhere = {Requirement(text).name for text in PROJECT["dependencies"]}
+    training = {Requirement(t).name for t in PROJECT["optional-dependencies"]["train"]}
+    of_module = packages_distributions()
+    for path in (ROOT / "mseenet").rglob("*.py"):
+        declared = everywhere
+        if path.parent.name in ("training", "evaluation", "baselines", "commands"):
+            declared = everywhere | training
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module]
+            else:
+                continue
+            for top in {module.split(".")[0] for module in modules}:
+                if top not in sys.stdlib_module_names and top not in {"mseenet", *INSIDE_STREAMLIT}:
+                    names = {name.lower() for name in of_module.get(top, [top])}
+                    assert names & declared, f"{path.relative_to(ROOT)} imports {top}"
 
 
 def test_what_is_developed_with_is_what_is_served():

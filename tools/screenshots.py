@@ -23,7 +23,7 @@ def main() -> None:
             page = browser.new_page(
                 viewport={"width": width, "height": height}, color_scheme=scheme
             )
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(120_000)  # the first page waits for TensorFlow
             page.goto(url)
             page.locator("input[type=file]").first.set_input_files(files)
             page.locator(".mseenet-tiles li", has_text=f"{FIELDS}fields").wait_for()
