@@ -103,19 +103,10 @@ def test_unusable_input_is_told_and_nothing_is_changed(
     (tmp_path / "DATA").symlink_to(little_data)
     (tmp_path / "FOREIGN").mkdir()
     (tmp_path / "FOREIGN" / "mine.weights.h5").write_text("mine")
-    if "--cache" in arguments:  # told when the features are needed, after the network is built
-        arguments = [*arguments, "--backbone-weights", str(random_backbone(tmp_path))]
     with pytest.raises(MSEENetError, match=message):
         main(["--out", "out", *arguments])
     assert not (tmp_path / "out").exists()
     assert [path.name for path in (tmp_path / "FOREIGN").iterdir()] == ["mine.weights.h5"]
-
-
-def random_backbone(folder: Path) -> Path:
-    from mseenet.inference.network import build_backbone
-
-    build_backbone(None).save_weights(folder / "backbone.weights.h5")
-    return folder / "backbone.weights.h5"
 
 
 def test_an_error_is_one_line_and_status_2(tmp_path):
