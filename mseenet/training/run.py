@@ -220,6 +220,9 @@ def fit(
 
     config, labels, rows = job.config, inputs.labels, inputs.rows
     console.say(f"device: {prepare_device()}")
+    # Keras numbers unnamed layers through the process and writes the names into the weights
+    # file: only so is its hash the same whatever was built before.
+    keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed)
     model = build_model(job.model_config, job.backbone_weights)
     freeze_batch_normalization(model)

@@ -13,12 +13,12 @@ from conftest import ROOT
 from mseenet.commands.train import main, parse_arguments, training_config
 from mseenet.config import RobustConfig, TrainingConfig
 from mseenet.errors import MSEENetError, UsageError
-from mseenet.files import LOCK_NAME, one_writer, own_folder
+from mseenet.files import LOCK_NAME, file_sha256, one_writer, own_folder
 from mseenet.inference.card import CARD_NAME, read_card
 from mseenet.training.checkpoint import TrainingError
 from mseenet.training.provenance import recorded_command
 from mseenet.training.run import refuse_if_useless
-from mseenet.training.smoke import write_smoke_data
+from mseenet.training.smoke import write_smoke_backbone, write_smoke_data
 
 
 def test_the_command_line_sets_the_training_settings():
@@ -141,6 +141,15 @@ def test_a_second_training_into_one_folder_is_told(little_data, tmp_path):
     checkpoint = own_folder(tmp_path / "checkpoint", "training")
     with one_writer(checkpoint), pytest.raises(UsageError, match="is writing there"):
         main(["--data", str(little_data), "--out", str(out), "--checkpoint", str(checkpoint)])
+
+
+@pytest.mark.slow
+def test_the_backbone_of_a_smoke_run_depends_on_the_seed_alone(tmp_path):
+    hashes = []
+    for seed in (0, 0, 1):
+        write_smoke_backbone(tmp_path / "b.weights.h5", seed)
+        hashes.append(file_sha256(tmp_path / "b.weights.h5"))
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 @pytest.mark.slow
