@@ -16,6 +16,9 @@ from mseenet.errors import UsageError
 LOCK_NAME = ".mseenet.lock"
 """The file in a folder whose lock says that a command writes there."""
 
+FEATURES_PURPOSE = "features"
+"""What the marker of a folder of frozen features, `--cache`, says that it is for."""
+
 _LOCKED_BYTE = 1 << 30
 """Beyond the text of a lock file, so that others can read who holds it (Windows)."""
 

@@ -19,7 +19,13 @@ from mseenet.config import PhaseConfig, RobustConfig
 from mseenet.errors import UsageError
 from mseenet.evaluation.crossvalidation import Folds, collect, remove_folds, run_folds
 from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, out_of_fold_csv
-from mseenet.files import file_sha256, one_writer, own_folder, remove_own_folder
+from mseenet.files import (
+    FEATURES_PURPOSE,
+    file_sha256,
+    one_writer,
+    own_folder,
+    remove_own_folder,
+)
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, store, update_card
 from mseenet.training.dataset import index_dataset, load_images
 from mseenet.training.provenance import backbone_record
@@ -67,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     config = recipe_of(card)
     backbone = backbone_record(arguments.backbone_weights)
     refuse_other_backbone(card, backbone)
+    if arguments.cache is not None:
+        own_folder(arguments.cache, FEATURES_PURPOSE)
     index = index_dataset(arguments.data, console.progress)
     console.say(index.describe())
     images = load_images(index.samples, progress=console.progress)

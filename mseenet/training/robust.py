@@ -15,7 +15,7 @@ import numpy as np
 
 from mseenet import console
 from mseenet.config import FROZEN_LAYER, RobustConfig
-from mseenet.files import file_sha256, own_folder, whole_file
+from mseenet.files import FEATURES_PURPOSE, file_sha256, own_folder, whole_file
 from mseenet.imaging import perturbations
 from mseenet.imaging.perturbations import brightness, jpeg
 from mseenet.inference.backend import keras
@@ -110,7 +110,7 @@ def frozen_features(
     Raises:
         UsageError: `cache` holds files that are not frozen features.
     """
-    own_folder(cache, "features")
+    own_folder(cache, FEATURES_PURPOSE)
     network = frozen_blocks(model)
     key = _key(network, samples, config.seed, backbone)
     files = []

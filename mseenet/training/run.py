@@ -12,12 +12,13 @@ import numpy as np
 from mseenet import console
 from mseenet.config import FROZEN_LAYER, TARGET_LAYER, ModelConfig, RobustConfig, TrainingConfig
 from mseenet.errors import UsageError
-from mseenet.files import one_writer, own_folder, remove_own_folder
+from mseenet.files import FEATURES_PURPOSE, one_writer, own_folder, remove_own_folder
 from mseenet.inference.calibration import Calibration, fit_calibration
 from mseenet.inference.card import CARD_NAME, Card, publish, refuse_foreign_release
 from mseenet.inference.device import prepare_device
 from mseenet.inference.novelty import Novelty
 from mseenet.metrics import measure, softmax, wilson_interval
+from mseenet.training.checkpoint import PURPOSE as CHECKPOINT_PURPOSE
 from mseenet.training.checkpoint import Checkpoint, TrainingError
 from mseenet.training.dataset import DatasetIndex, index_dataset, load_images
 from mseenet.training.provenance import backbone_record, versions
@@ -121,8 +122,8 @@ def train(job: Job) -> Card:
                     path.unlink(missing_ok=True)
         finally:  # keeps whatever is still needed to go on
             for folder, purpose in (
-                (checkpoint_folder(job.checkpoint), "checkpoint"),
-                (features_folder(job.checkpoint), "features"),
+                (checkpoint_folder(job.checkpoint), CHECKPOINT_PURPOSE),
+                (features_folder(job.checkpoint), FEATURES_PURPOSE),
                 (job.checkpoint, PURPOSE),
             ):
                 remove_own_folder(folder, purpose)
@@ -159,6 +160,8 @@ def check_before_work(job: Job) -> None:
         for other, same in named[:i]:
             if path == same:
                 raise UsageError(f"expected different folders for {other} and {name}, got {path}")
+    if job.cache is not None:
+        own_folder(job.cache, FEATURES_PURPOSE)
 
 
 def prepare(job: Job) -> Inputs:
@@ -217,6 +220,9 @@ def fit(
 
     config, labels, rows = job.config, inputs.labels, inputs.rows
     console.say(f"device: {prepare_device()}")
+    # Keras numbers unnamed layers through the process and writes the names into the weights
+    # file: only so is its hash the same whatever was built before.
+    keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed)
     model = build_model(job.model_config, job.backbone_weights)
     freeze_batch_normalization(model)
