@@ -1,19 +1,18 @@
-"""What a user takes home from one case, as CSV and ZIP, made in memory; see also `pdf`."""
+"""Exports of one case as CSV and ZIP, made in memory; see also `pdf`."""
 
 import io
 import json
-import re
-import unicodedata
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from mseenet.case import words
+from mseenet.case.names import file_stem
+from mseenet.case.pictures import encoded
 from mseenet.case.records import CSV_HEADER, csv_line, csv_row, record
 from mseenet.case.summary import summarize_case
 from mseenet.inference.classifier import Prediction
@@ -36,7 +35,7 @@ class CaseField:
         pixels: Makes RGB uint8 (H, W, 3) in [0, 255] in the field's own shape, or None if it
             is unreadable or not to be shown. Called for one picture after the other, as
             those of a whole case would fill half a gigabyte.
-        evidence_on_nuclei: Share of the heatmap's mass on nucleated cells, in [0, 1], or
+        evidence_on_nuclei: Proportion of the heatmap's mass on nucleated cells, in [0, 1], or
             None if it is not known.
         synthetic: Whether this project rendered the field.
     """
@@ -105,7 +104,7 @@ def case_zip(
         fields: At least one.
         context: Where the results come from.
         opacity: Of the heatmap, in [0, 1].
-        color_map: One of `explain.COLOR_MAPS`.
+        color_map: One of `heatmaps.COLOR_MAPS`.
 
     Returns:
         A ZIP archive. Entries are numbered in the order of `fields`; overlays are PNG in
@@ -167,24 +166,9 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
 
 def _entry_name(number: int, field: CaseField) -> str:
     """A name that every file system takes; the number keeps equal names apart."""
-    stem = PurePosixPath(re.split(r"[/\\]", field.name)[-1]).stem
-    stem = "".join(
-        "_" if char in '<>:"|?*' or unicodedata.category(char) in _UNSAFE else char for char in stem
-    )
-    stem = stem.encode("utf-8", "ignore")[:120].decode("utf-8", "ignore").strip(". ") or "field"
     marks = (field.prediction.status == "rejected", "rejected"), (field.synthetic, "synthetic")
-    return f"overlays/{number:03d}-{stem}{''.join(f'-{mark}' for on, mark in marks if on)}.png"
-
-
-_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories: control, invisible, half a surrogate pair, ends of line."""
-
-
-def encoded(image: Image.Image, image_format: str, **options) -> bytes:
-    """The pixels alone, without metadata, in an image format of Pillow's."""
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
+    suffix = "".join(f"-{mark}" for on, mark in marks if on)
+    return f"overlays/{number:03d}-{file_stem(field.name)}{suffix}.png"
 
 
 def _utf8(text: str) -> bytes:

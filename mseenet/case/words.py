@@ -1,4 +1,4 @@
-"""What the page says about classes and results, in a haematologist's words."""
+"""What a user reads about classes and results, in a haematologist's words."""
 
 CLASS_TITLES = {
     "Benign": "Benign (haematogones)",
@@ -35,8 +35,6 @@ UNSEEN_SLIDES = (
     "On another laboratory's stain or camera they have not been validated."
 )
 
-ARCHIVE_NOT_READ = "expected a readable ZIP archive"
-
 INTAKE = (
     "PNG, JPEG, TIFF, BMP or WebP, or a ZIP of them; whole fields at 100x, as in the training data."
 )
@@ -68,7 +66,7 @@ STATUS_TITLES = {"ok": "ok", "review": "to review", "rejected": "rejected", "err
 NOVELTY = "Distance from the training fields: from 1 on a field is rejected."
 
 MOSTLY = 0.5
-"""Evidence of which a smaller share lies on nucleated cells is called mostly background."""
+"""Evidence of which a smaller proportion lies on nucleated cells is called mostly background."""
 
 BACKGROUND_EVIDENCE_SHORT = "Mostly background: a reason for doubt."
 

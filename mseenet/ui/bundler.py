@@ -5,15 +5,15 @@ from pathlib import Path
 
 import streamlit as st
 
-from mseenet.case.bundle import MAGIC
 from mseenet.imaging.decoding import SUFFIXES
+from mseenet.ui.bundle import MAGIC
 
 _SCRIPT = Path(__file__).with_suffix(".js").read_text("utf-8")
 
 
 def upload_limit() -> int:
-    """Largest file that the server takes, in MB."""
-    return st.get_option("server.maxUploadSize")
+    """Largest upload that the server takes, in bytes."""
+    return st.get_option("server.maxUploadSize") * 2**20
 
 
 def bundler() -> str:
@@ -21,7 +21,7 @@ def bundler() -> str:
     settings = {
         "magic": MAGIC.decode(),
         "suffixes": [*SUFFIXES, ".zip"],
-        "limit": upload_limit() * 2**20,
+        "limit": upload_limit(),
     }
     script = _SCRIPT.replace("SETTINGS", json.dumps(settings))
     return f"<script>{script}</script>"

@@ -1,7 +1,6 @@
-"""What the user takes home: CSV, PDF report, ZIP of overlays. Made on the click, not before."""
+"""Exports of a case: CSV, PDF report, ZIP of overlays. Made on the click, not before."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 import streamlit as st
@@ -10,38 +9,34 @@ from mseenet import __version__
 from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.fields import Case, Field, by_doubt
 from mseenet.case.pdf import case_pdf
-from mseenet.inference.classifier import Classifier
+from mseenet.inference.classifier import Classifier, Prediction
 from mseenet.ui.field_view import evidence_on_nuclei
 
 SHOWN_IN_REPORT = 12
 """The most doubtful fields whose pictures go into the report unless the user chooses others."""
 
 
-OUTPUT = ("class_name", "probabilities", "confidence", "heatmap", "heatmap_class")
-"""What is left out of a rejected prediction unless the user asked for it."""
-
-
 def draw_exports(case: Case, classifier: Classifier) -> None:
     """Draws the buttons for downloads of all analysed fields."""
     fields = by_doubt(case.done())
     st.html('<h2 class="mseenet-section">Take away</h2>')
-    with st.container(horizontal=True, vertical_alignment="center", key="take-away"):
+    with st.container(horizontal=True, vertical_alignment="center", key="exports"):
         chosen = _choose_pictures(fields)
 
         # All of it is read on the click: opacity and colours change without this being drawn.
-        def taken(pictured: Iterable[str]) -> tuple[list[CaseField], CaseContext]:
+        def content(pictured: Iterable[str]) -> tuple[list[CaseField], CaseContext]:
             return _exported(fields, set(pictured)), _context(case, classifier)
 
         def report() -> bytes:
             positions = [i for i, field in enumerate(fields) if field.key in chosen]
-            return case_pdf(*taken(chosen), positions, case.opacity, case.color_map)
+            return case_pdf(*content(chosen), positions, case.opacity, case.color_map)
 
         def overlays() -> bytes:
-            return case_zip(*taken(case.fields), case.opacity, case.color_map)
+            return case_zip(*content(case.fields), case.opacity, case.color_map)
 
         for label, suffix, mime, make in (
             ("PDF report", "pdf", "application/pdf", report),
-            ("CSV table", "csv", "text/csv", lambda: case_csv(*taken(()))),
+            ("CSV table", "csv", "text/csv", lambda: case_csv(*content(()))),
             ("ZIP of overlays", "zip", "application/zip", overlays),
         ):
             st.download_button(
@@ -87,15 +82,17 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
 
 
 def _exported(fields: list[Field], pictured: set[str]) -> list[CaseField]:
-    """What of the fields is taken home; pictures only of those with the keys `pictured`."""
-    taken = []
+    """What of the fields is exported; pictures only of those with the keys `pictured`."""
+    exported = []
     for field in fields:
-        prediction = field.prediction
+        prediction = field.result
         if prediction.status == "rejected" and not field.include_rejected:
-            prediction = replace(prediction, **dict.fromkeys(OUTPUT))
+            prediction = Prediction(
+                prediction.status, novelty=prediction.novelty, reasons=prediction.reasons
+            )
         heatmap, evidence = prediction.heatmap, None
         if heatmap is not None and heatmap.any():
             evidence = evidence_on_nuclei(field, heatmap)[0]
         pixels = field.pixels if field.readable and field.key in pictured else None
-        taken.append(CaseField(field.name, prediction, pixels, evidence, field.synthetic))
-    return taken
+        exported.append(CaseField(field.name, prediction, pixels, evidence, field.synthetic))
+    return exported

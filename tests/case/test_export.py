@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from mseenet.case import pdf as pdf_module
 from mseenet.case import words
 from mseenet.case.export import CASE_HEADER, NO_MEANING, CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.pdf import case_pdf
@@ -297,13 +299,41 @@ def test_pdf_explains_words_and_origin(pdf):
     assert "Software MSEENet 9.8.7 Device CPU" in text
 
 
-def test_what_the_font_lacks_is_replaced_and_explained(case, pdf):
+def test_what_the_font_lacks_is_numbered_and_explained(case, pdf):
     text = flat(pdf)
-    assert "\ufffd\ufffd.png" in text
-    assert "Stands for a character that this document's font lacks" in text
+    assert "[8840][6DB2].png" in text
+    assert "characters that this document's font lacks: this one for U+8840 of Unicode" in text
     plain = flat(case_pdf(case[:2], CONTEXT, [0], 0.6))
-    assert "\ufffd" not in plain
-    assert "Stands for" not in plain
+    assert "[" not in plain
+    assert "font lacks" not in plain
+
+
+def test_names_of_characters_that_the_font_lacks_stay_apart():
+    patients = ["张伟.png", "王芳.png", "李娜.png", "\U0001fa78.png"]
+    text = flat(case_pdf([named(name) for name in patients], CONTEXT, [], 0.6)).replace(" ", "")
+    for name in patients:
+        shown = "".join(f"[{ord(char):04X}]" for char in name.removesuffix(".png"))
+        assert text.count(f"{shown}.png") == 1
+
+
+def test_names_that_come_out_alike_are_followed_by_their_number():
+    long = "begin" + "-" * 200
+    names = [long + "a" + "-" * 200, long + "b" + "-" * 200, "other.png"]
+    text = flat(case_pdf([named(name) for name in names], CONTEXT, [], 0.6))
+    assert "(field 1)" in text
+    assert "(field 2)" in text
+    assert "(field 3)" not in text
+
+
+def test_the_fonts_come_with_the_package_and_their_licence():
+    folder = Path(pdf_module.__file__).with_name("fonts")
+    assert {path.name for path in folder.iterdir()} == {
+        "DejaVuSans.ttf",
+        "DejaVuSans-Bold.ttf",
+        "LICENSE",
+    }
+    code = "import sys, mseenet.case.pdf; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "{nb}.png", "a\ue000\ue001.png", "**b** __u__", "🩸.png"])

@@ -3,7 +3,6 @@
 import json
 import shutil
 from html import escape
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import streamlit as st
 from conftest import ROOT, encode, encode_pil
 from PIL import Image
 from streamlit import config
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.secrets import Secrets
 from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 from streamlit.testing.v1 import AppTest
@@ -26,6 +24,7 @@ from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
 from mseenet.ui.charts import probability_bars
 from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
 from mseenet.ui.pictures import bar_colors, heat_pixels
+from mseenet.ui.session import CaseView
 
 
 @pytest.fixture
@@ -58,9 +57,9 @@ def tiles(app: AppTest) -> dict[str, int]:
 
 def choose(app: AppTest, name: str) -> AppTest:
     """Selects the field of that name, as the table would."""
-    (field,) = (f for f in app.session_state["case"].fields.values() if f.name == name)
-    app.session_state["case"].selected = field.key
-    app.session_state["case"].steps += 1
+    (field,) = (f for f in app.session_state["case-view"].case.fields.values() if f.name == name)
+    app.session_state["case-view"].selected = field.key
+    app.session_state["case-view"].steps += 1
     return app.run()
 
 
@@ -131,7 +130,7 @@ def test_a_file_of_another_kind_is_named_as_not_read(app, field_png):
     upload(app, ("a.png", field_png), ("film.gif", encode(np.zeros((8, 8, 3), np.uint8), "GIF")))
     assert not app.exception
     assert tiles(app)["not read"] == 1
-    (field,) = (f for f in app.session_state["case"].fields.values() if not f.readable)
+    (field,) = (f for f in app.session_state["case-view"].case.fields.values() if not f.readable)
     assert field.name == "film.gif"
     (reason,) = field.prediction.reasons
     assert "got content of another kind" in reason
@@ -172,17 +171,17 @@ def test_another_class_opacity_and_method_change_the_overlay(app, field_png):
 def test_more_files_keep_what_was_computed_and_removed_ones_are_forgotten(app, fields):
     first, second = encode(fields[0]), encode(fields[1])
     upload(app, ("a.png", first))
-    (kept,) = app.session_state["case"].fields.values()
+    (kept,) = app.session_state["case-view"].case.fields.values()
     prediction = kept.prediction
     upload(app, ("again.png", first), ("b.png", second))
-    case = app.session_state["case"]
+    case = app.session_state["case-view"].case
     assert [f.name for f in case.fields.values()] == ["a.png", "b.png"]
     assert kept.prediction is prediction
     assert kept.repeats == ["again.png"]
     choose(app, "a.png")
     assert "added 2 times" in html(app)
     app.button(key=f"remove-{kept.key}").click().run()
-    assert [f.name for f in app.session_state["case"].fields.values()] == ["b.png"]
+    assert [f.name for f in app.session_state["case-view"].case.fields.values()] == ["b.png"]
 
 
 def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
@@ -198,9 +197,9 @@ def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
     assert tiles(app)["fields analysed"] == count
 
     # Put one back to the waiting ones, stopped: the page shows the rest and how to go on.
-    case = app.session_state["case"]
-    waiting = next(iter(case.fields.values()))
-    waiting.prediction, case.paused = None, True
+    view = app.session_state["case-view"]
+    waiting = next(iter(view.case.fields.values()))
+    waiting.prediction, view.paused = None, True
     app.run()
     assert tiles(app)["fields analysed"] == count - 1
     app.button(key="pause").click().run()
@@ -222,9 +221,9 @@ def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
 ):
     upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
     assert len(app.dataframe) == 1
-    case = app.session_state["case"]
-    next(iter(case.fields.values())).prediction = None
-    case.paused, case.listed = paused, listed
+    view = app.session_state["case-view"]
+    next(iter(view.case.fields.values())).prediction = None
+    view.paused, view.listed = paused, listed
     app.session_state["seconds_per_field"] = seconds
     with monkeypatch.context() as patch:
         for name in ("analyse", "analyse_next"):
@@ -233,8 +232,8 @@ def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
     assert tiles(app)["fields analysed"] == 2
     assert app.get("progress")
     assert len(app.dataframe) == drawn
-    assert case.listed == drawn
-    case.paused = False
+    assert view.listed == drawn
+    view.paused = False
     app.run()
     assert tiles(app)["fields analysed"] == 3
     assert len(app.dataframe) == 1
@@ -250,7 +249,9 @@ def test_filters_and_orders(app, fields):
     doubtful = listed()
     app.selectbox(key="order").set_value("File name").run()
     assert listed() == ["a.png", "b.png", "c.png", "d.png"]
-    by_name = {f.name: f.prediction.confidence for f in app.session_state["case"].fields.values()}
+    by_name = {
+        f.name: f.prediction.confidence for f in app.session_state["case-view"].case.fields.values()
+    }
     assert doubtful == sorted(by_name, key=by_name.get)
     one = app.dataframe[0].value["Class"][0]
     app.selectbox(key="order").set_value("Most confident first").run()
@@ -287,12 +288,13 @@ def test_settings_survive_another_page(app, fields):
     app.slider(key="opacity").set_value(20).run()
     app.selectbox(key="color-map").set_value("Cividis").run()
     app.selectbox(key="order").set_value("File name").run()
-    case = app.session_state["case"]
+    view = app.session_state["case-view"]
+    case = view.case
     assert (case.label, case.opacity, case.color_map) == ("case 7", 0.2, "Cividis")
     for _ in range(2):  # the page without a case draws none of these widgets
-        app.session_state["case"] = Case()
+        app.session_state["case-view"] = CaseView()
         app.run()
-    app.session_state["case"] = case
+    app.session_state["case-view"] = view
     app.run()
     assert app.text_input[0].value == case.label == "case 7"
     assert app.slider(key="opacity").value == 20
@@ -317,11 +319,11 @@ def test_the_list_turns_to_the_page_of_the_selected_field(app, fields):
 def test_a_new_case_forgets_everything(app, field_png):
     upload(app, ("field.png", field_png))
     app.text_input[0].set_value("case 7").run()
-    assert app.session_state["case"].label == "case 7"
+    assert app.session_state["case-view"].case.label == "case 7"
     next(b for b in app.button if b.label == "Forget and begin anew").click().run()
-    assert not app.session_state["case"].fields
+    assert not app.session_state["case-view"].case.fields
     assert "Add fields" in html(app)
-    assert app.session_state["case"].label == ""
+    assert app.session_state["case-view"].case.label == ""
     upload(app, ("field.png", field_png))
     assert app.text_input[0].value == ""
 
@@ -444,26 +446,33 @@ def test_file_names_are_no_markdown(app):
     assert "\\!\\[a\\]\\(https" in app.error[0].value
 
 
-def test_streamlit_keeps_no_copy_of_what_was_taken_in(monkeypatch):
-    manager = MemoryUploadedFileManager("/upload")
-    files = []
-    for name in ("a.png", "b.png"):
-        record = UploadedFileRec(name, name, "image/png", b"x")
-        manager.add_file("session", record)
-        files.append(UploadedFile(record, None))
-    context = SimpleNamespace(session_id="session", uploaded_file_mgr=manager)
-    monkeypatch.setattr(intake, "get_script_run_ctx", lambda: context)
-    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: files[:1])
-    case = Case()
-    assert intake.draw_intake(case)
-    assert [field.name for field in case.fields.values()] == ["a.png"]
-    assert [record.name for record in manager.get_files("session", ["a.png", "b.png"])] == ["b.png"]
+def test_what_is_taken_in_is_forgotten_by_streamlit(monkeypatch):
+    files = [UploadedFile(UploadedFileRec(n, n, "image/png", n.encode()), None) for n in "ab"]
+    forgotten = []
+    monkeypatch.setattr(intake, "forget_upload", forgotten.append)
+    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: files)
+    view = CaseView(Case())
+    assert intake.draw_intake(view)
+    assert [field.name for field in view.case.fields.values()] == forgotten == ["a", "b"]
 
 
 def test_a_field_that_is_removed_twice_is_gone():
-    case = Case()
-    case.add("a.png", b"x")
-    (key,) = case.fields
-    case.remove(key)
-    case.remove(key)
-    assert not case.fields
+    view = CaseView(Case())
+    view.case.take_in([("a.png", b"x")])
+    (key,) = view.case.fields
+    view.select(key)
+    view.remove(key)
+    view.remove(key)
+    assert not view.case.fields
+    assert view.selected is None
+
+
+def test_the_first_of_the_list_is_shown_until_the_user_chooses():
+    view = CaseView(Case())
+    view.case.take_in((f"{i}.png", bytes([i])) for i in range(3))
+    first, second, third = view.case.fields.values()
+    assert view.shown([second, first]) is second
+    assert view.shown([third, second, first]) is third
+    view.select(first.key)
+    assert view.shown([third, second, first]) is first
+    assert view.shown([third, second]) is third
