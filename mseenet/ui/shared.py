@@ -18,13 +18,16 @@ WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 @st.cache_resource(show_spinner=False)
 def _load(folder: str) -> Classifier:
     classifier = Classifier.load(Path(folder))
-    keep_compiled_functions()
-    _spare_the_collector()
+    spare_the_network()
     return classifier
 
 
-def _spare_the_collector() -> None:
-    """Keeps Python from looking through all of TensorFlow for garbage (0.5 s each time)."""
+def spare_the_network() -> None:
+    """Keeps what makes the network fast from being undone in every run of a page.
+
+    Whenever Python collects garbage it would look through all of TensorFlow, too (0.5 s).
+    """
+    keep_compiled_functions()
     gc.collect()
     gc.freeze()
 

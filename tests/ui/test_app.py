@@ -1,7 +1,8 @@
 """The page through Streamlit's own test runner, with the real network and real uploads."""
 
+import copy
 import json
-import shutil
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -28,7 +29,7 @@ from mseenet.ui.session import CaseView
 
 
 @pytest.fixture
-def app(ungated_weights, monkeypatch) -> AppTest:
+def app(networks, ungated_weights, monkeypatch) -> AppTest:
     monkeypatch.setenv("MSEENET_WEIGHTS", str(ungated_weights))
     return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
 
@@ -357,13 +358,10 @@ def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     assert "low confidence" not in app.warning[0].value
 
 
-def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, field_png):
-    weights = tmp_path / "weights"
-    shutil.copytree(ungated_weights, weights)
-    card = json.loads((weights / "card.json").read_text())
-    card["review_confidence"] = {"value": 1.0}
-    (weights / "card.json").write_text(json.dumps(card))
-    monkeypatch.setenv("MSEENET_WEIGHTS", str(weights))
+def test_a_doubtful_field_says_why(app, networks, classifier, ungated_weights, field_png):
+    strict = copy.copy(classifier)
+    strict.card = replace(classifier.card, review_confidence=1.0)
+    networks[str(ungated_weights)] = strict
     upload(app, ("a.png", field_png))
     (warning,) = (w.value for w in app.warning)
     assert warning.startswith(words.REVIEW)
