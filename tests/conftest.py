@@ -167,14 +167,14 @@ def opened(browser, server) -> Iterator[Callable]:
     """Opens pages of sessions of their own, which are closed at the end."""
     pages = []
 
-    def open_page(width: int = 1280, before=None, **options):
+    def open_page(width: int = 1280, before=None, address: str = server, **options):
         page = browser.new_page(viewport={"width": width, "height": 1000}, **options)
         pages.append(page)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)  # of a busy machine; nothing waits that long
         page.add_init_script(_WATCHER)
         if before:
             before(page)
-        page.goto(server)
+        page.goto(address)
         page.locator(".mseenet-steps").wait_for()
         return page
 

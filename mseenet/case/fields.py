@@ -27,12 +27,15 @@ LARGEST_SIDE = 1024
 THUMBNAIL = 200
 """Side of the thumbnails in table and gallery, in pixels."""
 
+LOOK = 32
+"""Side of what fields are compared by, in pixels."""
+
 NAMED_AT_MOST = 5
 """So many files of one kind are named in a message; the others are counted."""
 
 NOT_AN_IMAGE = "not named as an image"
 REPEATED = "as the case already holds the same content"
-COPY = "the same field in another file; left out on request"
+COPY = "another file of the same field, left out on request"
 EXAMPLES_KEPT_OUT = (
     "The synthetic examples were not added: they would count among the fields of this case. "
     "Begin a new case to try them."
@@ -139,6 +142,12 @@ class Field:
         return encoded(image, "JPEG", quality=85)
 
     @cached_property
+    def look(self) -> np.ndarray:
+        """The field in small, by which copies of it are known: RGB uint8 (32, 32, 3)."""
+        small = Image.fromarray(squeeze(decode_image(self.content)))
+        return np.asarray(small.resize((LOOK, LOOK), Image.Resampling.BOX))
+
+    @cached_property
     def nuclei(self) -> np.ndarray:
         """Where nucleated cells lie in what the network sees, bool (224, 224)."""
         return nucleus_mask(squeeze(decode_image(self.content)))
@@ -228,6 +237,13 @@ class Case:
         if field is not None:
             self._size -= len(field.content)
             self._looks.discard(look_of(field.name))
+
+    def leave_out_copy(self, key: str) -> None:
+        """Forgets a field that another one shows too, and notes so for the exports."""
+        if key in self.fields:
+            field = self.fields[key]
+            self.left_out.append(LeftOut(field.name, COPY, expected=True, origin=field.origin))
+            self.remove(key)
 
     def read_names_in(self, archive: str, encoding: str) -> None:
         """Reads an archive's names of unstated encoding anew.

@@ -74,6 +74,7 @@ def case_pdf(
     if len(chosen):
         look = {"opacity": opacity, "color_map": color_map}
         _draw_chosen(pdf, fields, titles, chosen, look)
+    _draw_missing(pdf, context)
     meanings = {words.CLASS_TITLES[n]: words.CLASS_NOTES[n] for n in CLASS_NAMES} | MEANINGS
     if pdf.replaced:
         meanings[pdf.replaced] = (
@@ -86,7 +87,8 @@ def case_pdf(
     pdf.title_of("How this was made")
     pdf.pairs(
         dict(context.settings)
-        | {"Weights, SHA-256": context.weights, "Software": f"MSEENet {context.version}"}
+        | {"Release": context.release, "Weights, SHA-256": context.weights}
+        | {"Software": f"MSEENet {context.version}"}
         | {"Device": context.device, "Time": _time(context)}
     )
     return bytes(pdf.output())
@@ -251,6 +253,14 @@ def _draw_summary(pdf: _Report, fields: Sequence[CaseField], context: CaseContex
             bold=True,
             color=_WARNING,
         )
+    if context.waiting:
+        pdf.ln(2)
+        pdf.text_of(
+            f"Not complete: {len(context.waiting)} of {len(fields) + len(context.waiting)} fields "
+            "wait for analysis and count nowhere in this report.",
+            bold=True,
+            color=_WARNING,
+        )
     pdf.ln(3)
     _draw_means(pdf, summary)
 
@@ -301,6 +311,16 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]
         )
     align = ("LEFT", "LEFT", "LEFT", "LEFT", "RIGHT", "RIGHT", "LEFT")
     pdf.grid(rows, (9, 49, 18, 21, 21, 16, 46), align, size=7)
+
+
+def _draw_missing(pdf: _Report, context: CaseContext) -> None:
+    """Names what the user handed over and this report has no result for."""
+    missing = [(name, "waits for analysis") for name in context.waiting] + [*context.left_out]
+    if missing:
+        pdf.title_of("Not in this report")
+        rows = [("File", "Reason")]
+        rows += [(pdf.safe(shortened(name, 100)), pdf.safe(why)) for name, why in missing]
+        pdf.grid(rows, (80, 100), ("LEFT", "LEFT"), size=7)
 
 
 def _draw_chosen(

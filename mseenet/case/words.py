@@ -39,6 +39,19 @@ INTAKE = (
     "PNG, JPEG, TIFF, BMP or WebP, or a ZIP of them; whole fields at 100x, as in the training data."
 )
 
+
+def missing_from_exports(waiting: int, left_out: int) -> str:
+    """What exports of a case say is missing from it; empty if nothing is."""
+    parts = []
+    if waiting:
+        fields = "1 field waits" if waiting == 1 else f"{waiting} fields wait"
+        parts.append(f"{fields} for analysis and count in no result of the exports.")
+    if left_out:
+        files = "1 file was" if left_out == 1 else f"{left_out} files were"
+        parts.append(f"{files} left out; the exports name them.")
+    return " ".join(parts)
+
+
 STATUS_NOTES = {
     "review": "A class is named, but look at the field yourself: confidence is low, the field is "
     "at the border of what the network knows, or the image is poor. The reason is named.",

@@ -126,10 +126,11 @@ def write_overlay(folder: Path, number: int, file: Path, heatmap) -> None:
     """Writes the squeezed image with its heatmap; the number keeps equal names apart."""
     from PIL import Image
 
+    from mseenet.case.names import cut_to_bytes
     from mseenet.imaging.decoding import load_image
     from mseenet.inference.heatmaps import overlay
 
-    stem = os.fsdecode(os.fsencode(file.stem)[:200])  # file systems take 255 bytes
+    stem = cut_to_bytes(file.stem, 200)  # file systems take 255
     target = folder / f"{number:05d}-{stem}.png"
     try:
         Image.fromarray(overlay(load_image(file), heatmap)).save(target)

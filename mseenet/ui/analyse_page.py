@@ -6,6 +6,7 @@ from mseenet.inference.classifier import Classifier
 from mseenet.ui.analysis import analyse, analyse_next, draw_progress, ends_soon
 from mseenet.ui.case_summary import draw_summary
 from mseenet.ui.charts import preload
+from mseenet.ui.copies import draw_copies
 from mseenet.ui.exports import draw_exports
 from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
@@ -39,6 +40,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
         if case.done():
             with summary.container():
                 draw_summary(case)
+                draw_copies(view)
         # Nobody reads a field in that time. What was on the page stays there, though, while
         # fields that were added later are analysed.
         if ends_soon(view) and not view.listed:
@@ -46,6 +48,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
             progress.empty()
             with summary.container():
                 draw_summary(case)
+                draw_copies(view)
         if case.done():
             view.listed = True
             if len(case.fields) == 1:
@@ -57,7 +60,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
                 with field_side:
                     if listed:
                         draw_field_view(view, classifier, listed)
-            draw_exports(case, classifier)
+            draw_exports(view, classifier)
     analyse_next(view, classifier, bar)
     prepare_methods(classifier)
 

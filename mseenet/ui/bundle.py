@@ -39,6 +39,8 @@ def reasons(limits: Limits) -> dict[str, str]:
         "size": too_large(limits),
         "room": no_room(limits),
         "unreadable": "the browser could not read this file",
+        "proxy": "a proxy between the browser and this app refuses an upload of this size; expected "
+        "a smaller file, or a higher limit of the proxy (nginx: client_max_body_size)",
     }
 
 

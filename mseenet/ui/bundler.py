@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from mseenet.case.limits import configured_limits
 from mseenet.imaging.decoding import SUFFIXES
 from mseenet.ui.bundle import MAGIC
 
@@ -18,10 +19,12 @@ def upload_limit() -> int:
 
 def bundler() -> str:
     """The script, as HTML, that makes all upload widgets of a page send bundles."""
+    limits = configured_limits(largest_upload=upload_limit())
     settings = {
         "magic": MAGIC.decode(),
         "suffixes": [*SUFFIXES, ".zip"],
-        "limit": upload_limit(),
+        "limit": limits.file,
+        "caseLimit": limits.case,
     }
     script = _SCRIPT.replace("SETTINGS", json.dumps(settings))
     return f"<script>{script}</script>"

@@ -6,22 +6,27 @@ from datetime import datetime
 import streamlit as st
 
 from mseenet import __version__
-from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
+from mseenet.case import words
+from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip, release_of
 from mseenet.case.fields import Case, Field, by_doubt
 from mseenet.case.pdf import case_pdf
 from mseenet.inference.classifier import Classifier, Prediction
 from mseenet.ui.field_view import evidence_on_nuclei
+from mseenet.ui.session import CaseView
 
 SHOWN_IN_REPORT = 12
 """The most doubtful fields whose pictures go into the report unless the user chooses others."""
 
 
-def draw_exports(case: Case, classifier: Classifier) -> None:
+def draw_exports(view: CaseView, classifier: Classifier) -> None:
     """Draws the buttons for downloads of all analysed fields."""
+    case = view.case
     fields = by_doubt(case.done())
     st.html('<h2 class="mseenet-section">Take away</h2>')
+    if missing := words.missing_from_exports(len(case.waiting()), len(case.left_out)):
+        st.caption(f":material/info: {missing}")
     with st.container(horizontal=True, vertical_alignment="center", key="exports"):
-        chosen = _choose_pictures(fields)
+        chosen = _choose_pictures(view, fields)
 
         # All of it is read on the click: opacity and colours change without this being drawn.
         def content(pictured: Iterable[str]) -> tuple[list[CaseField], CaseContext]:
@@ -49,20 +54,26 @@ def draw_exports(case: Case, classifier: Classifier) -> None:
             )
 
 
-def _choose_pictures(fields: list[Field]) -> list[str]:
+def _choose_pictures(view: CaseView, fields: list[Field]) -> list[str]:
     """Keys of the fields whose pictures go into the report."""
     names = {field.key: field.name for field in fields if field.readable}
-    key = f"report-{len(names)}"
-    chosen = st.session_state.get(key, list(names)[:SHOWN_IN_REPORT])
+    if view.pictured is None:
+        default = list(names)[:SHOWN_IN_REPORT]
+    else:
+        default = [key for key in view.pictured if key in names]
+    # Another name with every change of the fields: the widget starts with the choice anew.
+    key = f"report-{hash(tuple(names.items()))}"
+    chosen = st.session_state.get(key, default)
     with st.popover(f"Pictures in the report: {len(chosen)} of {len(names)}"):
         return st.multiselect(
             "Fields shown in the report",
             list(names),
-            default=list(names)[:SHOWN_IN_REPORT],
-            format_func=names.get,
+            default=default,
+            format_func=names.__getitem__,
             key=key,
             placeholder="none",
             help=f"At first the {SHOWN_IN_REPORT} most doubtful ones.",
+            on_change=lambda: view.choose_pictures(st.session_state[key]),
         )
 
 
@@ -70,6 +81,7 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
     return CaseContext(
         label=case.label,
         weights=classifier.card.sha256,
+        release=release_of(classifier.card),
         version=__version__,
         device=classifier.device,
         made=datetime.now().astimezone(),
@@ -78,6 +90,8 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
             "Opacity": f"{100 * case.opacity:.0f} %",
             "Colours": case.color_map,
         },
+        waiting=[field.name for field in case.waiting()],
+        left_out=[(item.name, item.reason) for item in case.left_out],
     )
 
 

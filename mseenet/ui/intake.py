@@ -4,7 +4,8 @@ import streamlit as st
 from PIL import Image
 
 from mseenet.case import words
-from mseenet.case.fields import Case
+from mseenet.case.archive import ENCODINGS
+from mseenet.case.fields import Case, Field, LeftOut
 from mseenet.case.pictures import encoded
 from mseenet.imaging.decoding import SUFFIXES
 from mseenet.imaging.synthetic import example_fields
@@ -53,8 +54,11 @@ def draw_intake(view: CaseView) -> bool:
                 label_visibility="collapsed",
             )
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{words.INTAKE} {words.PRIVACY}", width="stretch")
-            if st.button("Try synthetic examples", key="examples", type="tertiary"):
+            st.caption(f"{words.INTAKE} {case.limits} {words.PRIVACY}", width="stretch")
+            # In a case of a user they would count among its fields.
+            if not case.fields and st.button(
+                "Try synthetic examples", key="examples", type="tertiary"
+            ):
                 case.take_in(_examples().items(), synthetic=True)
                 _next_intake(view)
                 return True
@@ -79,6 +83,41 @@ def draw_messages(case: Case) -> None:
         st.error(plain(problem), icon=":material/folder_off:")
     for notice in case.notices:
         st.caption(f":material/info: {plain(notice)}")
+    for archive in case.encodings:
+        _draw_encoding(case, archive)
+
+
+def _draw_encoding(case: Case, archive: str) -> None:
+    """Says that an archive's names are a guess, and lets the user choose how to read them."""
+    key = f"encoding-{archive}"
+    with st.container(horizontal=True, vertical_alignment="center", key=f"names-{archive}"):
+        st.caption(
+            f":material/translate: {plain(archive)} does not say how its file names are encoded. "
+            f"If they look wrong, such as {plain(_example(case, archive))}, choose another way to "
+            "read them.",
+            width="stretch",
+        )
+        st.selectbox(
+            "File names are in",
+            list(ENCODINGS),
+            index=list(ENCODINGS).index(case.encodings[archive]),
+            format_func=ENCODINGS.__getitem__,
+            key=key,
+            width=280,
+            label_visibility="collapsed",
+            on_change=lambda: case.read_names_in(archive, st.session_state[key]),
+        )
+
+
+def _example(case: Case, archive: str) -> str:
+    """A name from the archive, as it is read now."""
+    items: list[Field | LeftOut] = [*case.fields.values(), *case.left_out]
+    of_archive = (
+        item.name.removeprefix(f"{archive}/")
+        for item in items
+        if item.origin is not None and item.origin.archive == archive
+    )
+    return next(of_archive, "")
 
 
 @st.cache_data(show_spinner="Rendering examples ...")

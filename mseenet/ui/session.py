@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from mseenet.case.fields import Case, Field
-from mseenet.case.limits import configured_limits
+from mseenet.case.limits import Limits, configured_limits
 from mseenet.ui.bundler import upload_limit
 
 SETTINGS = (
@@ -33,6 +33,8 @@ class CaseView:
         selected: Key of the field that the user chose to look at.
         steps: How often the list had to be turned to the selected field; names its widgets.
         intakes: How often something was taken in; names the next uploader, which starts empty.
+        pictured: Keys of the fields that the user chose for the report; None before that.
+        kept_copies: Keys of the fields that the user wants to count, copies or not.
     """
 
     case: Case = field(default_factory=lambda: Case(limits=page_limits()))
@@ -41,6 +43,8 @@ class CaseView:
     selected: str | None = None
     steps: int = 0
     intakes: int = 0
+    pictured: list[str] | None = None
+    kept_copies: set[str] = field(default_factory=set)
 
     def shown(self, listed: list[Field]) -> Field:
         """The field to look at: the user's choice, else the first of those listed."""
@@ -49,6 +53,10 @@ class CaseView:
     def select(self, key: str) -> None:
         """Selects a field."""
         self.selected = key
+
+    def choose_pictures(self, keys: list[str]) -> None:
+        """Chooses the fields whose pictures go into the report."""
+        self.pictured = list(keys)
 
     def step_to(self, key: str) -> None:
         """Selects a field and turns the list to it."""
@@ -62,7 +70,7 @@ class CaseView:
             self.selected = None
 
 
-def page_limits():
+def page_limits() -> Limits:
     """What a case may hold; no file is larger than what the server lets in."""
     return configured_limits(largest_upload=upload_limit())
 

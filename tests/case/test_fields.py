@@ -8,7 +8,7 @@ import pytest
 from conftest import encode
 from PIL import Image
 
-from mseenet.case.fields import Case, Field, by_doubt
+from mseenet.case.fields import EXAMPLES_DROPPED, EXAMPLES_KEPT_OUT, Case, Field, by_doubt
 from mseenet.inference.classifier import Prediction
 
 IMAGES = [encode(np.full((8, 8, 3), value, np.uint8)) for value in (10, 20, 30)]
@@ -174,3 +174,59 @@ def test_waiting_done_and_removed():
         _ = second.result
     case.remove(first.key)
     assert list(case.fields.values()) == [second]
+
+
+def test_names_are_unique_in_a_case():
+    case = Case()
+    case.take_in([("image.png", content) for content in IMAGES])
+    case.take_in([("image.png", b"another"), ("image.png", IMAGES[0])])
+    names = [field.name for field in case.fields.values()]
+    assert names == ["image.png", "image (2).png", "image (3).png", "image (4).png"]
+    case.remove(next(iter(case.fields)))
+    case.take_in([("image.png", b"one more")])
+    assert list(case.fields.values())[-1].name == "image.png"
+
+
+def test_problems_of_one_kind_are_one_message():
+    case = Case()
+    broken = [(f"{i}.zip", b"PK\x03\x04") for i in range(7)]
+    case.take_in([*broken, ("slides.pptx", archive({"[Content_Types].xml": b"x"}))])
+    assert len(case.problems) == 2
+    assert case.problems[0] == (
+        "7 files: expected a readable ZIP archive: 0.zip, 1.zip, 2.zip, 3.zip, 4.zip, ..."
+    )
+    assert case.problems[1].startswith("slides.pptx: ")
+    assert not case.fields
+
+
+def test_an_encrypted_archive_is_one_message():
+    content = bytearray(archive({f"{i}.png": IMAGES[0] for i in range(120)}))
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + flags] |= 1
+            place = content.find(signature, place + 1)
+    case = Case()
+    case.take_in([("locked.zip", bytes(content))])
+    (problem,) = case.problems
+    assert problem.startswith("120 files: encrypted; expected an archive without a password: ")
+    assert problem.count("locked.zip/") == 5
+    assert len(case.left_out) == 120
+
+
+def test_examples_and_fields_of_a_user_never_share_a_case():
+    case = Case()
+    case.take_in([("example.png", IMAGES[0])], synthetic=True)
+    case.take_in([("mine.png", IMAGES[1])])
+    assert [field.name for field in case.fields.values()] == ["mine.png"]
+    assert case.notices == [EXAMPLES_DROPPED]
+    case.take_in([("example.png", IMAGES[0])], synthetic=True)
+    assert [field.name for field in case.fields.values()] == ["mine.png"]
+    assert case.notices == [EXAMPLES_KEPT_OUT]
+
+
+def test_what_brings_no_field_leaves_examples_alone():
+    case = Case()
+    case.take_in([("example.png", IMAGES[0])], synthetic=True)
+    case.take_in([("broken.zip", b"PK\x03\x04")])
+    assert [field.name for field in case.fields.values()] == ["example.png"]

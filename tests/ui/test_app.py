@@ -1,7 +1,9 @@
 """The page through Streamlit's own test runner, with the real network and real uploads."""
 
 import copy
+import io
 import json
+import zipfile
 from dataclasses import replace
 from html import escape
 
@@ -21,6 +23,7 @@ from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.heatmaps import overlay
 from mseenet.ui import access, analyse_page, intake
+from mseenet.ui.about_page import in_words
 from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
 from mseenet.ui.charts import probability_bars
 from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
@@ -474,3 +477,139 @@ def test_the_first_of_the_list_is_shown_until_the_user_chooses():
     view.select(first.key)
     assert view.shown([third, second, first]) is first
     assert view.shown([third, second]) is third
+
+
+def report_choice(app: AppTest):
+    (widget,) = (m for m in app.multiselect if m.label == "Fields shown in the report")
+    return widget
+
+
+def test_three_pasted_images_of_one_name_are_three_choices(app, fields):
+    upload(app, *(("image.png", encode(field)) for field in fields[:3]))
+    names = ["image.png", "image (2).png", "image (3).png"]
+    assert sorted(report_choice(app).options) == sorted(names)
+    keys = {f.name: f.key for f in app.session_state["case-view"].case.fields.values()}
+    report_choice(app).set_value([keys["image (2).png"]]).run()
+    assert app.session_state["case-view"].pictured == [keys["image (2).png"]]
+
+    # A choice is kept when a field is added, and when one is removed.
+    upload(app, ("image.png", encode(fields[3])))
+    assert report_choice(app).value == [keys["image (2).png"]]
+    assert "image (4).png" in report_choice(app).options
+    choose(app, "image (3).png")
+    app.button(key=f"remove-{keys['image (3).png']}").click().run()
+    assert report_choice(app).value == [keys["image (2).png"]]
+    assert not app.exception
+
+
+def test_examples_are_offered_only_where_there_is_no_case(app, field_png):
+    app.run()
+    assert "examples" in [button.key for button in app.button]
+    upload(app, ("mine.png", field_png))
+    assert "examples" not in [button.key for button in app.button]
+
+
+def test_a_stopped_case_says_what_its_exports_lack(app, fields):
+    upload(
+        app,
+        *((f"{i}.png", encode(field)) for i, field in enumerate(fields)),
+        ("b.zip", b"PK\x03\x04"),
+    )
+    assert "1 file was left out; the exports name them." in captions(app)
+    view = app.session_state["case-view"]
+    next(iter(view.case.fields.values())).prediction = None
+    view.paused = True
+    app.run()
+    assert "1 field waits for analysis and count" in captions(app)
+
+
+def test_copies_are_told_of_and_the_user_decides(app, fields):
+    files = [("a.png", encode(fields[0])), ("a.tif", encode(fields[0], "TIFF"))]
+    upload(app, *files, ("b.png", encode(fields[1])))
+    (warning,) = (w.value for w in app.warning if "same as another one" in w.value)
+    assert "a\\.png = a\\.tif" in warning
+    assert tiles(app)["fields analysed"] == 3
+    next(b for b in app.button if b.label == "Count each field once").click().run()
+    assert tiles(app)["fields analysed"] == 2
+    assert not any("same as another one" in w.value for w in app.warning)
+    assert "1 file was left out" in captions(app)
+
+    upload(app, ("b.bmp", encode(fields[1], "BMP")))
+    next(b for b in app.button if b.label == "Keep all").click().run()
+    assert tiles(app)["fields analysed"] == 3
+    assert not any("same as another one" in w.value for w in app.warning)
+
+
+def test_the_encoding_of_an_archive_can_be_chosen(app, fields):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("Gr##e.png", encode(fields[0]))
+    upload(app, ("case.zip", buffer.getvalue().replace(b"Gr##e", "Größe".encode("cp1252"))))
+    (field,) = app.session_state["case-view"].case.fields.values()
+    assert field.name == "case.zip/Größe.png"
+    choice = app.selectbox(key="encoding-case.zip")
+    assert choice.value == "cp1252"
+    choice.set_value("cp1251").run()
+    assert field.name == "case.zip/" + "Größe.png".encode("cp1252").decode("cp1251")
+    assert not app.exception
+
+
+def test_the_limits_are_stated_before_an_upload(app, monkeypatch):
+    monkeypatch.setenv("MSEENET_MOST_FIELDS", "77")
+    app.run()
+    assert "At most 200 MB a file, and 77 fields or 1,024 MB a case." in captions(app)
+
+
+def test_the_browser_is_told_while_a_case_is_open(app, field_png):
+    app.run()
+    assert 'class="mseenet-open-case"' not in html(app)
+    upload(app, ("a.png", field_png))
+    assert 'class="mseenet-open-case"' in html(app)
+    next(b for b in app.button if b.label == "Forget and begin anew").click().run()
+    assert 'class="mseenet-open-case"' not in html(app)
+
+
+@pytest.mark.parametrize(
+    ("email", "allowed", "verified", "expected"),
+    [
+        ("a@example.org", ["a@example.org"], True, True),
+        ("A@Example.ORG", ["a@example.org"], None, True),
+        ("a@example.org", ["example.org"], None, True),
+        ("a@example.org", [" @Example.org "], None, True),
+        ("a@example.org", ["example.org"], False, False),
+        ("a@example.org", ["example.org"], "false", False),
+        ("b@example.org", ["a@example.org"], True, False),
+        ("a@sub.example.org", ["example.org"], True, False),
+        ("a@badexample.org", ["example.org"], True, False),
+        ("a@example.org@evil.net", ["example.org"], True, False),
+        ("example.org", ["example.org"], True, False),
+        ("", ["example.org"], True, False),
+        ("a@example.org", [], True, False),
+    ],
+)
+def test_who_is_on_the_list(email, allowed, verified, expected):
+    assert access.is_allowed(email, allowed, verified) is expected
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"allowed": ["a@example.org", "example.org"]}, ["a@example.org", "example.org"]),
+        ({"allowed": []}, []),
+        ({"allowed": "example.org"}, None),
+        ({"allowed": [1]}, None),
+        ({"allowed": ["@"]}, None),
+        ({"allow": ["example.org"]}, None),
+        ("example.org", None),
+    ],
+)
+def test_a_list_that_cannot_be_understood_is_none(section, expected):
+    assert access.entries_of(section) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(7200, "2 hours"), (3600, "1 hour"), (120, "2 minutes"), (90, "90 seconds")],
+)
+def test_the_life_of_a_session_in_words(seconds, text):
+    assert in_words(seconds) == text

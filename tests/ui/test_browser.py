@@ -6,9 +6,12 @@ import io
 import itertools
 import json
 import re
+import socket
+import socketserver
+import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -170,9 +173,31 @@ def test_a_mixed_case_of_sixty_files_and_its_exports(page, mixed_case):
         assert Image.open(io.BytesIO(archive.read(pictures[0]))).size == (224, 224)
     assert len(records["fields"]) == 58
 
+
+def test_leaving_an_open_case_is_asked_about(page, fields):
+    upload(page, ("a.png", encode(fields[0])))
+    settled(page)
+    counted = tiles(page)
+    asked = []
+
+    def answer(dialog):
+        asked.append(dialog.type)
+        if len(asked) == 1:
+            dialog.dismiss()
+        else:
+            dialog.accept()
+
+    page.on("dialog", answer)
+    page.evaluate("setTimeout(() => location.reload(), 0)")
+    settled(page)
+    assert tiles(page) == counted
     page.reload()
     page.locator(".mseenet-steps").wait_for()
-    assert page.get_by_text("field 01.png").count() == 0
+    assert asked == ["beforeunload"] * 2
+    assert page.get_by_text("a.png").count() == 0
+    page.reload()
+    page.locator(".mseenet-steps").wait_for()
+    assert len(asked) == 2  # there is nothing to lose any more
 
 
 def test_class_method_and_opacity_change_the_overlay(page, fields):
@@ -303,9 +328,13 @@ def test_two_fingers_zoom_in_and_one_moves(opened, fields):
 def test_keys_go_on_working_after_the_mouse_has_moved_a_slider(page, fields):
     upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
     settled(page)
-    slider = page.get_by_role("slider", name="Opacity").bounding_box()
+    slider = page.get_by_role("slider", name="Opacity")
+    slider.scroll_into_view_if_needed()
+    thumb = slider.bounding_box()
+    before = slider.get_attribute("aria-valuenow")
     with drawn_anew(page):
-        page.mouse.click(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+        page.mouse.click(thumb["x"] - 40, thumb["y"] + thumb["height"] / 2)
+    assert slider.get_attribute("aria-valuenow") != before
     page.keyboard.press("n")
     page.get_by_text("Field 2 of 4 listed").wait_for()
 
@@ -443,13 +472,107 @@ def test_a_folder_and_the_clipboard(page, fields, tmp_path):
     page.locator(".mseenet-tiles li", has_text="3fields").wait_for()
 
 
-def test_the_camera(page):
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_camera_gives_its_own_resolution(opened, width):
+    page = opened(width=width)
     page.get_by_text("Camera", exact=True).click()
     page.wait_for_function("document.querySelector('video')?.readyState === 4")
+    # What the browser's fake camera gives to whoever asks for as much as this.
+    largest = page.evaluate(
+        """async () => {
+            const size = { width: { ideal: 4096 }, height: { ideal: 3072 } };
+            const stream = await navigator.mediaDevices.getUserMedia({ video: size });
+            const { width, height } = stream.getVideoTracks()[0].getSettings();
+            return [width, height];
+        }"""
+    )
+    assert largest[0] > 1000
     page.get_by_role("button", name="Take Photo").click()
     page.get_by_role("heading", name="Take away").wait_for()
     settled(page)
     assert tiles(page)["fields analysed"] == 1
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV table").click()
+    assert b"camera" in download.value.path().read_bytes()
+    shown = page.locator(".st-key-pictures img").first.evaluate(
+        "e => [e.naturalWidth, e.naturalHeight]"
+    )
+    assert shown == pytest.approx([1024, 1024 * largest[1] / largest[0]], abs=1)
+
+
+class NarrowProxy(socketserver.ThreadingTCPServer):
+    """Lets through requests of at most so many bytes, as nginx does, and says 413 to others."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, target: str, most: int):
+        self.target, self.most = int(target.rpartition(":")[2]), most
+        self.refused = []
+        super().__init__(("localhost", 0), _Relay)
+
+
+class _Relay(socketserver.StreamRequestHandler):
+    def handle(self):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line
+        size = int((re.search(rb"(?i)content-length: (\d+)", head) or [0, 0])[1])
+        body = self.rfile.read(size)
+        if size > self.server.most:
+            self.server.refused.append(size)
+            self.wfile.write(
+                b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            return
+        if b"Upgrade: websocket" not in head:  # one request a connection
+            head = re.sub(rb"(?i)\r\nconnection: [^\r]*", b"", head)
+            head = head[:-2] + b"Connection: close\r\n\r\n"
+        with socket.create_connection(("localhost", self.server.target)) as upstream:
+            upstream.sendall(head + body)
+            back = threading.Thread(target=_copy, args=(upstream, self.connection))
+            back.start()
+            if b"Upgrade: websocket" in head:
+                _copy(self.connection, upstream)
+            back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(2**16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def narrow_proxy(server) -> Iterator[NarrowProxy]:
+    with NarrowProxy(server, 2**20) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield proxy
+        proxy.shutdown()
+
+
+def test_behind_a_proxy_of_one_megabyte_small_files_come_in_smaller_bundles(
+    opened, narrow_proxy, tmp_path
+):
+    page = opened(address=f"http://localhost:{narrow_proxy.server_address[1]}")
+    paths = []
+    for i in range(12):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(render_field(STYLES[i % 2], i)).resize((320, 320)).save(paths[-1])
+    assert 2**20 < sum(path.stat().st_size for path in paths)
+    (tmp_path / "large.tif").write_bytes(bytes(3 * 2**20))
+    page.locator("input[type=file]").first.set_input_files([*paths, tmp_path / "large.tif"])
+    page.get_by_role("heading", name="Take away").wait_for()
+    page.get_by_text("Analysing fields").wait_for(state="detached")
+    settled(page)
+    assert tiles(page)["fields analysed"] == 12
+    refusal = page.get_by_text("large.tif: a proxy between the browser and this app refuses")
+    assert refusal.is_visible()
+    assert page.get_by_text("AxiosError").count() == 0
+    assert narrow_proxy.refused
 
 
 def test_the_mouse_selects_in_table_and_gallery(page, fields):

@@ -5,6 +5,7 @@ import threading
 import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,13 +19,15 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def provider():
-    """Address of a provider that signs everyone in as one person without asking."""
+    """A provider that signs everyone in as one person without asking."""
     jwk = pytest.importorskip("joserfc.jwk")
     jwt = pytest.importorskip("joserfc.jwt")
     key = jwk.RSAKey.generate_key(2048, {"kid": "test", "use": "sig", "alg": "RS256"})
     nonces = {}
 
     class Provider(BaseHTTPRequestHandler):
+        email = "user@example.org"  # of whoever signs in next
+
         def do_GET(self):
             path, _, query = self.path.partition("?")
             asked = dict(urllib.parse.parse_qsl(query))
@@ -58,7 +61,7 @@ def provider():
                 "iss": issuer,
                 "aud": "mseenet",
                 "sub": "1",
-                "email": "user@example.org",
+                "email": Provider.email,
                 "iat": now,
                 "exp": now + 600,
                 "nonce": nonce,
@@ -78,7 +81,7 @@ def provider():
     server = ThreadingHTTPServer(("localhost", 0), Provider)
     issuer = f"http://localhost:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield issuer
+    yield SimpleNamespace(issuer=issuer, handler=Provider)
     server.shutdown()
 
 
@@ -99,7 +102,9 @@ def gated(provider, tmp_path_factory):
         'cookie_secret = "a secret of this test alone"\n'
         'client_id = "mseenet"\n'
         'client_secret = "unused"\n'
-        f'server_metadata_url = "{provider}/.well-known/openid-configuration"\n'
+        f'server_metadata_url = "{provider.issuer}/.well-known/openid-configuration"\n'
+        "[access]\n"
+        'allowed = ["example.org"]\n'
     )
     with running_app(folder, port=port, secrets=secrets) as url:
         yield url
@@ -125,3 +130,16 @@ def test_signing_in_and_out(gated, browser):
     assert page.get_by_text(NO_WEIGHTS).count() == 0
     page.context.close()
     stranger.context.close()
+
+
+def test_who_is_not_on_the_list_is_told_so(gated, provider, browser, monkeypatch):
+    monkeypatch.setattr(provider.handler, "email", "user@example.net")
+    page = browser.new_context().new_page()
+    page.set_default_timeout(60_000)
+    page.goto(gated)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("user@example.net, who is not on the list").wait_for()
+    assert page.get_by_text(NO_WEIGHTS).count() == 0
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign in").wait_for()
+    page.context.close()
