@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,118 @@ def smoke_weights(smoke_data) -> Path:
         patch.setattr(Checkpoint, "save", save_and_copy)
         assert main(["--smoke", "--out", str(folder / "weights")]) == 0
     return folder / "weights"
+
+
+# The page: one server, one browser, and networks that are loaded once.
+
+# Says when the server has answered what the page has told it, and when nothing on the page moves
+# any more: charts grow, and pictures come in, some time after that.
+_WATCHER = """
+window.sent = window.received = 0;
+window.WebSocket = class extends WebSocket {
+  constructor(...details) {
+    super(...details);
+    this.addEventListener("message", () => (window.received = performance.now()));
+  }
+  send(message) {
+    window.sent = performance.now();
+    super.send(message);
+  }
+};
+window.answeredSince = (start) => sent > start && received > sent;
+window.atRest = () => {
+  const app = document.querySelector("[data-testid=stApp]");
+  if (app?.dataset.testScriptState !== "notRunning") return false;
+  const parts = "[data-testid=stMain] *, .js-plotly-plot svg";
+  const boxes = [...document.querySelectorAll(parts)].map((e) => {
+    const { x, y, width, height } = e.getBoundingClientRect();
+    return [x, y, width, height].map(Math.round);
+  });
+  const picture = JSON.stringify(boxes) + [...document.images].every((image) => image.complete);
+  const same = picture === window.pictureBefore ? window.sameFor + 1 : 0;
+  [window.pictureBefore, window.sameFor] = [picture, same];
+  return same >= 3;
+};
+"""
+
+
+@pytest.fixture(scope="session")
+def temporary_folder(tmp_path_factory) -> Path:
+    """The server's folder for temporary files."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="session")
+def server(ungated_weights, temporary_folder) -> Iterator[str]:
+    """Address of the one server of the browser tests, whose weights have no gate."""
+    from tools.browser import running_app
+
+    with running_app(ungated_weights, temporary=temporary_folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Headless Chromium with a camera that shows a test picture."""
+    from tools.browser import running_browser
+
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with running_browser(*camera) as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser, server) -> Iterator[Callable]:
+    """Opens pages of sessions of their own, which are closed at the end."""
+    pages = []
+
+    def open_page(width: int = 1280, before=None, address: str = server, **options):
+        page = browser.new_page(viewport={"width": width, "height": 1000}, **options)
+        pages.append(page)
+        page.set_default_timeout(180_000)  # of a busy machine; nothing waits that long
+        page.add_init_script(_WATCHER)
+        if before:
+            before(page)
+        page.goto(address)
+        page.locator(".mseenet-steps").wait_for()
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def page(opened):
+    return opened()
+
+
+@pytest.fixture
+def networks(request, monkeypatch, ungated_weights) -> dict[str, object]:
+    """The networks that the page's own loader finds, by folder; loaded once for all tests.
+
+    The browser tests load theirs from the files, as every server does.
+    """
+    from mseenet.inference.card import DEFAULT_WEIGHTS
+    from mseenet.ui import analyse_page, shared
+
+    known: dict[str, object] = {}
+
+    def load(folder: str):
+        if folder not in known:
+            names = {
+                str(ungated_weights): "classifier",
+                str(DEFAULT_WEIGHTS): "gated_classifier",
+            }
+            if folder not in names:
+                return original(folder)
+            known[folder] = request.getfixturevalue(names[folder])
+            shared.spare_the_network()
+        return known[folder]
+
+    original = shared._load
+    monkeypatch.setattr(shared, "_load", load)
+    # Compiling in the background would only slow the tests that need no other method.
+    monkeypatch.setattr(analyse_page, "prepare_methods", lambda _: None)
+    monkeypatch.delitem(os.environ, "MSEENET_WEIGHTS", raising=False)
+    return known

@@ -1,25 +1,25 @@
-"""What a user takes home from one case, as CSV and ZIP, made in memory; see also `pdf`."""
+"""Exports of one case as CSV and ZIP, made in memory; see also `pdf`."""
 
 import io
 import json
-import re
-import unicodedata
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from mseenet.case import words
+from mseenet.case.names import file_stem
+from mseenet.case.pictures import encoded
 from mseenet.case.records import CSV_HEADER, csv_line, csv_row, record
 from mseenet.case.summary import summarize_case
+from mseenet.inference.card import Card
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS, overlay
 
-CASE_HEADER = (*CSV_HEADER, "evidence_on_nuclei", "synthetic", "case", "made", "version")
+CASE_HEADER = (*CSV_HEADER, "evidence_on_nuclei", "synthetic", "case", "made", "release", "version")
 """Columns of `case_csv`."""
 
 NO_MEANING = "what the network says about a rejected field has no validated meaning"
@@ -36,7 +36,7 @@ class CaseField:
         pixels: Makes RGB uint8 (H, W, 3) in [0, 255] in the field's own shape, or None if it
             is unreadable or not to be shown. Called for one picture after the other, as
             those of a whole case would fill half a gigabyte.
-        evidence_on_nuclei: Share of the heatmap's mass on nucleated cells, in [0, 1], or
+        evidence_on_nuclei: Proportion of the heatmap's mass on nucleated cells, in [0, 1], or
             None if it is not known.
         synthetic: Whether this project rendered the field.
     """
@@ -55,10 +55,13 @@ class CaseContext:
     Attributes:
         label: The user's label for the case; may be empty.
         weights: SHA-256 of the weights file, in hex.
+        release: Names weights, calibration and gate together, in hex (see `release_of`).
         version: Of mseenet.
         device: Where the network ran, such as "CPU".
         made: When, with time zone.
         settings: What the user could set, and how it was set, in words.
+        waiting: Names of the fields that were not analysed yet.
+        left_out: Names and reasons of the files that did not become fields.
 
     Raises:
         ValueError: `made` has no time zone.
@@ -66,18 +69,28 @@ class CaseContext:
 
     label: str
     weights: str
+    release: str
     version: str
     device: str
     made: datetime
     settings: Mapping[str, str]
+    waiting: Sequence[str] = ()
+    left_out: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self):
         if self.made.utcoffset() is None:
             raise ValueError(f"expected a time with time zone; received {self.made!r}")
 
 
+def release_of(card: Card) -> str:
+    """What exports call the release whose card this is, 12 hexadecimal digits."""
+    return getattr(card, "release", card.sha256[:12])
+
+
 def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
     """One row for each field, with the columns of `CASE_HEADER`.
+
+    Fields that wait have the status "waiting", and files that were left out "left out".
 
     Returns:
         CSV as UTF-8 with byte order mark, by which Excel knows the encoding.
@@ -86,10 +99,12 @@ def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
         ValueError: There are no fields.
     """
     lines = [csv_row(CASE_HEADER)]
-    for row in _records(fields, context):
+    for row in (*_records(fields, context), *_missing(context)):
         made = context.made.isoformat(timespec="seconds")
-        extra = (row["evidence_on_nuclei"], "yes" if row["synthetic"] else "no")
-        lines.append(f"{csv_line(row)},{csv_row((*extra, context.label, made, context.version))}")
+        synthetic = {True: "yes", False: "no", None: None}[row["synthetic"]]
+        origin = (context.label, made, context.release, context.version)
+        extra = csv_row((row["evidence_on_nuclei"], synthetic, *origin))
+        lines.append(f"{csv_line(row)},{extra}")
     return "\ufeff".encode() + _utf8("".join(line + "\r\n" for line in lines))
 
 
@@ -105,7 +120,7 @@ def case_zip(
         fields: At least one.
         context: Where the results come from.
         opacity: Of the heatmap, in [0, 1].
-        color_map: One of `explain.COLOR_MAPS`.
+        color_map: One of `heatmaps.COLOR_MAPS`.
 
     Returns:
         A ZIP archive. Entries are numbered in the order of `fields`; overlays are PNG in
@@ -134,10 +149,19 @@ def case_zip(
                 add(row["overlay"], picture, zipfile.ZIP_STORED)
         case = {
             "research_use": words.RESEARCH_USE,
-            "context": vars(context)
-            | {"made": context.made.isoformat(), "settings": dict(context.settings)},
+            "context": {
+                "label": context.label,
+                "weights": context.weights,
+                "release": context.release,
+                "version": context.version,
+                "device": context.device,
+                "made": context.made.isoformat(),
+                "settings": dict(context.settings),
+            },
             "summary": asdict(summarize_case(field.prediction for field in fields)),
             "fields": records,
+            "waiting": list(context.waiting),
+            "left_out": [{"file": name, "reason": why} for name, why in context.left_out],
         }
         text = json.dumps(case, ensure_ascii=False, allow_nan=False, indent=2)
         add("case.json", _utf8(text + "\n"), zipfile.ZIP_DEFLATED)
@@ -165,26 +189,32 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     return records
 
 
+def _missing(context: CaseContext) -> list[dict]:
+    """Rows of what the case does not hold, or not yet."""
+    waiting = [(name, "waiting", "not analysed yet") for name in context.waiting]
+    left_out = [(name, "left out", reason) for name, reason in context.left_out]
+    return [
+        {
+            "file": name,
+            "status": status,
+            "predicted": None,
+            "probabilities": None,
+            "confidence": None,
+            "novelty": None,
+            "reasons": [reason],
+            "weights": context.weights,
+            "evidence_on_nuclei": None,
+            "synthetic": None,
+        }
+        for name, status, reason in (*waiting, *left_out)
+    ]
+
+
 def _entry_name(number: int, field: CaseField) -> str:
     """A name that every file system takes; the number keeps equal names apart."""
-    stem = PurePosixPath(re.split(r"[/\\]", field.name)[-1]).stem
-    stem = "".join(
-        "_" if char in '<>:"|?*' or unicodedata.category(char) in _UNSAFE else char for char in stem
-    )
-    stem = stem.encode("utf-8", "ignore")[:120].decode("utf-8", "ignore").strip(". ") or "field"
     marks = (field.prediction.status == "rejected", "rejected"), (field.synthetic, "synthetic")
-    return f"overlays/{number:03d}-{stem}{''.join(f'-{mark}' for on, mark in marks if on)}.png"
-
-
-_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories: control, invisible, half a surrogate pair, ends of line."""
-
-
-def encoded(image: Image.Image, image_format: str, **options) -> bytes:
-    """The pixels alone, without metadata, in an image format of Pillow's."""
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
+    suffix = "".join(f"-{mark}" for on, mark in marks if on)
+    return f"overlays/{number:03d}-{file_stem(field.name)}{suffix}.png"
 
 
 def _utf8(text: str) -> bytes:

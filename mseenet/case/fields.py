@@ -1,20 +1,19 @@
 """A case: fields as they were handed over, in memory only, and what became of each."""
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from mseenet.case import words
-from mseenet.case.bundle import MAGIC, BundleError, unpack
-from mseenet.case.export import encoded
-from mseenet.imaging.decoding import SUFFIXES, decode_image, squeeze
+from mseenet.case.archive import ArchiveError, is_archive, named, open_archive
+from mseenet.case.limits import MEGABYTE, Limits
+from mseenet.case.names import look_of, unique_name
+from mseenet.case.pictures import encoded
+from mseenet.imaging.decoding import decode_image, squeeze
 from mseenet.imaging.nuclei import nucleus_mask
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS
@@ -28,9 +27,53 @@ LARGEST_SIDE = 1024
 THUMBNAIL = 200
 """Side of the thumbnails in table and gallery, in pixels."""
 
-MOST_MEMBERS, LARGEST_MEMBER, LARGEST_CASE = 2000, 50 * 2**20, 2**30
-"""Of a ZIP archive: more files, a larger one unpacked, or what makes the case larger (bytes),
-are refused, so that small archives cannot fill the memory."""
+LOOK = 32
+"""Side of what fields are compared by, in pixels."""
+
+NAMED_AT_MOST = 5
+"""So many files of one kind are named in a message; the others are counted."""
+
+NOT_AN_IMAGE = "not named as an image"
+REPEATED = "as the case already holds the same content"
+COPY = "another file of the same field, left out on request"
+EXAMPLES_KEPT_OUT = (
+    "The synthetic examples were not added: they would count among the fields of this case. "
+    "Begin a new case to try them."
+)
+EXAMPLES_DROPPED = "The synthetic examples were removed, so that they do not count in this case."
+
+
+class Origin(NamedTuple):
+    """A name from an archive that does not say how its names are encoded.
+
+    Attributes:
+        archive: The archive's name.
+        raw: The name's bytes inside it.
+    """
+
+    archive: str
+    raw: bytes
+
+    def name_in(self, encoding: str) -> str:
+        """The name, with the archive's in front."""
+        return f"{self.archive}/{named(self.raw, encoding)}"
+
+
+@dataclass
+class LeftOut:
+    """A file that did not become a field of its own.
+
+    Attributes:
+        name: As the user knows it.
+        reason: In words, the same for all files of one kind.
+        expected: Whether that is in order, such as for a repeated file; else it is a problem.
+        origin: Where the name comes from if its encoding is a guess.
+    """
+
+    name: str
+    reason: str
+    expected: bool = False
+    origin: Origin | None = None
 
 
 @dataclass(eq=False)
@@ -39,12 +82,14 @@ class Field:
 
     Attributes:
         key: SHA-256 of the content, in hex; equal content is one field.
-        name: File name, for display only.
+        name: File name, for display only; no other field of the case has one that looks so.
         content: Encoded bytes, as they came.
         synthetic: Whether this project rendered it.
         repeats: Names under which the same content came again.
         prediction: With the heatmap of the predicted class; None while it waits.
-        anyway: Whether the user asked for the network's output although it is rejected.
+        include_rejected: Whether the user asked for the network's output although it is
+            rejected.
+        origin: Where the name comes from if its encoding is a guess.
     """
 
     key: str
@@ -54,6 +99,18 @@ class Field:
     repeats: list[str] = field(default_factory=list)
     prediction: Prediction | None = None
     include_rejected: bool = False
+    origin: Origin | None = None
+
+    @property
+    def result(self) -> Prediction:
+        """The prediction of a field that does not wait, one of `Case.done`.
+
+        Raises:
+            RuntimeError: It waits.
+        """
+        if self.prediction is None:
+            raise RuntimeError("expected an analysed field; received one that waits")
+        return self.prediction
 
     @property
     def readable(self) -> bool:
@@ -85,6 +142,12 @@ class Field:
         return encoded(image, "JPEG", quality=85)
 
     @cached_property
+    def look(self) -> np.ndarray:
+        """The field in small, by which copies of it are known: RGB uint8 (32, 32, 3)."""
+        small = Image.fromarray(squeeze(decode_image(self.content)))
+        return np.asarray(small.resize((LOOK, LOOK), Image.Resampling.BOX))
+
+    @cached_property
     def nuclei(self) -> np.ndarray:
         """Where nucleated cells lie in what the network sees, bool (224, 224)."""
         return nucleus_mask(squeeze(decode_image(self.content)))
@@ -92,181 +155,221 @@ class Field:
 
 @dataclass(eq=False)
 class Case:
-    """What one session has put in, and what became of it.
+    """All that was put in, and what became of it.
 
     Attributes:
+        limits: What it may hold at most.
         fields: By key, in the order in which they came.
+        left_out: Files that did not become fields, of all intakes.
         problems: What of the latest intake could not be taken in, in words.
-        notices: What of the latest intake was left out, and why, in words.
-        paused: Whether the user has stopped the analysis.
-        listed: Whether the fields have been on the page, one by one, beside their summary.
-        selected: Key of the field that the user chose to look at.
-        steps: How often the list had to be turned to the selected field; names its widgets.
+        notices: What of the latest intake was left out in order, and why, in words.
+        encodings: For each archive with names of unstated encoding how they are read, a key of
+            `archive.ENCODINGS`.
         label: What the user calls it.
-        opacity: Of the heatmaps, in [0, 1], on the page and in what is taken away.
-        color_map: Of the heatmaps, one of `explain.COLOR_MAPS`.
-        intakes: How often something was taken in; names the next uploader, which starts empty.
-        largest_upload: Largest file that the browser sends, in MB; named where one was left out.
+        opacity: Of the heatmaps, in [0, 1], where they are shown and in exports.
+        color_map: Of the heatmaps, one of `heatmaps.COLOR_MAPS`.
     """
 
+    limits: Limits = field(default_factory=Limits)
     fields: dict[str, Field] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    paused: bool = False
-    listed: bool = False
-    selected: str | None = None
-    steps: int = 0
+    encodings: dict[str, str] = field(default_factory=dict)
     label: str = ""
     opacity: float = OPACITY
     color_map: str = COLOR_MAPS[0]
-    intakes: int = 0
-    largest_upload: int = 200
+    _size: int = field(default=0, init=False)
+    _looks: set[str] = field(default_factory=set, init=False)
 
-    def take_in(self, files: Iterable[tuple[str, bytes]], synthetic: bool = False) -> None:
-        """Takes in all of one intake, names and contents, and says what became of it."""
+    def take_in(
+        self,
+        files: Iterable[tuple[str, bytes]],
+        left_out: Iterable[LeftOut] = (),
+        synthetic: bool = False,
+    ) -> None:
+        """Takes in all of one intake and says what became of it.
+
+        Args:
+            files: Names and contents; a ZIP archive gives every image in it.
+            left_out: What was left out on the way here already.
+            synthetic: Whether this project rendered them. A case holds either such examples
+                or fields of a user, so that examples count in no result.
+        """
         self.problems, self.notices = [], []
-        known = {key: len(field.repeats) for key, field in self.fields.items()}
+        known, fields_before = len(self.left_out), len(self.fields)
+        if synthetic and any(not field.synthetic for field in self.fields.values()):
+            self.notices.append(EXAMPLES_KEPT_OUT)
+            return
+        self.left_out += left_out
         for name, content in files:
-            self.add(name, content, synthetic)
-        repeated = [
-            name
-            for key, field in self.fields.items()
-            for name in field.repeats[known.get(key, 0) :]
-        ]
-        if repeated:
-            new = len(self.fields) - len(known)
-            self.notices.append(
-                f"{_files(new)} added. {_files(len(repeated))} left out, as the case already "
-                f"holds the same content: {_some(repeated)}"
-            )
-        self.intakes += 1
-        self.paused = False
+            self._add(name, content, synthetic)
+        new = self.left_out[known:]
+        if repeated := [item.name for item in new if item.reason == REPEATED]:
+            added = counted_files(len(self.fields) - fields_before)
+            self.notices.append(f"{added} added. {_message(REPEATED, repeated)}")
+        if others := [item.name for item in new if item.reason == NOT_AN_IMAGE]:
+            self.notices.append(_message(NOT_AN_IMAGE, others))
+        if not synthetic and any(not field.synthetic for field in self.fields.values()):
+            examples = [field.key for field in self.fields.values() if field.synthetic]
+            for key in examples:
+                self.remove(key)
+            if examples:
+                self.notices.append(EXAMPLES_DROPPED)
+        self.problems = problems_of(new)
 
-    def add(self, name: str, content: bytes, synthetic: bool = False) -> None:
-        """Takes in an image, or every image in a ZIP archive or a bundle; a repeated one once."""
-        if content.startswith(MAGIC):
-            self._add_bundle(name, content)
-            return
-        if content[:4] == b"PK\x03\x04" and not name.lower().endswith(SUFFIXES):
-            self._add_archive(name, content)
-            return
-        key = hashlib.sha256(content).hexdigest()
-        if key in self.fields:
-            self.fields[key].repeats.append(name)
-        else:
-            self.fields[key] = Field(key, name, content, synthetic)
+    @property
+    def size(self) -> int:
+        """Of all images together, in bytes."""
+        return self._size
 
     def waiting(self) -> list[Field]:
         """Fields without a prediction."""
         return [f for f in self.fields.values() if f.prediction is None]
 
     def done(self) -> list[Field]:
-        """Fields with a prediction."""
+        """Fields with a prediction; all of them have a `result`."""
         return [f for f in self.fields.values() if f.prediction is not None]
 
-    def shown(self, listed: list[Field]) -> Field:
-        """The field to look at: the user's choice, else the first of those listed."""
-        return next((field for field in listed if field.key == self.selected), listed[0])
-
-    def step_to(self, key: str) -> None:
-        """Selects a field and turns the list to it."""
-        self.selected = key
-        self.steps += 1
-
     def remove(self, key: str) -> None:
-        """Forgets a field."""
-        self.fields.pop(key, None)  # a double click calls this twice
-        if self.selected == key:
-            self.selected = None
+        """Forgets a field, if it is there."""
+        field = self.fields.pop(key, None)
+        if field is not None:
+            self._size -= len(field.content)
+            self._looks.discard(look_of(field.name))
+
+    def leave_out_copy(self, key: str) -> None:
+        """Forgets a field that another one shows too, and notes so for the exports."""
+        if key in self.fields:
+            field = self.fields[key]
+            self.left_out.append(LeftOut(field.name, COPY, expected=True, origin=field.origin))
+            self.remove(key)
+
+    def read_names_in(self, archive: str, encoding: str) -> None:
+        """Reads an archive's names of unstated encoding anew.
+
+        Args:
+            archive: One of `encodings`.
+            encoding: A key of `archive.ENCODINGS`.
+        """
+        self.encodings[archive] = encoding
+        renamed = [
+            (field, field.origin)
+            for field in self.fields.values()
+            if field.origin is not None and field.origin.archive == archive
+        ]
+        self._looks.difference_update([look_of(field.name) for field, _ in renamed])
+        for renamed_field, origin in renamed:
+            self._name(renamed_field, origin.name_in(encoding))
+        for left_out in self.left_out:
+            if left_out.origin is not None and left_out.origin.archive == archive:
+                left_out.name = left_out.origin.name_in(encoding)
+
+    def _add(self, name: str, content: bytes, synthetic: bool) -> None:
+        if is_archive(name, content):
+            self._add_archive(name, content)
+        elif len(content) > self.limits.file:
+            self.left_out.append(LeftOut(name, too_large(self.limits)))
+        else:
+            self._add_field(name, content, synthetic)
+
+    def _add_field(
+        self, name: str, content: bytes, synthetic: bool = False, origin: Origin | None = None
+    ) -> None:
+        key = hashlib.sha256(content).hexdigest()
+        if key in self.fields:
+            self.fields[key].repeats.append(name)
+            self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
+        elif not self._has_room(len(content)):
+            self.left_out.append(LeftOut(name, no_room(self.limits), origin=origin))
+        else:
+            self.fields[key] = Field(key, name, content, synthetic, origin=origin)
+            self._size += len(content)
+            self._name(self.fields[key], name)
+
+    def _name(self, field: Field, name: str) -> None:
+        field.name = unique_name(name, self._looks)
+        self._looks.add(look_of(field.name))
+
+    def _has_room(self, size: int) -> bool:
+        return len(self.fields) < self.limits.fields and self._size + size <= self.limits.case
 
     def _add_archive(self, name: str, content: bytes) -> None:
         try:
-            archive = zipfile.ZipFile(io.BytesIO(content))
-        except Exception as error:  # zipfile raises anything on damaged directories
-            self.problems.append(f"{name}: {words.ARCHIVE_NOT_READ} ({error})")
+            contents = open_archive(content)
+        except ArchiveError as error:
+            self.left_out.append(LeftOut(name, str(error)))
             return
-        members, others = [], []
-        for info in archive.infolist():
-            # A damaged directory may hold an empty name, at which `is_dir` fails.
-            if info.filename and not (info.is_dir() or _is_hidden(info.filename)):
-                is_image = info.filename.lower().endswith(SUFFIXES)
-                (members if is_image else others).append(info)
-        if not 0 < len(members) <= MOST_MEMBERS:
-            self.problems.append(
-                f"{name}: expected 1 to {MOST_MEMBERS} images in the archive, found {len(members)}"
-            )
-            return
-        self._notice_others([info.filename for info in others], f"{name}: ")
-        size = sum(len(field.content) for field in self.fields.values())
-        for i, info in enumerate(members):
-            path = f"{name}/{info.filename}"
+        if contents.encoding is not None:
+            looks = {look_of(archive) for archive in self.encodings}
+            name = unique_name(name, looks)
+            self.encodings[name] = contents.encoding
+        self.left_out += [
+            LeftOut(f"{name}/{other}", NOT_AN_IMAGE, expected=True) for other in contents.others
+        ]
+        full = False
+        for entry in contents.images:
+            path = f"{name}/{entry.name}"
+            origin = None if entry.raw is None else Origin(name, entry.raw)
+            if full:  # nothing more is unpacked
+                self.left_out.append(LeftOut(path, no_room(self.limits), origin=origin))
+                continue
             try:
-                with archive.open(info) as stream:
-                    data = stream.read(LARGEST_MEMBER + 1)
-            except Exception as error:  # so do the decompressors on damaged data
-                self.problems.append(f"{path}: {words.ARCHIVE_NOT_READ} ({error})")
+                data = entry.read(self.limits.file + 1)
+            except ArchiveError as error:
+                self.left_out.append(LeftOut(path, str(error), origin=origin))
                 continue
-            if len(data) > LARGEST_MEMBER:
-                limit = LARGEST_MEMBER // 2**20
-                self.problems.append(f"{path}: expected at most {limit} MB")
+            if len(data) > self.limits.file:
+                self.left_out.append(LeftOut(path, too_large(self.limits), origin=origin))
                 continue
-            size += len(data)
-            if size > LARGEST_CASE:
-                limit = LARGEST_CASE // 2**20
-                left_out = _files(len(members) - i)
-                self.problems.append(
-                    f"{name}: expected a case of at most {limit} MB; {left_out} from {path} on left out"
-                )
-                return
-            self.add(path, data)
-
-    def _add_bundle(self, name: str, content: bytes) -> None:
-        try:
-            members = list(unpack(content))
-        except BundleError as error:
-            self.problems.append(f"{name}: {error}")
-            return
-        others = []
-        for member in members:
-            if "/" in member.name and _is_hidden(member.name):
-                continue
-            if member.left_out == "size":
-                self.problems.append(f"{member.name}: expected at most {self.largest_upload} MB")
-            elif member.left_out == "unreadable":
-                self.problems.append(f"{member.name}: the browser could not read this file")
-            elif member.left_out:
-                others.append(member.name)
-            else:
-                self.add(member.name, member.content)
-        self._notice_others(others)
-
-    def _notice_others(self, names: list[str], where: str = "") -> None:
-        if names:
-            left_out = f"{_files(len(names))} left out, not named as an image"
-            self.notices.append(f"{where}{left_out}: {_some(names)}")
+            full = not self._has_room(len(data))
+            self._add_field(path, data, origin=origin)
 
 
 def by_doubt(fields: Iterable[Field]) -> list[Field]:
-    """The fields that need a person most come first."""
+    """Analysed fields, those that need a person most first."""
     order = ("review", "rejected", "error", "ok")
-    return sorted(
-        fields,
-        key=lambda f: (
-            order.index(f.prediction.status),
-            f.prediction.confidence or 0.0,
-            -(f.prediction.novelty or 0.0),
-        ),
-    )
+
+    def doubt(field: Field) -> tuple[int, float, float]:
+        result = field.result
+        return order.index(result.status), result.confidence or 0.0, -(result.novelty or 0.0)
+
+    return sorted(fields, key=doubt)
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+def problems_of(left_out: Iterable[LeftOut]) -> list[str]:
+    """One message for each kind of problem: counted, and the first few named."""
+    names: dict[str, list[str]] = {}
+    for item in left_out:
+        if not item.expected:
+            names.setdefault(item.reason, []).append(item.name)
+    return [
+        f"{of_kind[0]}: {reason}"
+        if len(of_kind) == 1
+        else f"{counted_files(len(of_kind))}: {reason}: {some_of(of_kind)}"
+        for reason, of_kind in names.items()
+    ]
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def too_large(limits: Limits) -> str:
+    """What is said of a file over the limit."""
+    return f"expected at most {limits.file // MEGABYTE:,} MB"
 
 
-def _is_hidden(name: str) -> bool:
-    """Whether operating systems put it beside a user's files."""
-    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+def no_room(limits: Limits) -> str:
+    """What is said of a file that a full case does not take."""
+    return f"expected a case of at most {limits.fields:,} fields and {limits.case // MEGABYTE:,} MB"
+
+
+def counted_files(count: int) -> str:
+    """A number of files, in words."""
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
+def some_of(names: list[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
+
+
+def _message(reason: str, names: list[str]) -> str:
+    return f"{counted_files(len(names))} left out, {reason}: {some_of(names)}"

@@ -1,19 +1,22 @@
 """The report of a case as PDF, to print or to keep, made in memory."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from fpdf import FPDF
 from fpdf.fonts import FontFace
 from PIL import Image
 
 from mseenet.case import words
-from mseenet.case.export import CaseContext, CaseField, check, encoded
+from mseenet.case.answers import Answer, answer_of, counted_answer
+from mseenet.case.export import CaseContext, CaseField, check
+from mseenet.case.names import shortened
+from mseenet.case.pictures import encoded
 from mseenet.case.records import percent
-from mseenet.case.summary import NAMED, CaseSummary, Mean, summarize_case
+from mseenet.case.summary import CaseSummary, Mean, summarize_case
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence, overlay
@@ -27,7 +30,7 @@ MEANINGS = {
     "independent, so it says nothing about another slide or about the patient.",
     "Heatmap": "Where in the field the evidence for a class lies. It is coarse, and it does not "
     "show that a cell there is a blast.",
-    "Evidence on nucleated cells": "Share of the heatmap that lies on nucleated cells, which are "
+    "Evidence on nucleated cells": "Proportion of the heatmap that lies on nucleated cells, which are "
     "found by their colour. The rest lies on plasma and red cells.",
     "ok": "A class is named, and no check has raised a doubt. The class can still be wrong.",
     "To review": "A class is named and counted, but a person should look at the field first.",
@@ -51,7 +54,7 @@ def case_pdf(
         context: Where the results come from.
         chosen: Indices into `fields` of those whose pictures are shown.
         opacity: Of the heatmap, in [0, 1].
-        color_map: One of `explain.COLOR_MAPS`.
+        color_map: One of `heatmaps.COLOR_MAPS`.
 
     Returns:
         A PDF of A4 pages. Its pictures are reduced copies made of pixels.
@@ -66,28 +69,33 @@ def case_pdf(
         raise ValueError(f"expected chosen fields in [0, {len(fields)}); received {wrong}")
     pdf = _Report(context)
     _draw_summary(pdf, fields, context)
-    _draw_table(pdf, fields)
+    titles = _titles(pdf, fields)
+    _draw_table(pdf, fields, titles)
     if len(chosen):
         look = {"opacity": opacity, "color_map": color_map}
-        _draw_chosen(pdf, fields, chosen, look)
+        _draw_chosen(pdf, fields, titles, chosen, look)
+    _draw_missing(pdf, context)
     meanings = {words.CLASS_TITLES[n]: words.CLASS_NOTES[n] for n in CLASS_NAMES} | MEANINGS
     if pdf.replaced:
-        meanings[_REPLACEMENT] = (
-            "Stands for a character that this document's font lacks. "
-            "The CSV and ZIP exports hold the exact name."
+        meanings[pdf.replaced] = (
+            "Numbers in square brackets stand for characters that this document's font lacks: "
+            f"this one for U+{pdf.replaced[1:-1]} of Unicode. The CSV and ZIP exports hold the "
+            "exact names."
         )
     pdf.title_of("What the words mean")
     pdf.pairs(meanings)
     pdf.title_of("How this was made")
     pdf.pairs(
         dict(context.settings)
-        | {"Weights, SHA-256": context.weights, "Software": f"MSEENet {context.version}"}
+        | {"Release": context.release, "Weights, SHA-256": context.weights}
+        | {"Software": f"MSEENet {context.version}"}
         | {"Device": context.device, "Time": _time(context)}
     )
     return bytes(pdf.output())
 
 
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_FONTS = Path(__file__).with_name("fonts")
+
 _PAGES = "\ue000\ue001"
 """Stands for the number of pages; of private characters, which no name keeps."""
 
@@ -109,11 +117,10 @@ class _Report(FPDF):
 
     def __init__(self, context: CaseContext):
         super().__init__(format="A4")
-        self.replaced = False
+        self.replaced = ""
         self.context = context
-        fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
-        self.add_font("DejaVu", "", fonts / "DejaVuSans.ttf")
-        self.add_font("DejaVu", "B", fonts / "DejaVuSans-Bold.ttf")
+        self.add_font("DejaVu", "", _FONTS / "DejaVuSans.ttf")
+        self.add_font("DejaVu", "B", _FONTS / "DejaVuSans-Bold.ttf")
         self._known = self.fonts["dejavu"].cmap.keys() & self.fonts["dejavuB"].cmap.keys()
         self.set_title("MSEENet: report of a case")
         self.set_lang("en")
@@ -126,7 +133,7 @@ class _Report(FPDF):
 
     def header(self) -> None:
         if self.page > 1:
-            case = f"{_shortened(self.context.label, 80)}, " if self.context.label else ""
+            case = f"{shortened(self.context.label, 80)}, " if self.context.label else ""
             self.style(7, color=_GREY)
             self.cell(0, 4, self.safe(case + _time(self.context)), align="R")
             self.set_y(22)
@@ -139,15 +146,18 @@ class _Report(FPDF):
         self.cell(30, 5, f"page {self.page} of {_PAGES}", align="R")
 
     def safe(self, text: str) -> str:
-        """Any text as the fonts can show it; what they lack is replaced, and noted."""
-        shown = "".join(
-            char
-            if ord(char) in self._known and unicodedata.category(char)[0] != "C"
-            else _REPLACEMENT
-            for char in unicodedata.normalize("NFC", text)
-        )
-        self.replaced |= _REPLACEMENT in shown
-        return shown
+        """Any text as the fonts can show it.
+
+        What they lack is shown by its number in Unicode, such as `[8840]`, so that names stay
+        apart and can be looked up; the first of them is kept in `replaced`, to be explained.
+        """
+        shown = []
+        for char in unicodedata.normalize("NFC", text):
+            known = ord(char) in self._known and unicodedata.category(char)[0] != "C"
+            shown.append(char if known else f"[{ord(char):04X}]")
+            if not known:
+                self.replaced = self.replaced or shown[-1]
+        return "".join(shown)
 
     def style(self, size: float, bold: bool = False, color=_TEXT) -> None:
         self.set_font("DejaVu", "B" if bold else "", size)
@@ -197,16 +207,18 @@ class _Report(FPDF):
 
     def pairs(self, entries: Mapping[str, str]) -> None:
         """Names at the left, what belongs to them at the right."""
-        for name, text in entries.items():
-            name, text = self.safe(name), self.safe(text)
-            left, right = {"bold": True, "width": 42}, {"width": self.epw - 45}
-            height = max(self.height_of(name, **left), self.height_of(text, **right))
+        wide = self.epw - 45
+        for key, value in entries.items():
+            name, text = self.safe(key), self.safe(value)
+            height = max(
+                self.height_of(name, bold=True, width=42), self.height_of(text, width=wide)
+            )
             if self.will_page_break(height):
                 self.add_page()
             y = self.y
-            self.text_of(name, **left)
+            self.text_of(name, bold=True, width=42)
             self.set_xy(self.l_margin + 45, y)
-            self.text_of(text, **right)
+            self.text_of(text, width=wide)
             self.set_xy(self.l_margin, y + height + 1)
 
 
@@ -215,7 +227,7 @@ def _draw_summary(pdf: _Report, fields: Sequence[CaseField], context: CaseContex
     pdf.text_of("MSEENet: report of a case", 18, bold=True)
     pdf.text_of(words.RESEARCH_USE, 9, bold=True, color=_WARNING)
     pdf.ln(2)
-    label = _shortened(context.label.strip(), 200) or "no label given"
+    label = shortened(context.label.strip(), 200) or "no label given"
     pdf.pairs({"Case": label, "Time": _time(context)})
     pdf.title_of("Summary")
     counts = {"fields": summary.fields, "with a class": summary.named} | {
@@ -224,10 +236,13 @@ def _draw_summary(pdf: _Report, fields: Sequence[CaseField], context: CaseContex
         if status != "ok"
     }
     width = pdf.epw / len(counts)
-    for values, size, color in ((counts.values(), 16, _TEXT), (counts, 8, _GREY)):
+    for values, size, color in (
+        (map(str, counts.values()), 16, _TEXT),
+        (iter(counts), 8, _GREY),
+    ):
         pdf.style(size, bold=size > 8, color=color)
         for value in values:
-            pdf.cell(width, 0.45 * size, str(value))
+            pdf.cell(width, 0.45 * size, value)
         pdf.ln()
     synthetic = sum(field.synthetic for field in fields)
     if synthetic:
@@ -235,6 +250,14 @@ def _draw_summary(pdf: _Report, fields: Sequence[CaseField], context: CaseContex
         pdf.text_of(
             f"Synthetic fields in this case: {synthetic}. They are rendered by a program; what the "
             "network says about them has no meaning.",
+            bold=True,
+            color=_WARNING,
+        )
+    if context.waiting:
+        pdf.ln(2)
+        pdf.text_of(
+            f"Not complete: {len(context.waiting)} of {len(fields) + len(context.waiting)} fields "
+            "wait for analysis and count nowhere in this report.",
             bold=True,
             color=_WARNING,
         )
@@ -247,7 +270,7 @@ def _draw_means(pdf: _Report, summary: CaseSummary) -> None:
         pdf.text_of("No class is named for any field, so there is nothing to average.")
         return
 
-    def row(title: str, count: int, mean: Mean) -> tuple[str, ...]:
+    def row(title: str, count: int, mean: Mean) -> tuple[str, str, str, str]:
         interval = "needs two fields"
         if mean.interval:
             interval = " to ".join(percent(bound) for bound in mean.interval)
@@ -268,20 +291,21 @@ def _draw_means(pdf: _Report, summary: CaseSummary) -> None:
     )
 
 
-def _draw_table(pdf: _Report, fields: Sequence[CaseField]) -> None:
+def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]) -> None:
     pdf.title_of("All fields")
+    none = "\N{EN DASH}"
     rows = [("No.", "File", "Status", "Class", "Confidence", "Novelty", "Reasons")]
-    for number, field in enumerate(fields, start=1):
+    for number, (field, title) in enumerate(zip(fields, titles, strict=True), start=1):
         prediction = field.prediction
-        named = prediction.status in NAMED
+        answer = counted_answer(prediction)
         rows.append(
             (
                 str(number),
-                pdf.safe(_title(field)),
+                title,
                 words.STATUS_TITLES[prediction.status],
-                prediction.class_name if named else "\N{EN DASH}",
-                percent(prediction.confidence) if named else "\N{EN DASH}",
-                "\N{EN DASH}" if prediction.novelty is None else f"{prediction.novelty:.2f}",
+                answer.class_name if answer else none,
+                percent(answer.confidence) if answer else none,
+                none if prediction.novelty is None else f"{prediction.novelty:.2f}",
                 pdf.safe(_reasons(prediction)),
             )
         )
@@ -289,8 +313,22 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField]) -> None:
     pdf.grid(rows, (9, 49, 18, 21, 21, 16, 46), align, size=7)
 
 
+def _draw_missing(pdf: _Report, context: CaseContext) -> None:
+    """Names what the user handed over and this report has no result for."""
+    missing = [(name, "waits for analysis") for name in context.waiting] + [*context.left_out]
+    if missing:
+        pdf.title_of("Not in this report")
+        rows = [("File", "Reason")]
+        rows += [(pdf.safe(shortened(name, 100)), pdf.safe(why)) for name, why in missing]
+        pdf.grid(rows, (80, 100), ("LEFT", "LEFT"), size=7)
+
+
 def _draw_chosen(
-    pdf: _Report, fields: Sequence[CaseField], chosen: Collection[int], look: Mapping
+    pdf: _Report,
+    fields: Sequence[CaseField],
+    titles: Sequence[str],
+    chosen: Collection[int],
+    look: Mapping,
 ) -> None:
     pdf.title_of("Chosen fields", follows=_PICTURE + 30)
     pdf.text_of("At the left as uploaded, at the right with the heatmap over it. Evidence:")
@@ -300,22 +338,20 @@ def _draw_chosen(
     legend = overlay(np.full((8, 128, 3), 255, np.uint8), ramp, **look)
     pdf.image(encoded(Image.fromarray(legend), "PNG"), x + 9, y, 30, 3, alt_text="Colour scale")
     pdf.text(x + 41, pdf.y - 1, "strong")
-    for number, field in enumerate(fields, start=1):
+    for number, (field, title) in enumerate(zip(fields, titles, strict=True), start=1):
         if number - 1 in chosen:
-            _draw_field(pdf, number, field, look)
+            _draw_field(pdf, f"{number}   {title}", field, look)
 
 
-def _draw_field(pdf: _Report, number: int, field: CaseField, look: Mapping) -> None:
+def _draw_field(pdf: _Report, heading: str, field: CaseField, look: Mapping) -> None:
     prediction = field.prediction
-    heading = pdf.safe(f"{number}   {_title(field)}")
+    answer = answer_of(prediction)
     note = pdf.safe(_note(field))
     pictures = 0.0
     rgb = None if field.pixels is None else field.pixels()
     if rgb is not None:
         tall, wide = rgb.shape[:2]
-        pictures = max(
-            5 + _PICTURE * tall / max(tall, wide), 0.0 if prediction.class_name is None else _ANSWER
-        )
+        pictures = max(5 + _PICTURE * tall / max(tall, wide), _ANSWER if answer else 0.0)
     height = 5 + pdf.height_of(heading, 10, bold=True) + pdf.height_of(note) + pictures
     if pdf.will_page_break(height):
         pdf.add_page()
@@ -336,8 +372,8 @@ def _draw_field(pdf: _Report, number: int, field: CaseField, look: Mapping) -> N
         if not has_evidence(prediction.heatmap):
             evidence = f"No positive evidence for {prediction.heatmap_class}"
         _draw_picture(pdf, blended, left + _PICTURE + _GAP, top, evidence)
-    if prediction.class_name is not None:
-        _draw_answer(pdf, field, left + 2 * (_PICTURE + _GAP), top)
+    if answer is not None:
+        _draw_answer(pdf, field, answer, left + 2 * (_PICTURE + _GAP), top)
     pdf.set_xy(left, top + pictures)
 
 
@@ -350,18 +386,18 @@ def _draw_picture(pdf: _Report, image: Image.Image, x: float, y: float, caption:
     pdf.text_of(caption, 7, color=_GREY, width=_PICTURE)
 
 
-def _draw_answer(pdf: _Report, field: CaseField, x: float, y: float) -> None:
+def _draw_answer(pdf: _Report, field: CaseField, answer: Answer, x: float, y: float) -> None:
     prediction = field.prediction
     width = pdf.w - pdf.r_margin - x
-    named = prediction.status in NAMED
+    counts = counted_answer(prediction) is not None
     pdf.set_xy(x, y)
-    lead = "Predicted class" if named else words.OUTPUT_WITHOUT_MEANING
-    pdf.text_of(lead, 7.5, color=_GREY if named else _WARNING, width=width)
-    pdf.text_of(words.CLASS_TITLES[prediction.class_name], 11, bold=True, width=width)
-    pdf.text_of(f"Confidence {percent(prediction.confidence)}", width=width)
+    lead = "Predicted class" if counts else words.OUTPUT_WITHOUT_MEANING
+    pdf.text_of(lead, 7.5, color=_GREY if counts else _WARNING, width=width)
+    pdf.text_of(words.CLASS_TITLES[answer.class_name], 11, bold=True, width=width)
+    pdf.text_of(f"Confidence {percent(answer.confidence)}", width=width)
     pdf.ln(2)
-    for name, probability in prediction.probabilities.items():
-        color = _ACCENT if name == prediction.class_name and named else _GREY
+    for name, probability in answer.probabilities.items():
+        color = _ACCENT if name == answer.class_name and counts else _GREY
         pdf.set_x(x)
         pdf.style(7.5)
         pdf.cell(20, 5, name)
@@ -396,13 +432,20 @@ def _note(field: CaseField) -> str:
 
 
 def _reasons(prediction: Prediction) -> str:
-    text = _shortened("; ".join(prediction.reasons), 400)
+    text = shortened("; ".join(prediction.reasons), 400)
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _title(field: CaseField) -> str:
-    name = _shortened(field.name.strip(), 100) or "(no name)"
-    return f"{name} (synthetic)" if field.synthetic else name
+def _titles(pdf: _Report, fields: Sequence[CaseField]) -> list[str]:
+    """How each field is called; where names come out alike, its number follows."""
+    titles = [pdf.safe(shortened(field.name.strip(), 100)) or "(no name)" for field in fields]
+    alike = Counter(titles)
+    for i, field in enumerate(fields):
+        if alike[titles[i]] > 1:
+            titles[i] += f" (field {i + 1})"
+        if field.synthetic:
+            titles[i] += " (synthetic)"
+    return titles
 
 
 def _time(context: CaseContext) -> str:
@@ -411,11 +454,3 @@ def _time(context: CaseContext) -> str:
 
 def _counted(fields: int) -> str:
     return "the one field" if fields == 1 else f"the {fields} fields"
-
-
-def _shortened(text: str, longest: int) -> str:
-    """Long text without its middle."""
-    if len(text) <= longest:
-        return text
-    tail = longest // 3
-    return f"{text[: longest - tail - 1]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"

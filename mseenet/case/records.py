@@ -85,7 +85,7 @@ def csv_row(cells: Iterable) -> str:
 
 
 def percent(proportion: float) -> str:
-    """A share in words that never claim certainty: "< 0.1 %", "97.3 %", "> 99.9 %"."""
+    """A proportion in words that never claim certainty: "< 0.1 %", "97.3 %", "> 99.9 %"."""
     if proportion > 0.999:
         return "> 99.9 %"
     if proportion < 0.001:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mseenet.case.answers import NAMED, counted_answer
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
-
-NAMED = ("ok", "review")
-"""Status of the predictions whose class counts."""
 
 STATUSES = (*NAMED, "rejected", "error")
 
@@ -70,13 +68,15 @@ def summarize_case(
         The summary, of an empty case too.
     """
     predictions = list(predictions)
-    named = [p for p in predictions if p.status in NAMED]
-    classes = Counter(p.class_name for p in named)
-    statuses = Counter(p.status for p in predictions)
+    named = [answer for p in predictions if (answer := counted_answer(p)) is not None]
+    classes = Counter(answer.class_name for answer in named)
+    statuses = Counter(str(p.status) for p in predictions)
     means: dict[str, Mean] = {}
     malignant = None
     if named:
-        values = np.array([[p.probabilities[name] for name in CLASS_NAMES] for p in named])
+        values = np.array(
+            [[answer.probabilities[name] for name in CLASS_NAMES] for answer in named]
+        )
         # (N, C + 1): the classes, then all but Benign.
         values = np.column_stack([values, 1 - values[:, CLASS_NAMES.index("Benign")]])
         *per_class, malignant = _means(values, draws, seed)

@@ -1,4 +1,4 @@
-"""What the page says about classes and results, in a haematologist's words."""
+"""What a user reads about classes and results, in a haematologist's words."""
 
 CLASS_TITLES = {
     "Benign": "Benign (haematogones)",
@@ -35,11 +35,22 @@ UNSEEN_SLIDES = (
     "On another laboratory's stain or camera they have not been validated."
 )
 
-ARCHIVE_NOT_READ = "expected a readable ZIP archive"
-
 INTAKE = (
     "PNG, JPEG, TIFF, BMP or WebP, or a ZIP of them; whole fields at 100x, as in the training data."
 )
+
+
+def missing_from_exports(waiting: int, left_out: int) -> str:
+    """What exports of a case say is missing from it; empty if nothing is."""
+    parts = []
+    if waiting:
+        fields = "1 field waits" if waiting == 1 else f"{waiting} fields wait"
+        parts.append(f"{fields} for analysis and count in no result of the exports.")
+    if left_out:
+        files = "1 file was" if left_out == 1 else f"{left_out} files were"
+        parts.append(f"{files} left out; the exports name them.")
+    return " ".join(parts)
+
 
 STATUS_NOTES = {
     "review": "A class is named, but look at the field yourself: confidence is low, the field is "
@@ -63,7 +74,7 @@ STATUS_TITLES = {"ok": "ok", "review": "to review", "rejected": "rejected", "err
 NOVELTY = "Distance from the training fields: from 1 on a field is rejected."
 
 MOSTLY = 0.5
-"""Evidence of which a smaller share lies on nucleated cells is called mostly background."""
+"""Evidence of which a smaller proportion lies on nucleated cells is called mostly background."""
 
 BACKGROUND_EVIDENCE_SHORT = "Mostly background: a reason for doubt."
 

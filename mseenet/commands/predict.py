@@ -317,4 +317,6 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _cut(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[:NAME_LENGTH])
+    from mseenet.case.names import cut_to_bytes
+
+    return cut_to_bytes(name, NAME_LENGTH)

@@ -145,7 +145,7 @@ class _Halves:
             run = tf.function(lambda x: part(x, training=False), autograph=False)
             # A concrete function: TensorFlow would warn of several with the same code.
             run = run.get_concrete_function(tf.TensorSpec(start.shape, tf.float32))
-            return keras.layers.Lambda(lambda x: run(x), output_shape=end.shape[1:], name=name)
+            return keras.layers.Lambda(lambda x: run(x), output_shape=end.shape[1:], name=name)  # noqa: PLW0108
 
         middle = network.get_layer(layer).output
         self.lower = compiled(network.input, middle, layer)

@@ -104,18 +104,29 @@ def has_evidence(heatmap: np.ndarray) -> bool:
     return bool(heatmap.max() >= NO_EVIDENCE)
 
 
-COLOR_MAPS = ("Inferno", "Viridis", "Cividis")
+_STOPS = {
+    "Inferno": "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4",
+    "Viridis": "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725",
+    "Cividis": "00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838",
+}
+"""Evenly spaced colours of each map, in hex. Inferno and Viridis are by Nathaniel J. Smith and
+Stefan van der Walt (CC0), Cividis by J. R. Nuñez, C. R. Anderton and R. S. Renslow, PLOS ONE 13(7),
+2018 (CC0 in matplotlib); the ten samples are those of Plotly's colour scales (MIT)."""
+
+COLOR_MAPS = tuple(_STOPS)
 """Their lightness rises evenly, so that they can be read with any colour vision. The warm
 end of Inferno stands out from the blue and purple of a stained smear."""
 
 
 @cache
 def colormap(name: str = COLOR_MAPS[0]) -> np.ndarray:
-    """One of `COLOR_MAPS` as RGB uint8 (256, 3), from dark to bright."""
-    from plotly.colors import sample_colorscale, unlabel_rgb
-
-    colors = sample_colorscale(name, list(np.linspace(0, 1, 256)))
-    return np.array([unlabel_rgb(color) for color in colors]).round().astype(np.uint8)
+    """One of `COLOR_MAPS` as read-only RGB uint8 (256, 3), from dark to bright."""
+    stops = np.array([list(bytes.fromhex(color)) for color in _STOPS[name].split()])
+    places = np.linspace(0, len(stops) - 1, 256)
+    channels = [np.interp(places, np.arange(len(stops)), channel) for channel in stops.T]
+    table = np.column_stack(channels).round().astype(np.uint8)
+    table.flags.writeable = False  # cached: all callers have the same one
+    return table
 
 
 def overlay(
@@ -129,7 +140,7 @@ def overlay(
     Args:
         rgb: RGB pixels, uint8 (H, W, 3) in [0, 255], of any size.
         heatmap: float32 (h, w) in [0, 1]; stretched over the image.
-        opacity: Share of the heat's colour where the heat is 1, in [0, 1].
+        opacity: Proportion of the heat's colour where the heat is 1, in [0, 1].
         color_map: One of `COLOR_MAPS`.
 
     Returns:

@@ -5,9 +5,9 @@ import shlex
 from importlib.metadata import version
 from pathlib import Path
 
-from mseenet import __version__
 from mseenet.errors import UsageError
 from mseenet.files import file_sha256
+from mseenet.version import version_text
 
 PATH_OPTIONS = {
     "--data": "DIR",
@@ -55,5 +55,5 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that the result depends on."""
     names = ("mseenet", "tensorflow", "keras", "numpy", "pillow")
     return {"python": platform.python_version()} | {
-        name: __version__ if name == "mseenet" else version(name) for name in names
+        name: version_text() if name == "mseenet" else version(name) for name in names
     }

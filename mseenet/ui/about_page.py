@@ -39,8 +39,8 @@ DOES_NOT = (
 
 PRIVACY = (
     "Uploads are held in memory only, and dropped when you remove them or begin a new case. Of a page that is "
-    "closed the server keeps the session for two minutes, in case the browser comes back, and drops it when a page "
-    "is next opened.",
+    "closed, or whose connection is lost, the server keeps the case for {life}, in case the browser comes back, and "
+    "drops it when a page is next opened after that. A page that is loaded anew begins a new case.",
     "Nothing about an image is written to disk or logged, and no usage statistics are collected.",
     "EXIF data is never shown or exported; only the orientation in it is applied.",
     "File names are shown to you and stand in what you export: keep names of patients out of them.",
@@ -106,7 +106,8 @@ def draw_about_page() -> None:
         left, right = st.columns(2, gap="large")
         with left:
             st.header("Your images", anchor="privacy")
-            _draw_list(PRIVACY)
+            life = in_words(st.get_option("server.disconnectedSessionTTL"))
+            _draw_list(line.format(life=life) for line in PRIVACY)
         with right:
             st.header("With the keyboard", anchor="keyboard")
             st.table(
@@ -119,6 +120,15 @@ def draw_about_page() -> None:
         st.header("Sources and licence", anchor="sources")
         _draw_list(REFERENCES)
         st.markdown(LICENCE)
+
+
+def in_words(seconds: int) -> str:
+    """A time such as "2 hours", in the largest unit in which it is a whole number."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds and seconds % size == 0:
+            count = seconds // size
+            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+    return f"{seconds} seconds"
 
 
 def _draw_list(lines) -> None:

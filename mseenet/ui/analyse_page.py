@@ -1,74 +1,78 @@
-"""The page on which a case is taken in, analysed, read and taken away."""
+"""The page on which a case is taken in, analysed, read and exported."""
 
 import streamlit as st
 
-from mseenet.case.fields import Case
 from mseenet.inference.classifier import Classifier
 from mseenet.ui.analysis import analyse, analyse_next, draw_progress, ends_soon
 from mseenet.ui.case_summary import draw_summary
 from mseenet.ui.charts import preload
+from mseenet.ui.copies import draw_copies
 from mseenet.ui.exports import draw_exports
 from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
 from mseenet.ui.frame import draw_empty_state
 from mseenet.ui.intake import draw_intake, draw_messages
-from mseenet.ui.session import current_case, new_case
+from mseenet.ui.session import CaseView, current_view, new_case
 from mseenet.ui.shared import prepare_methods
 
 
 def draw_analyse_page(classifier: Classifier) -> None:
     """Draws the case of this session; the fields that wait are analysed at the end."""
-    case = current_case()
+    view = current_view()
+    case = view.case
     # Emptied at once when a case begins: what it held would stay until all is analysed.
     start = st.empty()
     if not case.fields:
         with start.container():
             draw_messages(case)
-            taken = draw_intake(case)
+            taken = draw_intake(view)
             draw_empty_state()
         preload()
         if taken:
-            _begin(case, classifier)
+            _begin(view, classifier)
         return
     with st.container(key="case"):
-        _draw_case_bar(case, classifier)
+        _draw_case_bar(view, classifier)
         draw_messages(case)
         progress, summary = st.empty(), st.empty()
         with progress.container():
-            bar = draw_progress(case)
+            bar = draw_progress(view)
         if case.done():
             with summary.container():
                 draw_summary(case)
+                draw_copies(view)
         # Nobody reads a field in that time. What was on the page stays there, though, while
         # fields that were added later are analysed.
-        if ends_soon(case) and not case.listed:
+        if ends_soon(view) and not view.listed:
             analyse(case, classifier, case.waiting(), bar)
             progress.empty()
             with summary.container():
                 draw_summary(case)
+                draw_copies(view)
         if case.done():
-            case.listed = True
+            view.listed = True
             if len(case.fields) == 1:
-                draw_field_view(case, classifier, case.done())
+                draw_field_view(view, classifier, case.done())
             else:
                 list_side, field_side = st.columns([4, 9], gap="medium")
                 with list_side:
-                    listed = draw_field_list(case)
+                    listed = draw_field_list(view)
                 with field_side:
                     if listed:
-                        draw_field_view(case, classifier, listed)
-            draw_exports(case, classifier)
-    analyse_next(case, classifier, bar)
+                        draw_field_view(view, classifier, listed)
+            draw_exports(view, classifier)
+    analyse_next(view, classifier, bar)
     prepare_methods(classifier)
 
 
-def _begin(case: Case, classifier: Classifier) -> None:
+def _begin(view: CaseView, classifier: Classifier) -> None:
     """Analyses the first fields of an intake before anything is drawn of it: that is sooner."""
-    analyse_next(case, classifier)
+    analyse_next(view, classifier)
     st.rerun()
 
 
-def _draw_case_bar(case: Case, classifier: Classifier) -> None:
+def _draw_case_bar(view: CaseView, classifier: Classifier) -> None:
+    case = view.case
     with st.container(horizontal=True, vertical_alignment="center", key="case-bar"):
         case.label = st.text_input(
             "Case label",
@@ -79,9 +83,9 @@ def _draw_case_bar(case: Case, classifier: Classifier) -> None:
             label_visibility="collapsed",
         )
         with st.popover("Add more fields", icon=":material/add:", width=190):
-            taken = draw_intake(case)
+            taken = draw_intake(view)
         if taken:
-            _begin(case, classifier)
+            _begin(view, classifier)
         with st.popover("New case", width=130):
             fields = f"{len(case.fields)} fields" if len(case.fields) > 1 else "field"
             st.markdown(f"This forgets the {fields} of this session.")

@@ -7,6 +7,7 @@ import streamlit as st
 
 from mseenet.case.fields import Case, Field
 from mseenet.inference.classifier import Classifier
+from mseenet.ui.session import CaseView
 
 FIELDS_AT_ONCE = 16
 """After so many the first results are drawn; then whenever there are seven times as many, as
@@ -24,48 +25,49 @@ SOON = 4.0
 a fifth."""
 
 
-def ends_soon(case: Case) -> bool:
+def ends_soon(view: CaseView) -> bool:
     """Whether the analysis is running and over within `SOON`."""
-    return bool(case.waiting()) and not case.paused and _seconds_left(case) < SOON
+    return bool(view.case.waiting()) and not view.paused and _seconds_left(view.case) < SOON
 
 
-def draw_progress(case: Case):
+def draw_progress(view: CaseView):
     """Draws how far the analysis is, with the time left, and a button to stop or go on.
 
     Returns:
         The progress bar, for `analyse_next`; None if no field waits.
     """
-    waiting, total = len(case.waiting()), len(case.fields)
+    waiting, total = len(view.case.waiting()), len(view.case.fields)
     if not waiting:
         return None
     with st.container(horizontal=True, vertical_alignment="center", key="progress"):
         bar = st.progress(0.0)
-        _show(bar, case)
-        if st.button("Go on" if case.paused else "Stop", key="pause"):
-            case.paused = not case.paused
+        _show(bar, view.case, view.paused)
+        if st.button("Go on" if view.paused else "Stop", key="pause"):
+            view.paused = not view.paused
             st.rerun()
     if waiting == total:
         st.caption("Results appear here while the rest still runs.")
     return bar
 
 
-def analyse_next(case: Case, classifier: Classifier, bar=None) -> None:
+def analyse_next(view: CaseView, classifier: Classifier, bar=None) -> None:
     """Predicts the next waiting fields, then draws the page anew.
 
     Args:
-        case: Keeps each result at once: an interruption loses nothing.
+        view: Its case keeps each result at once: an interruption loses nothing.
         classifier: Predicts.
         bar: Of `draw_progress`, if there is one.
     """
+    case = view.case
     waiting = case.waiting()
-    if case.paused or not waiting:
+    if view.paused or not waiting:
         return
     analyse(case, classifier, waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))], bar)
     st.rerun()
 
 
 def analyse(case: Case, classifier: Classifier, fields: list[Field], bar=None) -> None:
-    """Predicts fields of the case; the arguments are those of `analyse_next`."""
+    """Predicts fields of the case, which keeps each result at once."""
     started = time.monotonic()
     rate = st.session_state.get("seconds_per_field", STEP / FIELDS_AT_ONCE)
     batch = int(np.clip(STEP / rate, *BATCHES))
@@ -85,10 +87,10 @@ def _seconds_left(case: Case) -> float:
     return st.session_state.get("seconds_per_field", np.inf) * len(case.waiting())
 
 
-def _show(bar, case: Case) -> None:
+def _show(bar, case: Case, paused: bool = False) -> None:
     waiting, total = len(case.waiting()), len(case.fields)
     done = total - waiting
-    if case.paused:
+    if paused:
         text = f"Stopped after {done} of {total} fields"
     else:
         text = f"Analysing fields: {done} of {total}"

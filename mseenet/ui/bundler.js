@@ -1,4 +1,4 @@
-// Sends all files of one drop or choice as a single upload, a "bundle" (see mseenet/case/bundle.py).
+// Sends all files of one drop or choice as a single upload, a "bundle" (see mseenet/ui/bundle.py).
 //
 // Streamlit's uploader still does the upload. Left alone it would send every file in a request
 // of its own and compute the styles of the page anew for each: seconds for a hundred fields.
@@ -8,8 +8,10 @@
   if (window.mseenetBundles) return;
   window.mseenetBundles = true;
 
-  const { magic, suffixes, limit } = SETTINGS;
-  const LARGEST = Math.min(limit, 64 * 2 ** 20); // of several files; progress is shown by bundle
+  const { magic, suffixes, limit, caseLimit } = SETTINGS;
+  // Of several files, in bytes; progress is shown by bundle. A proxy may allow less.
+  let largest = Math.min(limit, 64 * 2 ** 20);
+  const sent = []; // bundles and their members, until they have arrived
   const OVERHEAD = 4096; // more than the head of a bundle of one file
 
   addEventListener(
@@ -69,24 +71,40 @@
   // Bundles the files and hands them to the uploader of `input` as if they were chosen there.
   async function send(input, files) {
     if (!files.length) return;
-    const bundles = [[]];
-    let bytes = 0;
     // One file that cannot be read would spoil the upload of the others. To ask for all of them
     // at once takes half the time.
     const whole = await readable(files.map(({ file }) => file));
     const described = files.map(async (member) =>
       describe(member, whole || (await readable([member.file]))),
     );
-    for (const member of await Promise.all(described)) {
+    let bytes = 0; // that the case cannot hold is not sent; the server counts again
+    const members = (await Promise.all(described)).map((member) => {
+      if (bytes + member.size > caseLimit) return without(member.name, "room");
       bytes += member.size;
-      if (bytes > LARGEST && bundles.at(-1).length) {
+      return member;
+    });
+    hand(input, bundled(members));
+  }
+
+  // Members in as few bundles as may be, each of at most `largest` bytes or a single file.
+  function bundled(members) {
+    const bundles = [[]];
+    let bytes = 0;
+    for (const member of members) {
+      bytes += member.size;
+      if (bytes > largest && bundles.at(-1).length) {
         bundles.push([]);
         bytes = member.size;
       }
       bundles.at(-1).push(member);
     }
+    return bundles.map(pack);
+  }
+
+  // Hands bundles to an uploader as if they were chosen there.
+  function hand(input, bundles) {
     const transfer = new DataTransfer();
-    for (const members of bundles) transfer.items.add(pack(members));
+    for (const bundle of bundles) transfer.items.add(bundle);
     input.files = transfer.files;
     const event = new Event("change", { bubbles: true });
     event.bundled = true;
@@ -107,17 +125,85 @@
   // image is sent from there.
   function describe({ path, file }, isReadable) {
     const name = path ?? file.name;
-    const without = (left_out) => ({ name, size: 0, left_out, content: "" });
     if (path && !suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)))
-      return without("kind");
-    if (file && file.size > limit - OVERHEAD) return without("size");
-    if (!isReadable) return without("unreadable");
+      return without(name, "kind");
+    if (file && file.size > limit - OVERHEAD) return without(name, "size");
+    if (!isReadable) return without(name, "unreadable");
     return { name, size: file.size, left_out: null, content: file };
+  }
+
+  // A file of which the server only hears why it is not sent.
+  function without(name, left_out) {
+    return { name, size: 0, left_out, content: "" };
   }
 
   function pack(members) {
     const head = members.map(({ name, size, left_out }) => ({ name, size, left_out }));
     const parts = [magic, JSON.stringify(head), "\n", ...members.map(({ content }) => content)];
-    return new File(parts, members.length > 1 ? `${members.length} files` : members[0].name);
+    const name = members.length > 1 ? `${members.length} files` : members[0].name;
+    const bundle = new File(parts, name);
+    sent.push({ bundle, members });
+    return bundle;
+  }
+
+  // A proxy that refuses a request for its size answers 413. Then the same request is sent again
+  // with the first of the files alone, before the uploader hears of it, and the uploader is handed
+  // the others in smaller bundles. A single file is sent as a note that the proxy refuses it.
+  const { open, setRequestHeader, send: sendRequest } = XMLHttpRequest.prototype;
+  const requests = new WeakMap();
+
+  XMLHttpRequest.prototype.open = function (method, url, ...rest) {
+    if (method === "PUT" && String(url).includes("/upload_file/")) {
+      // Heard before the uploader's own listeners, which are added after `open`.
+      if (!requests.has(this)) this.addEventListener("loadend", retry);
+      requests.set(this, { target: [method, url, ...rest], headers: [] });
+    }
+    return open.call(this, method, url, ...rest);
+  };
+
+  XMLHttpRequest.prototype.setRequestHeader = function (...header) {
+    requests.get(this)?.headers.push(header);
+    return setRequestHeader.apply(this, header);
+  };
+
+  XMLHttpRequest.prototype.send = function (body) {
+    const request = requests.get(this);
+    if (request) request.body = body;
+    return sendRequest.call(this, body);
+  };
+
+  function retry(event) {
+    const request = requests.get(this);
+    if (!(request.body instanceof FormData)) return;
+    const [[field, file]] = request.body.entries();
+    // The form holds a copy of the bundle.
+    const place = sent.findIndex((s) => s.bundle.name === file.name && s.bundle.size === file.size);
+    const [known] = place < 0 ? [] : sent.splice(place, 1);
+    if (this.status !== 413) return;
+    const members = known?.members ?? [{ name: file.name, size: file.size, left_out: null }];
+    if (members.length === 1 && members[0].left_out) return; // even a note is refused
+    event.stopImmediatePropagation();
+    largest = Math.min(largest, Math.max(file.size / 4, 2 ** 16));
+    const [first, ...others] = members.length > 1 ? split(members) : [noteOf(members[0])];
+    const uploader = document.querySelector("[data-testid=stFileUploaderDropzoneInput]");
+    if (others.length && uploader) hand(uploader, others);
+    const body = new FormData();
+    body.append(field, first, first.name);
+    open.apply(this, request.target);
+    requests.set(this, { ...request, body });
+    for (const header of request.headers) setRequestHeader.apply(this, header);
+    sendRequest.call(this, body);
+  }
+
+  // Fewer files in each: by size, and by count where all of them together are small.
+  function split(members) {
+    const bundles = bundled(members);
+    if (bundles.length > 1) return bundles;
+    const half = Math.ceil(members.length / 2);
+    return [pack(members.slice(0, half)), pack(members.slice(half))];
+  }
+
+  function noteOf({ name }) {
+    return pack([without(name, "proxy")]);
   }
 })();

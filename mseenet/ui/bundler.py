@@ -5,23 +5,26 @@ from pathlib import Path
 
 import streamlit as st
 
-from mseenet.case.bundle import MAGIC
+from mseenet.case.limits import configured_limits
 from mseenet.imaging.decoding import SUFFIXES
+from mseenet.ui.bundle import MAGIC
 
 _SCRIPT = Path(__file__).with_suffix(".js").read_text("utf-8")
 
 
 def upload_limit() -> int:
-    """Largest file that the server takes, in MB."""
-    return st.get_option("server.maxUploadSize")
+    """Largest upload that the server takes, in bytes."""
+    return st.get_option("server.maxUploadSize") * 2**20
 
 
 def bundler() -> str:
     """The script, as HTML, that makes all upload widgets of a page send bundles."""
+    limits = configured_limits(largest_upload=upload_limit())
     settings = {
         "magic": MAGIC.decode(),
         "suffixes": [*SUFFIXES, ".zip"],
-        "limit": upload_limit() * 2**20,
+        "limit": limits.file,
+        "caseLimit": limits.case,
     }
     script = _SCRIPT.replace("SETTINGS", json.dumps(settings))
     return f"<script>{script}</script>"

@@ -14,7 +14,7 @@ from mseenet.config import CLASS_NAMES
 def draw_summary(case: Case) -> None:
     """Draws counts by class and status, and the mean probabilities over the fields."""
     done = case.done()
-    summary = summarize_case([field.prediction for field in done])
+    summary = summarize_case([field.result for field in done])
     tiles = [_tile(summary.fields, "fields analysed")]
     tiles += [_tile(summary.by_class[name], name) for name in CLASS_NAMES if summary.by_class[name]]
     tiles += [
@@ -44,7 +44,8 @@ def _means(summary: CaseSummary) -> str:
     if not summary.named or summary.fields == 1:
         return ""
     lines = [_mean(name, mean) for name, mean in summary.probabilities.items()]
-    lines.append(_mean("malignant", summary.malignant, "malignant"))
+    if summary.malignant is not None:
+        lines.append(_mean("malignant", summary.malignant, "malignant"))
     caption = (
         f"Mean calibrated probability over {summary.named} named fields, 95 % interval over fields. "
         f"{words.NOT_A_CASE_RESULT}"

@@ -1,47 +1,47 @@
-"""What the user takes home: CSV, PDF report, ZIP of overlays. Made on the click, not before."""
+"""Exports of a case: CSV, PDF report, ZIP of overlays. Made on the click, not before."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 import streamlit as st
 
-from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
+from mseenet.case import words
+from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip, release_of
 from mseenet.case.fields import Case, Field, by_doubt
 from mseenet.case.pdf import case_pdf
-from mseenet.inference.classifier import Classifier
+from mseenet.inference.classifier import Classifier, Prediction
 from mseenet.ui.field_view import evidence_on_nuclei
+from mseenet.ui.session import CaseView
 from mseenet.version import version_text
 
 SHOWN_IN_REPORT = 12
 """The most doubtful fields whose pictures go into the report unless the user chooses others."""
 
 
-OUTPUT = ("class_name", "probabilities", "confidence", "heatmap", "heatmap_class")
-"""What is left out of a rejected prediction unless the user asked for it."""
-
-
-def draw_exports(case: Case, classifier: Classifier) -> None:
+def draw_exports(view: CaseView, classifier: Classifier) -> None:
     """Draws the buttons for downloads of all analysed fields."""
+    case = view.case
     fields = by_doubt(case.done())
     st.html('<h2 class="mseenet-section">Take away</h2>')
-    with st.container(horizontal=True, vertical_alignment="center", key="take-away"):
-        chosen = _choose_pictures(fields)
+    if missing := words.missing_from_exports(len(case.waiting()), len(case.left_out)):
+        st.caption(f":material/info: {missing}")
+    with st.container(horizontal=True, vertical_alignment="center", key="exports"):
+        chosen = _choose_pictures(view, fields)
 
         # All of it is read on the click: opacity and colours change without this being drawn.
-        def taken(pictured: Iterable[str]) -> tuple[list[CaseField], CaseContext]:
+        def content(pictured: Iterable[str]) -> tuple[list[CaseField], CaseContext]:
             return _exported(fields, set(pictured)), _context(case, classifier)
 
         def report() -> bytes:
             positions = [i for i, field in enumerate(fields) if field.key in chosen]
-            return case_pdf(*taken(chosen), positions, case.opacity, case.color_map)
+            return case_pdf(*content(chosen), positions, case.opacity, case.color_map)
 
         def overlays() -> bytes:
-            return case_zip(*taken(case.fields), case.opacity, case.color_map)
+            return case_zip(*content(case.fields), case.opacity, case.color_map)
 
         for label, suffix, mime, make in (
             ("PDF report", "pdf", "application/pdf", report),
-            ("CSV table", "csv", "text/csv", lambda: case_csv(*taken(()))),
+            ("CSV table", "csv", "text/csv", lambda: case_csv(*content(()))),
             ("ZIP of overlays", "zip", "application/zip", overlays),
         ):
             st.download_button(
@@ -54,20 +54,26 @@ def draw_exports(case: Case, classifier: Classifier) -> None:
             )
 
 
-def _choose_pictures(fields: list[Field]) -> list[str]:
+def _choose_pictures(view: CaseView, fields: list[Field]) -> list[str]:
     """Keys of the fields whose pictures go into the report."""
     names = {field.key: field.name for field in fields if field.readable}
-    key = f"report-{len(names)}"
-    chosen = st.session_state.get(key, list(names)[:SHOWN_IN_REPORT])
+    if view.pictured is None:
+        default = list(names)[:SHOWN_IN_REPORT]
+    else:
+        default = [key for key in view.pictured if key in names]
+    # Another name with every change of the fields: the widget starts with the choice anew.
+    key = f"report-{hash(tuple(names.items()))}"
+    chosen = st.session_state.get(key, default)
     with st.popover(f"Pictures in the report: {len(chosen)} of {len(names)}"):
         return st.multiselect(
             "Fields shown in the report",
             list(names),
-            default=list(names)[:SHOWN_IN_REPORT],
-            format_func=names.get,
+            default=default,
+            format_func=names.__getitem__,
             key=key,
             placeholder="none",
             help=f"At first the {SHOWN_IN_REPORT} most doubtful ones.",
+            on_change=lambda: view.choose_pictures(st.session_state[key]),
         )
 
 
@@ -76,6 +82,7 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
         label=case.label,
         weights=classifier.card.sha256,
         version=version_text(),
+        release=release_of(classifier.card),
         device=classifier.device,
         made=datetime.now().astimezone(),
         settings={
@@ -83,19 +90,23 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
             "Opacity": f"{100 * case.opacity:.0f} %",
             "Colours": case.color_map,
         },
+        waiting=[field.name for field in case.waiting()],
+        left_out=[(item.name, item.reason) for item in case.left_out],
     )
 
 
 def _exported(fields: list[Field], pictured: set[str]) -> list[CaseField]:
-    """What of the fields is taken home; pictures only of those with the keys `pictured`."""
-    taken = []
+    """What of the fields is exported; pictures only of those with the keys `pictured`."""
+    exported = []
     for field in fields:
-        prediction = field.prediction
+        prediction = field.result
         if prediction.status == "rejected" and not field.include_rejected:
-            prediction = replace(prediction, **dict.fromkeys(OUTPUT))
+            prediction = Prediction(
+                prediction.status, novelty=prediction.novelty, reasons=prediction.reasons
+            )
         heatmap, evidence = prediction.heatmap, None
         if heatmap is not None and heatmap.any():
             evidence = evidence_on_nuclei(field, heatmap)[0]
         pixels = field.pixels if field.readable and field.key in pictured else None
-        taken.append(CaseField(field.name, prediction, pixels, evidence, field.synthetic))
-    return taken
+        exported.append(CaseField(field.name, prediction, pixels, evidence, field.synthetic))
+    return exported

@@ -5,11 +5,13 @@ import html
 import streamlit as st
 
 from mseenet.case import words
-from mseenet.case.fields import Case, Field, by_doubt
+from mseenet.case.answers import counted_answer
+from mseenet.case.fields import Field, by_doubt
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.ui.frame import plain
 from mseenet.ui.pictures import data_uri
+from mseenet.ui.session import CaseView
 
 TABLE_PAGE, GALLERY_PAGE = 10, 12
 """Fields on one page of the list: the selected one is always in sight."""
@@ -33,25 +35,24 @@ def _by(key):
 
 ORDERS = {
     "Most doubtful first": by_doubt,
-    "Least confident first": _by(lambda f: (named_class(f) is None, f.prediction.confidence or 0)),
-    "Most confident first": _by(
-        lambda f: (named_class(f) is None, -(f.prediction.confidence or 0))
-    ),
-    "Most novel first": _by(lambda f: -(f.prediction.novelty or 0)),
+    "Least confident first": _by(lambda f: (named_class(f) is None, f.result.confidence or 0)),
+    "Most confident first": _by(lambda f: (named_class(f) is None, -(f.result.confidence or 0))),
+    "Most novel first": _by(lambda f: -(f.result.novelty or 0)),
     "Class": _by(lambda f: [*CLASS_NAMES, None].index(named_class(f))),
     "File name": _by(lambda f: f.name.casefold()),
     "As added": list,
 }
 
 
-def draw_field_list(case: Case) -> list[Field]:
+def draw_field_list(view: CaseView) -> list[Field]:
     """Draws the filters and the list; returns what is listed, in order.
 
-    What the user chooses there becomes `case.selected`.
+    What the user chooses there becomes `view.selected`.
     """
+    case = view.case
     st.session_state.setdefault("view", "Table")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="filters"):
-        view = st.segmented_control(
+        form = st.segmented_control(
             "View",
             ("Table", "Gallery"),
             required=True,
@@ -76,29 +77,29 @@ def draw_field_list(case: Case) -> list[Field]:
     listed = [
         field
         for field in ORDERS[order](case.done())
-        if (not statuses or field.prediction.status in statuses)
+        if (not statuses or field.result.status in statuses)
         and (not classes or named_class(field) in classes)
     ]
     if not listed:
         st.caption("No field matches." if case.done() else "No field is analysed yet.")
         return listed
-    size = TABLE_PAGE if view == "Table" else GALLERY_PAGE
+    size = TABLE_PAGE if form == "Table" else GALLERY_PAGE
     place = st.container()
-    page = _draw_pages(case, listed, size)
+    page = _draw_pages(view, listed, size)
     with place:
-        (_draw_table if view == "Table" else _draw_gallery)(case, listed, page)
+        (_draw_table if form == "Table" else _draw_gallery)(view, listed, page)
     return listed
 
 
 def named_class(field: Field) -> str | None:
     """The class that the field is called, None for one that is refused or unreadable."""
-    prediction = field.prediction
-    return prediction.class_name if prediction.status in ("ok", "review") else None
+    answer = counted_answer(field.result)
+    return answer.class_name if answer else None
 
 
 def status_title(field: Field) -> str:
     """The status in words; synthetic fields say so wherever they are listed."""
-    title = words.STATUS_TITLES[field.prediction.status]
+    title = words.STATUS_TITLES[field.result.status]
     return f"{title}, synthetic" if field.synthetic else title
 
 
@@ -114,23 +115,23 @@ def thumbnail_uri(field: Field) -> str | None:
     return data_uri(field.thumbnail, "jpeg") if field.readable else None
 
 
-def _draw_pages(case: Case, listed: list[Field], size: int) -> list[Field]:
+def _draw_pages(view: CaseView, listed: list[Field], size: int) -> list[Field]:
     """The page of the list that the user turned to, at first the one of the selected field."""
     pages = -(-len(listed) // size)
     if pages == 1:
         return listed
-    here = listed.index(case.shown(listed)) // size + 1
+    here = listed.index(view.shown(listed)) // size + 1
     # Another name with every step and order: the page of the selected field again.
-    name = f"page-{size}-{case.steps}-{hash(tuple(field.key for field in listed))}"
+    name = f"page-{size}-{view.steps}-{hash(tuple(field.key for field in listed))}"
     page = st.pagination(pages, default=here, max_visible_pages=5, key=name)
     return listed[(page - 1) * size : page * size]
 
 
-def _draw_table(case: Case, listed: list[Field], page: list[Field]) -> None:
+def _draw_table(view: CaseView, listed: list[Field], page: list[Field]) -> None:
     keys = [field.key for field in page]
-    selected = case.shown(listed).key
+    selected = view.shown(listed).key
     # The selection of a table cannot be set from here; a table of another name starts with it.
-    name = f"table-{hash((tuple(keys), case.steps, selected if selected not in keys else 0))}"
+    name = f"table-{hash((tuple(keys), view.steps, selected if selected not in keys else 0))}"
     required = selected in keys
     st.dataframe(
         {
@@ -138,12 +139,12 @@ def _draw_table(case: Case, listed: list[Field], page: list[Field]) -> None:
             "Status": [status_title(field) for field in page],
             "Class": [named_class(field) for field in page],
             "Confidence": [
-                percent(field.prediction.confidence) if named_class(field) else None
+                percent(answer.confidence) if (answer := counted_answer(field.result)) else None
                 for field in page
             ],
             "File": [field.name for field in page],
-            "Reasons": ["; ".join(field.prediction.reasons) for field in page],
-            "Novelty": [field.prediction.novelty for field in page],
+            "Reasons": ["; ".join(field.result.reasons) for field in page],
+            "Novelty": [field.result.novelty for field in page],
         },
         height=(len(page) + 1) * ROW_HEIGHT + 2,
         row_height=ROW_HEIGHT,
@@ -163,45 +164,47 @@ def _draw_table(case: Case, listed: list[Field], page: list[Field]) -> None:
         # With columns to select, a click on a head does not sort: it orders the whole list.
         selection_mode=["single-row-required" if required else "single-row", "single-column"],
         selection_default={"selection": {"rows": [keys.index(selected)] if required else []}},
-        on_select=lambda: _take_selection(case, name, keys),
+        on_select=lambda: _take_selection(view, name, keys),
         key=name,
         alt=f"{len(page)} of {len(listed)} fields with status, class, confidence, file and reasons",
     )
 
 
-def _take_selection(case: Case, name: str, keys: list[str]) -> None:
+def _take_selection(view: CaseView, name: str, keys: list[str]) -> None:
     """What the user has selected in the table: a field, or a column to order by."""
     selection = st.session_state[name]["selection"]
     if selection["columns"]:
         st.session_state["order"] = order_of(selection["columns"][0], st.session_state["order"])
-        case.steps += 1
+        view.steps += 1
     elif selection["rows"]:
-        case.selected = keys[selection["rows"][0]]
+        view.selected = keys[selection["rows"][0]]
 
 
-def _draw_gallery(case: Case, listed: list[Field], page: list[Field]) -> None:
+def _draw_gallery(view: CaseView, listed: list[Field], page: list[Field]) -> None:
     with st.container(horizontal=True, gap="small", key="gallery"):
         for field in page:
-            _draw_card(case, field, field is case.shown(listed))
+            _draw_card(view, field, field is view.shown(listed))
 
 
-def _draw_card(case: Case, field: Field, selected: bool) -> None:
-    answer = named_class(field) or words.STATUS_TITLES[field.prediction.status]
+def _draw_card(view: CaseView, field: Field, selected: bool) -> None:
+    answer = counted_answer(field.result)
     key = "card-selected" if selected else f"card-{field.key[:12]}"
     with st.container(width=132, gap=None, key=key):
         uri = thumbnail_uri(field)
         picture = f'<img src="{uri}" alt="">' if uri else "<span></span>"
-        status = field.prediction.status
+        status = field.result.status
         # What has no class is called by its status below the picture already.
         mark = status_title(field) if status == "review" or field.synthetic else ""
         label = f"<small>{html.escape(mark)}</small>" if mark else ""
         st.html(f'<div class="mseenet-card">{picture}{label}</div>')
-        shown = f"{answer} {percent(field.prediction.confidence)}" if named_class(field) else answer
+        shown = words.STATUS_TITLES[status]
+        if answer:
+            shown = f"{answer.class_name} {percent(answer.confidence)}"
         st.button(
             f"✓ {shown}" if selected else shown,
             key=f"choose-{field.key[:12]}",
             help=plain(field.name),
             width="stretch",
-            on_click=setattr,
-            args=(case, "selected", field.key),
+            on_click=view.select,
+            args=(field.key,),
         )

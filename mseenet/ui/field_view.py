@@ -9,6 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from mseenet.case import words
+from mseenet.case.answers import Answer, answer_of
 from mseenet.case.fields import OPACITY, Case, Field
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
@@ -18,17 +19,18 @@ from mseenet.inference.classifier import Classifier
 from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence
 from mseenet.ui.charts import BARS_HEIGHT, probability_bars
 from mseenet.ui.pictures import draw_pictures
+from mseenet.ui.session import CaseView
 
 CHOICE = ("(predicted)", "(second choice)")
 
 
-def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> None:
+def draw_field_view(view: CaseView, classifier: Classifier, listed: list[Field]) -> None:
     """Draws the selected field with previous and next."""
-    field = case.shown(listed)
+    field = view.shown(listed)
     position = listed.index(field)
     with st.container(horizontal=True, vertical_alignment="center", key="steps-bar"):
-        if len(case.fields) > 1:
-            _draw_steps(case, listed, position)
+        if len(view.case.fields) > 1:
+            _draw_steps(view, listed, position)
         st.space("stretch")
         with st.popover("What the words mean", type="tertiary"):
             for term, meaning in words.TERMS.items():
@@ -37,13 +39,13 @@ def draw_field_view(case: Case, classifier: Classifier, listed: list[Field]) -> 
             "Remove this field",
             key=f"remove-{field.key}",
             type="tertiary",
-            on_click=case.remove,
+            on_click=view.remove,
             args=(field.key,),
         )
-    _draw_field(case, classifier, field)
+    _draw_field(view.case, classifier, field)
 
 
-def _draw_steps(case: Case, listed: list[Field], position: int) -> None:
+def _draw_steps(view: CaseView, listed: list[Field], position: int) -> None:
     for label, shortcut, target in (("Previous", "P", position - 1), ("Next", "N", position + 1)):
         inside = 0 <= target < len(listed)
         st.button(
@@ -51,7 +53,7 @@ def _draw_steps(case: Case, listed: list[Field], position: int) -> None:
             key=label,
             shortcut=shortcut,
             disabled=not inside,
-            on_click=case.step_to,
+            on_click=view.step_to,
             args=(listed[target].key if inside else None,),
         )
     st.caption(f"Field {position + 1} of {len(listed)} listed", width="content")
@@ -59,7 +61,7 @@ def _draw_steps(case: Case, listed: list[Field], position: int) -> None:
 
 @st.fragment
 def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
-    prediction = field.prediction
+    prediction = field.result
     st.html(_heading(field))
     if prediction.status == "error":
         st.error(sentence(words.NOT_READ, prediction.reasons), icon=":material/broken_image:")
@@ -71,7 +73,7 @@ def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
         field.include_rejected = st.toggle(
             "Show the network's output all the same",
             value=field.include_rejected,
-            key=f"anyway-{field.key}",
+            key=f"include-rejected-{field.key}",
             help="It has no meaning outside of what the network was validated on.",
         )
         lead = words.REJECTED_SHOWN if field.include_rejected else words.REJECTED
@@ -79,15 +81,17 @@ def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
         if not field.include_rejected:
             _draw_pictures(case, field)
             return
-    _draw_answer(field, classifier.card)
-    _draw_evidence(case, classifier, field)
+    answer = answer_of(prediction)
+    if answer is not None:
+        _draw_answer(answer, classifier.card, meaningful=prediction.status != "rejected")
+        _draw_evidence(case, classifier, field, answer)
 
 
-def _draw_evidence(case: Case, classifier: Classifier, field: Field) -> None:
+def _draw_evidence(case: Case, classifier: Classifier, field: Field, answer: Answer) -> None:
     place = st.container()
     st.session_state.setdefault("opacity", round(100 * OPACITY))
     with st.container(horizontal=True, vertical_alignment="bottom", key="evidence-controls"):
-        ranked = sorted(CLASS_NAMES, key=field.prediction.probabilities.__getitem__, reverse=True)
+        ranked = sorted(CLASS_NAMES, key=answer.probabilities.__getitem__, reverse=True)
         class_name = st.selectbox(
             "Evidence for",
             ranked,
@@ -108,8 +112,9 @@ def _draw_evidence(case: Case, classifier: Classifier, field: Field) -> None:
 
 
 def _heatmap(classifier: Classifier, field: Field, class_name: str, method: str) -> np.ndarray:
-    if method == "Grad-CAM" and class_name == field.prediction.class_name:
-        return field.prediction.heatmap
+    known = field.result.heatmap
+    if method == "Grad-CAM" and class_name == field.result.heatmap_class and known is not None:
+        return known
     with st.spinner("Computing the heatmap ..."):
         return classifier.heatmap(field.content, class_name, method)
 
@@ -165,15 +170,13 @@ def evidence_on_nuclei(field: Field, heatmap: np.ndarray) -> tuple[float, float]
         heatmap: float32 (224, 224), not all 0.
 
     Returns:
-        The share of the map's sum on nucleated cells, and their share of the area.
+        The proportion of the map's sum on nucleated cells, and theirs of the area.
     """
     return float(heatmap[field.nuclei].sum() / heatmap.sum()), float(field.nuclei.mean())
 
 
-def _draw_answer(field: Field, card: Card) -> None:
-    prediction = field.prediction
-    meaningful = prediction.status != "rejected"
-    name, probabilities = prediction.class_name, prediction.probabilities
+def _draw_answer(answer: Answer, card: Card, meaningful: bool) -> None:
+    name, probabilities, confidence = answer
     kind = "" if meaningful else "-without-meaning"
     with st.container(key=f"answer{kind}"):
         said, bars = st.columns([5, 6], gap="medium")
@@ -183,7 +186,7 @@ def _draw_answer(field: Field, card: Card) -> None:
                 '<div class="mseenet-answer">'
                 f'<span class="mseenet-label">{label}</span>'
                 f"<strong>{words.CLASS_TITLES[name]}</strong>"
-                f"<span>Confidence {html.escape(percent(prediction.confidence))}</span>"
+                f"<span>Confidence {html.escape(percent(confidence))}</span>"
                 f"<small>{words.CLASS_NOTES[name]}</small></div>"
                 + _malignancy(probabilities, card, meaningful)
             )
@@ -221,7 +224,7 @@ def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
 
 
 def _heading(field: Field) -> str:
-    badges = [words.STATUS_TITLES[field.prediction.status]]
+    badges = [words.STATUS_TITLES[field.result.status]]
     if field.synthetic:
         badges.append("synthetic example")
     if field.repeats:

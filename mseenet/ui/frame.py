@@ -2,11 +2,13 @@
 
 import html
 import re
+from pathlib import Path
 
 import streamlit as st
 from PIL import Image, ImageDraw
 
 from mseenet.case import words
+from mseenet.case.export import release_of
 from mseenet.inference.card import Card
 from mseenet.ui.bundler import bundler
 
@@ -113,29 +115,24 @@ def page_icon() -> Image.Image:
     return icon
 
 
-# After the mouse has moved a slider or flipped a switch, N and P would go to it.
-_SCRIPT = """
-<script>
-if (!window.mseenetReleases) {
-  window.mseenetReleases = true;
-  document.addEventListener("pointerup", (event) => {
-    if (event.target.closest?.("[data-testid=stSlider], [data-testid=stCheckbox]"))
-      setTimeout(() => document.activeElement?.blur(), 0);
-  });
-}
-</script>
-"""
+_SCRIPT = Path(__file__).with_name("page.js").read_text("utf-8")
 
 
 def draw_header() -> None:
     """Draws title and purpose, and the line that never leaves the screen."""
     st.html(_STYLE)
-    st.html(_SCRIPT + bundler(), unsafe_allow_javascript=True)
+    st.html(f"<script>{_SCRIPT}</script>{bundler()}", unsafe_allow_javascript=True)
     st.html(
         '<header class="mseenet-title"><h1>MSEENet</h1>'
         "<p>Acute lymphoblastic leukaemia subtypes from peripheral blood smear fields</p></header>"
     )
     st.html(f'<p class="mseenet-research" role="note">{words.RESEARCH_USE}</p>')
+
+
+def draw_open_case(fields: int) -> None:
+    """Marks the page while a case is open, so that the browser asks before it is left."""
+    if fields:
+        st.html('<i class="mseenet-open-case" hidden></i>')
 
 
 def draw_empty_state() -> None:
@@ -173,4 +170,4 @@ def draw_footer(card: Card, device: str) -> None:
             f"{100 * worst['mean_accuracy']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
         )
     st.caption(f"{words.UNSEEN_SLIDES} {known}.")
-    st.caption(f"Weights {html.escape(card.sha256[:12])} · runs on {device}")
+    st.caption(f"Release {html.escape(release_of(card))} · runs on {html.escape(device)}")

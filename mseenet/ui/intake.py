@@ -1,27 +1,26 @@
 """Where images come in: files, folders, archives, the clipboard, a camera, examples."""
 
-import contextlib
-
 import streamlit as st
 from PIL import Image
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.scriptrunner import get_script_run_ctx
-from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from mseenet.case import words
-from mseenet.case.export import encoded
-from mseenet.case.fields import Case
+from mseenet.case.archive import ENCODINGS
+from mseenet.case.fields import Case, Field, LeftOut
+from mseenet.case.pictures import encoded
 from mseenet.imaging.decoding import SUFFIXES
 from mseenet.imaging.synthetic import example_fields
-from mseenet.ui.bundler import upload_limit
+from mseenet.ui.bundle import unbundled
 from mseenet.ui.frame import plain
+from mseenet.ui.session import CaseView
+from mseenet.ui.streamlit_internals import forget_upload
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
 WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
 
 
-def draw_intake(case: Case) -> bool:
-    """Draws the ways to add images, and says whether something has come into the case."""
+def draw_intake(view: CaseView) -> bool:
+    """Draws the ways to add images, and says whether something has come in."""
+    case = view.case
     st.session_state.setdefault("way", WAYS[0])
     with st.container(key="intake"):
         way = st.segmented_control(
@@ -32,7 +31,7 @@ def draw_intake(case: Case) -> bool:
             label_visibility="collapsed",
         )
         # A new key after each intake empties the widget: the case itself lists what is in it.
-        key = f"{way}-{case.intakes}"
+        key = f"{way}-{view.intakes}"
         if way == "Camera":
             photo = st.camera_input("Photograph through the eyepiece or of the screen", key=key)
             taken = [photo] if photo else []
@@ -55,33 +54,27 @@ def draw_intake(case: Case) -> bool:
                 label_visibility="collapsed",
             )
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{words.INTAKE} {words.PRIVACY}", width="stretch")
-            if st.button("Try synthetic examples", key="examples", type="tertiary"):
+            st.caption(f"{words.INTAKE} {case.limits} {words.PRIVACY}", width="stretch")
+            # In a case of a user they would count among its fields.
+            if not case.fields and st.button(
+                "Try synthetic examples", key="examples", type="tertiary"
+            ):
                 case.take_in(_examples().items(), synthetic=True)
+                _next_intake(view)
                 return True
     if taken:
-        case.take_in((file.name, file.getvalue()) for file in taken)
+        files, left_out = unbundled(((file.name, file.getvalue()) for file in taken), case.limits)
+        case.take_in(files, left_out)
         for file in taken:
-            _forget(file)
+            forget_upload(file.file_id)
+        _next_intake(view)
     return bool(taken)
 
 
-def keep_uploads_in_memory() -> None:
-    """Lets the server receive files of up to Streamlit's limit without writing them to disk.
-
-    Starlette, which parses the requests, puts what is larger than 1 MB into temporary files.
-    """
-    with contextlib.suppress(ImportError):  # Streamlit has other servers, which do not
-        from starlette.formparsers import MultiPartParser
-
-        MultiPartParser.spool_max_size = (upload_limit() + 1) * 2**20
-
-
-def _forget(file: UploadedFile) -> None:
-    """Makes Streamlit drop its own copy, which would last as long as the session."""
-    context = get_script_run_ctx()
-    if context and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
-        context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
+def _next_intake(view: CaseView) -> None:
+    """Empties the uploader, and lets a stopped analysis go on."""
+    view.intakes += 1
+    view.paused = False
 
 
 def draw_messages(case: Case) -> None:
@@ -90,6 +83,41 @@ def draw_messages(case: Case) -> None:
         st.error(plain(problem), icon=":material/folder_off:")
     for notice in case.notices:
         st.caption(f":material/info: {plain(notice)}")
+    for archive in case.encodings:
+        _draw_encoding(case, archive)
+
+
+def _draw_encoding(case: Case, archive: str) -> None:
+    """Says that an archive's names are a guess, and lets the user choose how to read them."""
+    key = f"encoding-{archive}"
+    with st.container(horizontal=True, vertical_alignment="center", key=f"names-{archive}"):
+        st.caption(
+            f":material/translate: {plain(archive)} does not say how its file names are encoded. "
+            f"If they look wrong, such as {plain(_example(case, archive))}, choose another way to "
+            "read them.",
+            width="stretch",
+        )
+        st.selectbox(
+            "File names are in",
+            list(ENCODINGS),
+            index=list(ENCODINGS).index(case.encodings[archive]),
+            format_func=ENCODINGS.__getitem__,
+            key=key,
+            width=280,
+            label_visibility="collapsed",
+            on_change=lambda: case.read_names_in(archive, st.session_state[key]),
+        )
+
+
+def _example(case: Case, archive: str) -> str:
+    """A name from the archive, as it is read now."""
+    items: list[Field | LeftOut] = [*case.fields.values(), *case.left_out]
+    of_archive = (
+        item.name.removeprefix(f"{archive}/")
+        for item in items
+        if item.origin is not None and item.origin.archive == archive
+    )
+    return next(of_archive, "")
 
 
 @st.cache_data(show_spinner="Rendering examples ...")

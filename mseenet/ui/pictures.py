@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from mseenet.case.export import encoded
+from mseenet.case.pictures import encoded
 from mseenet.inference.heatmaps import colormap, overlay
 
 _FILES = {
@@ -40,11 +40,11 @@ def draw_pictures(
         shape: Its height and width, in pixels.
         alt: What both pictures show, in words.
         heatmap: float32 (h, w) in [0, 1], stretched over the field; None for the field alone.
-        opacity: Share of the heat's colour where the heat is 1, in [0, 1].
-        color_map: One of `explain.COLOR_MAPS`.
+        opacity: Proportion of the heat's colour where the heat is 1, in [0, 1].
+        color_map: One of `heatmaps.COLOR_MAPS`.
         unit: What the colour bar says above its scale.
     """
-    data = {
+    data: dict[str, object] = {
         "field": field,
         "picture": data_uri(picture, "jpeg"),
         "alt": alt,
@@ -69,11 +69,11 @@ def preload_pictures() -> None:
 
 
 def heat_pixels(heatmap: np.ndarray, color_map: str) -> np.ndarray:
-    """A heatmap as a layer to lay over the field, like `explain.overlay` at full opacity.
+    """A heatmap as a layer to lay over the field, like `heatmaps.overlay` at full opacity.
 
     Args:
         heatmap: float32 (h, w) in [0, 1].
-        color_map: One of `explain.COLOR_MAPS`.
+        color_map: One of `heatmaps.COLOR_MAPS`.
 
     Returns:
         RGBA, uint8 (h, w, 4): the colour of the heat, covering in proportion to it.

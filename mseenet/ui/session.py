@@ -1,8 +1,11 @@
-"""The state of one browser session: its case, and what the user has set."""
+"""The state of one browser session: its case, how the page shows it, what the user has set."""
+
+from dataclasses import dataclass, field
 
 import streamlit as st
 
-from mseenet.case.fields import Case
+from mseenet.case.fields import Case, Field
+from mseenet.case.limits import Limits, configured_limits
 from mseenet.ui.bundler import upload_limit
 
 SETTINGS = (
@@ -19,9 +22,64 @@ SETTINGS = (
 """Names of the widgets whose values belong to the session."""
 
 
-def current_case() -> Case:
-    """The case of this browser session; it ends with the session."""
-    return st.session_state.setdefault("case", Case(largest_upload=upload_limit()))
+@dataclass(eq=False)
+class CaseView:
+    """How the page shows the case of its session.
+
+    Attributes:
+        case: The case itself, which knows nothing of the page.
+        paused: Whether the user has stopped the analysis.
+        listed: Whether the fields have been on the page, one by one, beside their summary.
+        selected: Key of the field that the user chose to look at.
+        steps: How often the list had to be turned to the selected field; names its widgets.
+        intakes: How often something was taken in; names the next uploader, which starts empty.
+        pictured: Keys of the fields that the user chose for the report; None before that.
+        kept_copies: Keys of the fields that the user wants to count, copies or not.
+    """
+
+    case: Case = field(default_factory=lambda: Case(limits=page_limits()))
+    paused: bool = False
+    listed: bool = False
+    selected: str | None = None
+    steps: int = 0
+    intakes: int = 0
+    pictured: list[str] | None = None
+    kept_copies: set[str] = field(default_factory=set)
+
+    def shown(self, listed: list[Field]) -> Field:
+        """The field to look at: the user's choice, else the first of those listed."""
+        return next((field for field in listed if field.key == self.selected), listed[0])
+
+    def select(self, key: str) -> None:
+        """Selects a field."""
+        self.selected = key
+
+    def choose_pictures(self, keys: list[str]) -> None:
+        """Chooses the fields whose pictures go into the report."""
+        self.pictured = list(keys)
+
+    def step_to(self, key: str) -> None:
+        """Selects a field and turns the list to it."""
+        self.selected = key
+        self.steps += 1
+
+    def remove(self, key: str) -> None:
+        """Forgets a field."""
+        self.case.remove(key)
+        if self.selected == key:
+            self.selected = None
+
+
+def page_limits() -> Limits:
+    """What a case may hold; no file is larger than what the server lets in."""
+    return configured_limits(largest_upload=upload_limit())
+
+
+def current_view() -> CaseView:
+    """The case of this browser session and how it is shown; it ends with the session."""
+    if "case-view" not in st.session_state:
+        st.session_state["case-view"] = CaseView()
+    return st.session_state["case-view"]
 
 
 def keep_settings() -> None:
@@ -37,6 +95,6 @@ def keep_settings() -> None:
 
 def new_case() -> None:
     """Drops all fields and settings of this session, the case label too."""
-    intakes = current_case().intakes + 1
+    intakes = current_view().intakes + 1
     st.session_state.clear()
-    st.session_state["case"] = Case(intakes=intakes, largest_upload=upload_limit())
+    st.session_state["case-view"] = CaseView(intakes=intakes)

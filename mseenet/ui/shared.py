@@ -9,6 +9,7 @@ import streamlit as st
 
 from mseenet.inference.card import DEFAULT_WEIGHTS, WeightsError
 from mseenet.inference.classifier import Classifier
+from mseenet.ui.streamlit_internals import keep_compiled_functions
 
 WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 """Environment variable that names another folder of weights."""
@@ -17,21 +18,16 @@ WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 @st.cache_resource(show_spinner=False)
 def _load(folder: str) -> Classifier:
     classifier = Classifier.load(Path(folder))
-    _spare_the_network()
+    spare_the_network()
     return classifier
 
 
-def _spare_the_network() -> None:
+def spare_the_network() -> None:
     """Keeps what makes the network fast from being undone in every run of a page.
 
-    Before each run Streamlit calls `keras.backend.clear_session`, which throws TensorFlow's
-    compiled functions away (0.7 s to make them again); the app builds no model after this
-    one, so there is nothing to clear. And whenever Python collects garbage it would look
-    through all of TensorFlow (0.5 s).
+    Whenever Python collects garbage it would look through all of TensorFlow, too (0.5 s).
     """
-    from mseenet.inference.backend import keras
-
-    keras.backend.clear_session = lambda *_, **__: None
+    keep_compiled_functions()
     gc.collect()
     gc.freeze()
 
@@ -49,6 +45,7 @@ def load_classifier() -> Classifier:
         )
         st.code(str(error), language=None, wrap_lines=True)
         st.stop()
+        raise  # not reached: `stop` ends the page
 
 
 @st.cache_resource(show_spinner=False)

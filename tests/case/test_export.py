@@ -6,15 +6,25 @@ import subprocess
 import sys
 import zipfile
 from datetime import UTC, datetime, timedelta, timezone
-from types import MappingProxyType
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from mseenet.case import pdf as pdf_module
 from mseenet.case import words
-from mseenet.case.export import CASE_HEADER, NO_MEANING, CaseContext, CaseField, case_csv, case_zip
+from mseenet.case.export import (
+    CASE_HEADER,
+    NO_MEANING,
+    CaseContext,
+    CaseField,
+    case_csv,
+    case_zip,
+    release_of,
+)
 from mseenet.case.pdf import case_pdf
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
@@ -24,6 +34,7 @@ WEIGHTS = "0123456789abcdef" * 4
 CONTEXT = CaseContext(
     label="Fall Ä-17",
     weights=WEIGHTS,
+    release="fedcba987654",
     version="9.8.7",
     device="CPU",
     made=datetime(2026, 1, 5, 14, 3, 7, tzinfo=timezone(timedelta(hours=1))),
@@ -173,6 +184,7 @@ def test_zip_json_is_complete(case):
     assert content["context"] == {
         "label": "Fall Ä-17",
         "weights": WEIGHTS,
+        "release": "fedcba987654",
         "version": "9.8.7",
         "device": "CPU",
         "made": "2026-01-05T14:03:07+01:00",
@@ -222,6 +234,45 @@ def test_zip_entries_have_safe_and_distinct_names(fields):
     records = json.loads(archive.read("case.json"))["fields"]
     assert [record["file"] for record in records] == list(NAMES)
     assert [record["overlay"] for record in records] == entries[: len(NAMES)]
+
+
+PARTIAL = CaseContext(
+    **vars(CONTEXT)
+    | {
+        "waiting": ["late 1.png", "late 2.png"],
+        "left_out": [("locked.tif", "the browser could not read this file")],
+    }
+)
+
+
+def test_exports_name_what_waits_and_what_was_left_out(case):
+    table = rows(case_csv(case, PARTIAL))
+    assert [(row["file"], row["status"], row["predicted"]) for row in table[len(case) :]] == [
+        ("late 1.png", "waiting", ""),
+        ("late 2.png", "waiting", ""),
+        ("locked.tif", "left out", ""),
+    ]
+    assert table[-1]["reasons"] == "the browser could not read this file"
+    content = json.loads(opened(case_zip(case, PARTIAL, 0.6)).read("case.json"))
+    assert content["waiting"] == ["late 1.png", "late 2.png"]
+    assert content["left_out"] == [
+        {"file": "locked.tif", "reason": "the browser could not read this file"}
+    ]
+    assert len(content["fields"]) == len(case)
+    text = flat(case_pdf(case, PARTIAL, [], 0.6))
+    assert "Not complete: 2 of 9 fields wait for analysis" in text
+    assert "late 2.png waits for analysis" in text
+    assert "locked.tif the browser could not read this file" in text
+    complete = flat(case_pdf(case, CONTEXT, [], 0.6))
+    assert "Not in this report" not in complete
+    assert "Not complete" not in complete
+
+
+def test_the_release_is_that_of_the_card():
+    old = SimpleNamespace(sha256=WEIGHTS)
+    assert release_of(old) == WEIGHTS[:12]
+    assert release_of(SimpleNamespace(sha256=WEIGHTS, release="a" * 12)) == "a" * 12
+    assert rows(case_csv([named("a.png")], CONTEXT))[0]["release"] == "fedcba987654"
 
 
 # PDF
@@ -292,18 +343,46 @@ def test_pdf_explains_words_and_origin(pdf):
     for note in (*words.CLASS_NOTES.values(), words.UNSEEN_SLIDES):
         assert note in text
     assert "Fields of one slide are not independent" in text
-    assert f"Weights, SHA-256 {WEIGHTS}" in text
+    assert f"Release fedcba987654 Weights, SHA-256 {WEIGHTS}" in text
     assert "Heatmap opacity 60 % Heatmap method Grad-CAM" in text
     assert "Software MSEENet 9.8.7 Device CPU" in text
 
 
-def test_what_the_font_lacks_is_replaced_and_explained(case, pdf):
+def test_what_the_font_lacks_is_numbered_and_explained(case, pdf):
     text = flat(pdf)
-    assert "\ufffd\ufffd.png" in text
-    assert "Stands for a character that this document's font lacks" in text
+    assert "[8840][6DB2].png" in text
+    assert "characters that this document's font lacks: this one for U+8840 of Unicode" in text
     plain = flat(case_pdf(case[:2], CONTEXT, [0], 0.6))
-    assert "\ufffd" not in plain
-    assert "Stands for" not in plain
+    assert "[" not in plain
+    assert "font lacks" not in plain
+
+
+def test_names_of_characters_that_the_font_lacks_stay_apart():
+    patients = ["张伟.png", "王芳.png", "李娜.png", "\U0001fa78.png"]
+    text = flat(case_pdf([named(name) for name in patients], CONTEXT, [], 0.6)).replace(" ", "")
+    for name in patients:
+        shown = "".join(f"[{ord(char):04X}]" for char in name.removesuffix(".png"))
+        assert text.count(f"{shown}.png") == 1
+
+
+def test_names_that_come_out_alike_are_followed_by_their_number():
+    long = "begin" + "-" * 200
+    names = [long + "a" + "-" * 200, long + "b" + "-" * 200, "other.png"]
+    text = flat(case_pdf([named(name) for name in names], CONTEXT, [], 0.6))
+    assert "(field 1)" in text
+    assert "(field 2)" in text
+    assert "(field 3)" not in text
+
+
+def test_the_fonts_come_with_the_package_and_their_licence():
+    folder = Path(pdf_module.__file__).with_name("fonts")
+    assert {path.name for path in folder.iterdir()} == {
+        "DejaVuSans.ttf",
+        "DejaVuSans-Bold.ttf",
+        "LICENSE",
+    }
+    code = "import sys, mseenet.case.pdf; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "{nb}.png", "a\ue000\ue001.png", "**b** __u__", "🩸.png"])
@@ -380,8 +459,9 @@ def test_wrong_arguments_are_named(case):
     with pytest.raises(ValueError, match=r"expected opacity in \[0, 1\]; received 60"):
         case_zip(case, CONTEXT, 60)
     with pytest.raises(ValueError, match="expected a time with time zone"):
-        CaseContext("", WEIGHTS, "1", "CPU", datetime(2026, 1, 5), {})
-    assert CaseContext("", WEIGHTS, "1", "CPU", datetime(2026, 1, 5, tzinfo=UTC), {}).label == ""
+        CaseContext("", WEIGHTS, "f", "1", "CPU", datetime(2026, 1, 5), {})
+    made = datetime(2026, 1, 5, tzinfo=UTC)
+    assert CaseContext("", WEIGHTS, "f", "1", "CPU", made, {}).label == ""
 
 
 def test_import_needs_neither_streamlit_nor_tensorflow():

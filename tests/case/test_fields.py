@@ -8,8 +8,7 @@ import pytest
 from conftest import encode
 from PIL import Image
 
-from mseenet.case import fields as case_module
-from mseenet.case.fields import Case, Field, by_doubt
+from mseenet.case.fields import EXAMPLES_DROPPED, EXAMPLES_KEPT_OUT, Case, Field, by_doubt
 from mseenet.inference.classifier import Prediction
 
 IMAGES = [encode(np.full((8, 8, 3), value, np.uint8)) for value in (10, 20, 30)]
@@ -26,7 +25,7 @@ def archive(members: dict[str, bytes]) -> bytes:
 def test_equal_content_is_one_field_with_all_its_names():
     case = Case()
     for name, content in (("a.png", IMAGES[0]), ("b.png", IMAGES[1]), ("copy.png", IMAGES[0])):
-        case.add(name, content)
+        case.take_in([(name, content)])
     assert [field.name for field in case.fields.values()] == ["a.png", "b.png"]
     assert [field.repeats for field in case.fields.values()] == [["copy.png"], []]
 
@@ -58,60 +57,48 @@ def test_an_archive_gives_its_images_and_nothing_else():
         "empty/": b"",
         "again.png": IMAGES[0],
     }
-    case.add("case.zip", archive(members))
+    case.take_in([("case.zip", archive(members))])
     assert [field.name for field in case.fields.values()] == [
         "case.zip/slide/1.png",
         "case.zip/slide/2.PNG",
     ]
     assert case.problems == []
-    assert case.notices == ["case.zip: 1 file left out, not named as an image: notes.txt"]
+    assert case.notices == [
+        "2 files added. 1 file left out, as the case already holds the same content: "
+        "case.zip/again.png",
+        "1 file left out, not named as an image: case.zip/notes.txt",
+    ]
 
 
 def test_a_damaged_member_does_not_spoil_the_others():
     content = bytearray(archive({"bad.png": IMAGES[0] * 20, "good.png": IMAGES[1]}))
     content[60] ^= 0xFF  # inside the compressed bytes of the first
     case = Case()
-    case.add("case.zip", bytes(content))
+    case.take_in([("case.zip", bytes(content))])
     assert [field.name for field in case.fields.values()] == ["case.zip/good.png"]
     (problem,) = case.problems
-    assert problem.startswith("case.zip/bad.png: expected a readable ZIP archive")
+    assert problem == (
+        "case.zip/bad.png: expected a readable ZIP archive; this part of it is damaged"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"PK\x03\x04 and then nothing", "expected a readable ZIP archive"),
-        (archive({"notes.txt": b"x"}), "expected 1 to 2000 images in the archive, found 0"),
+        (archive({"notes.txt": b"x"}), "expected images in the archive, found none"),
+        (
+            archive({"[Content_Types].xml": b"x", "ppt/media/1.png": IMAGES[0]}),
+            "an Office document",
+        ),
+        (archive({"mimetype": b"x", "Pictures/1.png": IMAGES[0]}), "an OpenDocument"),
     ],
 )
 def test_an_unusable_archive_is_named(content, message):
     case = Case()
-    case.add("case.zip", content)
+    case.take_in([("case.zip", content)])
     assert not case.fields
     assert message in case.problems[0]
-
-
-def test_an_archive_cannot_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(case_module, "LARGEST_MEMBER", 1000)
-    monkeypatch.setattr(case_module, "MOST_MEMBERS", 2)
-    case = Case()
-    case.add("large.zip", archive({"a.png": bytes(100_000), "b.png": IMAGES[0]}))
-    assert [field.name for field in case.fields.values()] == ["large.zip/b.png"]
-    assert "large.zip/a.png: expected at most" in case.problems[0]
-    case.add("many.zip", archive({f"{i}.png": IMAGES[0] for i in range(3)}))
-    assert "expected 1 to 2 images in the archive, found 3" in case.problems[1]
-
-
-def test_many_members_together_cannot_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(case_module, "LARGEST_CASE", 2500)
-    case = Case()
-    members = {f"{i}.png": bytes([i]) * 1000 for i in range(4)}
-    case.add("case.zip", archive(members))
-    assert [field.name for field in case.fields.values()] == ["case.zip/0.png", "case.zip/1.png"]
-    (problem,) = case.problems
-    assert "2 files from case.zip/2.png on left out" in problem
-    case.add("again.zip", archive({"new.png": bytes(1000)}))
-    assert "1 file from again.zip/new.png on left out" in case.problems[1]
 
 
 @pytest.mark.parametrize("method", ["ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
@@ -128,7 +115,7 @@ def test_whatever_is_damaged_an_archive_raises_nothing(method):
         for place in random.integers(0, len(content), 3):
             damaged[place] = random.integers(256)
         case = Case()
-        case.add("case.zip", bytes(damaged))
+        case.take_in([("case.zip", bytes(damaged))])
         assert case.fields or case.problems
         intact += not case.problems
     assert intact < 200
@@ -136,7 +123,7 @@ def test_whatever_is_damaged_an_archive_raises_nothing(method):
 
 def test_an_image_named_as_such_is_never_unpacked():
     case = Case()
-    case.add("odd.png", archive({"a.png": IMAGES[0]}))
+    case.take_in([("odd.png", archive({"a.png": IMAGES[0]}))])
     assert [field.name for field in case.fields.values()] == ["odd.png"]
 
 
@@ -178,24 +165,68 @@ def test_pictures_of_a_field_hold_no_metadata_and_keep_its_shape():
 
 def test_waiting_done_and_removed():
     case = Case()
-    case.add("a.png", IMAGES[0])
-    case.add("b.png", IMAGES[1])
+    case.take_in([("a.png", IMAGES[0])])
+    case.take_in([("b.png", IMAGES[1])])
     first, second = case.fields.values()
     first.prediction = Prediction("ok")
     assert (case.done(), case.waiting()) == ([first], [second])
-    case.selected = first.key
+    with pytest.raises(RuntimeError, match="received one that waits"):
+        _ = second.result
     case.remove(first.key)
-    assert case.selected is None
     assert list(case.fields.values()) == [second]
 
 
-def test_the_first_of_the_list_is_shown_until_the_user_chooses():
+def test_names_are_unique_in_a_case():
     case = Case()
-    for i, content in enumerate(IMAGES):
-        case.add(f"{i}.png", content)
-    first, second, third = case.fields.values()
-    assert case.shown([second, first]) is second
-    assert case.shown([third, second, first]) is third
-    case.selected = first.key
-    assert case.shown([third, second, first]) is first
-    assert case.shown([third, second]) is third
+    case.take_in([("image.png", content) for content in IMAGES])
+    case.take_in([("image.png", b"another"), ("image.png", IMAGES[0])])
+    names = [field.name for field in case.fields.values()]
+    assert names == ["image.png", "image (2).png", "image (3).png", "image (4).png"]
+    case.remove(next(iter(case.fields)))
+    case.take_in([("image.png", b"one more")])
+    assert list(case.fields.values())[-1].name == "image.png"
+
+
+def test_problems_of_one_kind_are_one_message():
+    case = Case()
+    broken = [(f"{i}.zip", b"PK\x03\x04") for i in range(7)]
+    case.take_in([*broken, ("slides.pptx", archive({"[Content_Types].xml": b"x"}))])
+    assert len(case.problems) == 2
+    assert case.problems[0] == (
+        "7 files: expected a readable ZIP archive: 0.zip, 1.zip, 2.zip, 3.zip, 4.zip, ..."
+    )
+    assert case.problems[1].startswith("slides.pptx: ")
+    assert not case.fields
+
+
+def test_an_encrypted_archive_is_one_message():
+    content = bytearray(archive({f"{i}.png": IMAGES[0] for i in range(120)}))
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + flags] |= 1
+            place = content.find(signature, place + 1)
+    case = Case()
+    case.take_in([("locked.zip", bytes(content))])
+    (problem,) = case.problems
+    assert problem.startswith("120 files: encrypted; expected an archive without a password: ")
+    assert problem.count("locked.zip/") == 5
+    assert len(case.left_out) == 120
+
+
+def test_examples_and_fields_of_a_user_never_share_a_case():
+    case = Case()
+    case.take_in([("example.png", IMAGES[0])], synthetic=True)
+    case.take_in([("mine.png", IMAGES[1])])
+    assert [field.name for field in case.fields.values()] == ["mine.png"]
+    assert case.notices == [EXAMPLES_DROPPED]
+    case.take_in([("example.png", IMAGES[0])], synthetic=True)
+    assert [field.name for field in case.fields.values()] == ["mine.png"]
+    assert case.notices == [EXAMPLES_KEPT_OUT]
+
+
+def test_what_brings_no_field_leaves_examples_alone():
+    case = Case()
+    case.take_in([("example.png", IMAGES[0])], synthetic=True)
+    case.take_in([("broken.zip", b"PK\x03\x04")])
+    assert [field.name for field in case.fields.values()] == ["example.png"]

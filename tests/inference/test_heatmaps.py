@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from mseenet.inference.heatmaps import NO_EVIDENCE, colormap, has_evidence, heatmaps_of, overlay
+from mseenet.inference.heatmaps import (
+    COLOR_MAPS,
+    NO_EVIDENCE,
+    colormap,
+    has_evidence,
+    heatmaps_of,
+    overlay,
+)
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
 
@@ -53,6 +60,14 @@ def test_overlay_has_the_shape_of_the_image():
     assert blended.shape == IMAGE.shape
     np.testing.assert_array_equal(blended[:, :38], IMAGE[:, :38])
     assert (blended[:, 42:] == colormap()[255]).all()
+
+
+@pytest.mark.parametrize("name", COLOR_MAPS)
+def test_colours_are_those_that_plotly_ships(name):
+    from plotly.colors import sample_colorscale, unlabel_rgb
+
+    known = [unlabel_rgb(c) for c in sample_colorscale(name, list(np.linspace(0, 1, 256)))]
+    assert np.abs(np.array(known) - colormap(name)).max() <= 1
 
 
 def test_lightness_of_the_colormap_rises_evenly():

@@ -1,9 +1,11 @@
 """The page through Streamlit's own test runner, with the real network and real uploads."""
 
+import copy
+import io
 import json
-import shutil
+import zipfile
+from dataclasses import replace
 from html import escape
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,6 @@ import streamlit as st
 from conftest import ROOT, encode, encode_pil
 from PIL import Image
 from streamlit import config
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.secrets import Secrets
 from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 from streamlit.testing.v1 import AppTest
@@ -22,14 +23,16 @@ from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.heatmaps import overlay
 from mseenet.ui import access, analyse_page, intake
+from mseenet.ui.about_page import in_words
 from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
 from mseenet.ui.charts import probability_bars
 from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
 from mseenet.ui.pictures import bar_colors, heat_pixels
+from mseenet.ui.session import CaseView
 
 
 @pytest.fixture
-def app(ungated_weights, monkeypatch) -> AppTest:
+def app(networks, ungated_weights, monkeypatch) -> AppTest:
     monkeypatch.setenv("MSEENET_WEIGHTS", str(ungated_weights))
     return AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
 
@@ -58,9 +61,9 @@ def tiles(app: AppTest) -> dict[str, int]:
 
 def choose(app: AppTest, name: str) -> AppTest:
     """Selects the field of that name, as the table would."""
-    (field,) = (f for f in app.session_state["case"].fields.values() if f.name == name)
-    app.session_state["case"].selected = field.key
-    app.session_state["case"].steps += 1
+    (field,) = (f for f in app.session_state["case-view"].case.fields.values() if f.name == name)
+    app.session_state["case-view"].selected = field.key
+    app.session_state["case-view"].steps += 1
     return app.run()
 
 
@@ -131,7 +134,7 @@ def test_a_file_of_another_kind_is_named_as_not_read(app, field_png):
     upload(app, ("a.png", field_png), ("film.gif", encode(np.zeros((8, 8, 3), np.uint8), "GIF")))
     assert not app.exception
     assert tiles(app)["not read"] == 1
-    (field,) = (f for f in app.session_state["case"].fields.values() if not f.readable)
+    (field,) = (f for f in app.session_state["case-view"].case.fields.values() if not f.readable)
     assert field.name == "film.gif"
     (reason,) = field.prediction.reasons
     assert "got content of another kind" in reason
@@ -172,17 +175,17 @@ def test_another_class_opacity_and_method_change_the_overlay(app, field_png):
 def test_more_files_keep_what_was_computed_and_removed_ones_are_forgotten(app, fields):
     first, second = encode(fields[0]), encode(fields[1])
     upload(app, ("a.png", first))
-    (kept,) = app.session_state["case"].fields.values()
+    (kept,) = app.session_state["case-view"].case.fields.values()
     prediction = kept.prediction
     upload(app, ("again.png", first), ("b.png", second))
-    case = app.session_state["case"]
+    case = app.session_state["case-view"].case
     assert [f.name for f in case.fields.values()] == ["a.png", "b.png"]
     assert kept.prediction is prediction
     assert kept.repeats == ["again.png"]
     choose(app, "a.png")
     assert "added 2 times" in html(app)
     app.button(key=f"remove-{kept.key}").click().run()
-    assert [f.name for f in app.session_state["case"].fields.values()] == ["b.png"]
+    assert [f.name for f in app.session_state["case-view"].case.fields.values()] == ["b.png"]
 
 
 def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
@@ -198,9 +201,9 @@ def test_a_large_case_is_analysed_in_parts_and_can_be_stopped(app, fields):
     assert tiles(app)["fields analysed"] == count
 
     # Put one back to the waiting ones, stopped: the page shows the rest and how to go on.
-    case = app.session_state["case"]
-    waiting = next(iter(case.fields.values()))
-    waiting.prediction, case.paused = None, True
+    view = app.session_state["case-view"]
+    waiting = next(iter(view.case.fields.values()))
+    waiting.prediction, view.paused = None, True
     app.run()
     assert tiles(app)["fields analysed"] == count - 1
     app.button(key="pause").click().run()
@@ -222,9 +225,9 @@ def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
 ):
     upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
     assert len(app.dataframe) == 1
-    case = app.session_state["case"]
-    next(iter(case.fields.values())).prediction = None
-    case.paused, case.listed = paused, listed
+    view = app.session_state["case-view"]
+    next(iter(view.case.fields.values())).prediction = None
+    view.paused, view.listed = paused, listed
     app.session_state["seconds_per_field"] = seconds
     with monkeypatch.context() as patch:
         for name in ("analyse", "analyse_next"):
@@ -233,8 +236,8 @@ def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
     assert tiles(app)["fields analysed"] == 2
     assert app.get("progress")
     assert len(app.dataframe) == drawn
-    assert case.listed == drawn
-    case.paused = False
+    assert view.listed == drawn
+    view.paused = False
     app.run()
     assert tiles(app)["fields analysed"] == 3
     assert len(app.dataframe) == 1
@@ -250,7 +253,9 @@ def test_filters_and_orders(app, fields):
     doubtful = listed()
     app.selectbox(key="order").set_value("File name").run()
     assert listed() == ["a.png", "b.png", "c.png", "d.png"]
-    by_name = {f.name: f.prediction.confidence for f in app.session_state["case"].fields.values()}
+    by_name = {
+        f.name: f.prediction.confidence for f in app.session_state["case-view"].case.fields.values()
+    }
     assert doubtful == sorted(by_name, key=by_name.get)
     one = app.dataframe[0].value["Class"][0]
     app.selectbox(key="order").set_value("Most confident first").run()
@@ -287,12 +292,13 @@ def test_settings_survive_another_page(app, fields):
     app.slider(key="opacity").set_value(20).run()
     app.selectbox(key="color-map").set_value("Cividis").run()
     app.selectbox(key="order").set_value("File name").run()
-    case = app.session_state["case"]
+    view = app.session_state["case-view"]
+    case = view.case
     assert (case.label, case.opacity, case.color_map) == ("case 7", 0.2, "Cividis")
     for _ in range(2):  # the page without a case draws none of these widgets
-        app.session_state["case"] = Case()
+        app.session_state["case-view"] = CaseView()
         app.run()
-    app.session_state["case"] = case
+    app.session_state["case-view"] = view
     app.run()
     assert app.text_input[0].value == case.label == "case 7"
     assert app.slider(key="opacity").value == 20
@@ -317,11 +323,11 @@ def test_the_list_turns_to_the_page_of_the_selected_field(app, fields):
 def test_a_new_case_forgets_everything(app, field_png):
     upload(app, ("field.png", field_png))
     app.text_input[0].set_value("case 7").run()
-    assert app.session_state["case"].label == "case 7"
+    assert app.session_state["case-view"].case.label == "case 7"
     next(b for b in app.button if b.label == "Forget and begin anew").click().run()
-    assert not app.session_state["case"].fields
+    assert not app.session_state["case-view"].case.fields
     assert "Add fields" in html(app)
-    assert app.session_state["case"].label == ""
+    assert app.session_state["case-view"].case.label == ""
     upload(app, ("field.png", field_png))
     assert app.text_input[0].value == ""
 
@@ -355,13 +361,10 @@ def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     assert "low confidence" not in app.warning[0].value
 
 
-def test_a_doubtful_field_says_why(app, ungated_weights, tmp_path, monkeypatch, field_png):
-    weights = tmp_path / "weights"
-    shutil.copytree(ungated_weights, weights)
-    card = json.loads((weights / "card.json").read_text())
-    card["review_confidence"] = {"value": 1.0}
-    (weights / "card.json").write_text(json.dumps(card))
-    monkeypatch.setenv("MSEENET_WEIGHTS", str(weights))
+def test_a_doubtful_field_says_why(app, networks, classifier, ungated_weights, field_png):
+    strict = copy.copy(classifier)
+    strict.card = replace(classifier.card, review_confidence=1.0)
+    networks[str(ungated_weights)] = strict
     upload(app, ("a.png", field_png))
     (warning,) = (w.value for w in app.warning)
     assert warning.startswith(words.REVIEW)
@@ -444,26 +447,169 @@ def test_file_names_are_no_markdown(app):
     assert "\\!\\[a\\]\\(https" in app.error[0].value
 
 
-def test_streamlit_keeps_no_copy_of_what_was_taken_in(monkeypatch):
-    manager = MemoryUploadedFileManager("/upload")
-    files = []
-    for name in ("a.png", "b.png"):
-        record = UploadedFileRec(name, name, "image/png", b"x")
-        manager.add_file("session", record)
-        files.append(UploadedFile(record, None))
-    context = SimpleNamespace(session_id="session", uploaded_file_mgr=manager)
-    monkeypatch.setattr(intake, "get_script_run_ctx", lambda: context)
-    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: files[:1])
-    case = Case()
-    assert intake.draw_intake(case)
-    assert [field.name for field in case.fields.values()] == ["a.png"]
-    assert [record.name for record in manager.get_files("session", ["a.png", "b.png"])] == ["b.png"]
+def test_what_is_taken_in_is_forgotten_by_streamlit(monkeypatch):
+    files = [UploadedFile(UploadedFileRec(n, n, "image/png", n.encode()), None) for n in "ab"]
+    forgotten = []
+    monkeypatch.setattr(intake, "forget_upload", forgotten.append)
+    monkeypatch.setattr(st, "file_uploader", lambda *_, **__: files)
+    view = CaseView(Case())
+    assert intake.draw_intake(view)
+    assert [field.name for field in view.case.fields.values()] == forgotten == ["a", "b"]
 
 
 def test_a_field_that_is_removed_twice_is_gone():
-    case = Case()
-    case.add("a.png", b"x")
-    (key,) = case.fields
-    case.remove(key)
-    case.remove(key)
-    assert not case.fields
+    view = CaseView(Case())
+    view.case.take_in([("a.png", b"x")])
+    (key,) = view.case.fields
+    view.select(key)
+    view.remove(key)
+    view.remove(key)
+    assert not view.case.fields
+    assert view.selected is None
+
+
+def test_the_first_of_the_list_is_shown_until_the_user_chooses():
+    view = CaseView(Case())
+    view.case.take_in((f"{i}.png", bytes([i])) for i in range(3))
+    first, second, third = view.case.fields.values()
+    assert view.shown([second, first]) is second
+    assert view.shown([third, second, first]) is third
+    view.select(first.key)
+    assert view.shown([third, second, first]) is first
+    assert view.shown([third, second]) is third
+
+
+def report_choice(app: AppTest):
+    (widget,) = (m for m in app.multiselect if m.label == "Fields shown in the report")
+    return widget
+
+
+def test_three_pasted_images_of_one_name_are_three_choices(app, fields):
+    upload(app, *(("image.png", encode(field)) for field in fields[:3]))
+    names = ["image.png", "image (2).png", "image (3).png"]
+    assert sorted(report_choice(app).options) == sorted(names)
+    keys = {f.name: f.key for f in app.session_state["case-view"].case.fields.values()}
+    report_choice(app).set_value([keys["image (2).png"]]).run()
+    assert app.session_state["case-view"].pictured == [keys["image (2).png"]]
+
+    # A choice is kept when a field is added, and when one is removed.
+    upload(app, ("image.png", encode(fields[3])))
+    assert report_choice(app).value == [keys["image (2).png"]]
+    assert "image (4).png" in report_choice(app).options
+    choose(app, "image (3).png")
+    app.button(key=f"remove-{keys['image (3).png']}").click().run()
+    assert report_choice(app).value == [keys["image (2).png"]]
+    assert not app.exception
+
+
+def test_examples_are_offered_only_where_there_is_no_case(app, field_png):
+    app.run()
+    assert "examples" in [button.key for button in app.button]
+    upload(app, ("mine.png", field_png))
+    assert "examples" not in [button.key for button in app.button]
+
+
+def test_a_stopped_case_says_what_its_exports_lack(app, fields):
+    upload(
+        app,
+        *((f"{i}.png", encode(field)) for i, field in enumerate(fields)),
+        ("b.zip", b"PK\x03\x04"),
+    )
+    assert "1 file was left out; the exports name them." in captions(app)
+    view = app.session_state["case-view"]
+    next(iter(view.case.fields.values())).prediction = None
+    view.paused = True
+    app.run()
+    assert "1 field waits for analysis and count" in captions(app)
+
+
+def test_copies_are_told_of_and_the_user_decides(app, fields):
+    files = [("a.png", encode(fields[0])), ("a.tif", encode(fields[0], "TIFF"))]
+    upload(app, *files, ("b.png", encode(fields[1])))
+    (warning,) = (w.value for w in app.warning if "same as another one" in w.value)
+    assert "a\\.png = a\\.tif" in warning
+    assert tiles(app)["fields analysed"] == 3
+    next(b for b in app.button if b.label == "Count each field once").click().run()
+    assert tiles(app)["fields analysed"] == 2
+    assert not any("same as another one" in w.value for w in app.warning)
+    assert "1 file was left out" in captions(app)
+
+    upload(app, ("b.bmp", encode(fields[1], "BMP")))
+    next(b for b in app.button if b.label == "Keep all").click().run()
+    assert tiles(app)["fields analysed"] == 3
+    assert not any("same as another one" in w.value for w in app.warning)
+
+
+def test_the_encoding_of_an_archive_can_be_chosen(app, fields):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("Gr##e.png", encode(fields[0]))
+    upload(app, ("case.zip", buffer.getvalue().replace(b"Gr##e", "Größe".encode("cp1252"))))
+    (field,) = app.session_state["case-view"].case.fields.values()
+    assert field.name == "case.zip/Größe.png"
+    choice = app.selectbox(key="encoding-case.zip")
+    assert choice.value == "cp1252"
+    choice.set_value("cp1251").run()
+    assert field.name == "case.zip/" + "Größe.png".encode("cp1252").decode("cp1251")
+    assert not app.exception
+
+
+def test_the_limits_are_stated_before_an_upload(app, monkeypatch):
+    monkeypatch.setenv("MSEENET_MOST_FIELDS", "77")
+    app.run()
+    assert "At most 200 MB a file, and 77 fields or 1,024 MB a case." in captions(app)
+
+
+def test_the_browser_is_told_while_a_case_is_open(app, field_png):
+    app.run()
+    assert 'class="mseenet-open-case"' not in html(app)
+    upload(app, ("a.png", field_png))
+    assert 'class="mseenet-open-case"' in html(app)
+    next(b for b in app.button if b.label == "Forget and begin anew").click().run()
+    assert 'class="mseenet-open-case"' not in html(app)
+
+
+@pytest.mark.parametrize(
+    ("email", "allowed", "verified", "expected"),
+    [
+        ("a@example.org", ["a@example.org"], True, True),
+        ("A@Example.ORG", ["a@example.org"], None, True),
+        ("a@example.org", ["example.org"], None, True),
+        ("a@example.org", [" @Example.org "], None, True),
+        ("a@example.org", ["example.org"], False, False),
+        ("a@example.org", ["example.org"], "false", False),
+        ("b@example.org", ["a@example.org"], True, False),
+        ("a@sub.example.org", ["example.org"], True, False),
+        ("a@badexample.org", ["example.org"], True, False),
+        ("a@example.org@evil.net", ["example.org"], True, False),
+        ("example.org", ["example.org"], True, False),
+        ("", ["example.org"], True, False),
+        ("a@example.org", [], True, False),
+    ],
+)
+def test_who_is_on_the_list(email, allowed, verified, expected):
+    assert access.is_allowed(email, allowed, verified) is expected
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"allowed": ["a@example.org", "example.org"]}, ["a@example.org", "example.org"]),
+        ({"allowed": []}, []),
+        ({"allowed": "example.org"}, None),
+        ({"allowed": [1]}, None),
+        ({"allowed": ["@"]}, None),
+        ({"allow": ["example.org"]}, None),
+        ("example.org", None),
+    ],
+)
+def test_a_list_that_cannot_be_understood_is_none(section, expected):
+    assert access.entries_of(section) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(7200, "2 hours"), (3600, "1 hour"), (120, "2 minutes"), (90, "90 seconds")],
+)
+def test_the_life_of_a_session_in_words(seconds, text):
+    assert in_words(seconds) == text

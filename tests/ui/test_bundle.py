@@ -1,13 +1,11 @@
 """Bundles as the page reads them; that the browser makes them so is for test_browser.py."""
 
-import asyncio
 import json
 
 import pytest
 
-from mseenet.case.bundle import MAGIC, BundleError, Member, unpack
 from mseenet.case.fields import Case
-from mseenet.ui.intake import keep_uploads_in_memory
+from mseenet.ui.bundle import MAGIC, BundleError, Member, unbundled, unpack
 
 
 def bundle(*members: tuple[str, bytes, str | None]) -> bytes:
@@ -26,24 +24,6 @@ def test_contents_come_back_whole():
         Member("c", b"", None),
         Member("d", b"", "size"),
     ]
-
-
-def test_large_uploads_are_not_spooled_to_disk():
-    formparsers = pytest.importorskip("starlette.formparsers")
-    keep_uploads_in_memory()
-    boundary, content = b"x", bytes(3 * 2**20)
-    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
-
-    async def parsed():
-        async def body():
-            yield head + content + b"\r\n--" + boundary + b"--\r\n"
-
-        headers = formparsers.Headers({"content-type": "multipart/form-data; boundary=x"})
-        return await formparsers.MultiPartParser(headers, body()).parse()
-
-    upload = asyncio.run(parsed())["f"]
-    assert upload.size == len(content)
-    assert not upload.file._rolled
 
 
 def test_a_name_that_is_no_text_can_be_shown():
@@ -90,12 +70,13 @@ def test_a_case_takes_what_a_bundle_holds_and_names_the_rest():
         ("huge.tif", b"", "size"),
         ("locked.tif", b"", "unreadable"),
     )
-    case.take_in([("9 files", packed), ("2 files", bundle(("b.png", b"5", None))[:-1])])
+    uploads = [("9 files", packed), ("2 files", bundle(("b.png", b"5", None))[:-1])]
+    case.take_in(*unbundled(uploads, case.limits))
     assert [field.name for field in case.fields.values()] == ["slide/1.png", ".chosen.png"]
     assert case.notices == [
-        "1 file left out, not named as an image: slide/Thumbs.db",
         "2 files added. 1 file left out, as the case already holds the same content: "
         "slide/again.png",
+        "1 file left out, not named as an image: slide/Thumbs.db",
     ]
     assert case.problems == [
         "huge.tif: expected at most 200 MB",

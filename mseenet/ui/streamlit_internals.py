@@ -1,0 +1,102 @@
+"""All that the page does to parts of Streamlit that are not its public interface.
+
+Each touch is one small function. Where a version of Streamlit has moved the part, the function
+leaves everything as Streamlit made it, which costs time or memory but no result, and says so once
+in the log. The tests of this module fail then, so that a new version is not taken by chance.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import ParamSpec
+
+_P = ParamSpec("_P")
+
+TEST_IDS = (
+    "stFileUploaderDropzone",
+    "stFileUploaderDropzoneInput",
+    "stCameraInput",
+    "stCameraInputButton",
+    "stSlider",
+    "stCheckbox",
+    "stProgress",
+    "stCaptionContainer",
+    "stVerticalBlock",
+    "stHorizontalBlock",
+    "stColumn",
+    "stElementContainer",
+)
+"""Values of `data-testid` that the page's scripts and styles rely on.
+
+Without the first two files are sent one by one, without the others the page looks less tidy.
+"""
+
+
+def _left_alone_if_moved(touch: Callable[_P, None]) -> Callable[_P, None]:
+    """Makes of any failure of a touch one line in the log."""
+
+    @wraps(touch)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            touch(*args, **kwargs)
+        except Exception as error:  # whatever another version of Streamlit brings
+            _log_once(touch.__name__, f"{type(error).__name__}: {error}")
+
+    return guarded
+
+
+@cache
+def _log_once(name: str, reason: str) -> None:
+    logging.getLogger(__name__).warning(
+        "%s: this version of Streamlit differs from the one expected (%s); left alone", name, reason
+    )
+
+
+@_left_alone_if_moved
+def keep_compiled_functions() -> None:
+    """Keeps Streamlit from clearing Keras before each run of a page.
+
+    It calls `keras.backend.clear_session` then, which throws TensorFlow's compiled functions
+    away (0.7 s to make them again); the app builds no model after its one, so that there is
+    nothing to clear. Streamlit calls it from one function of its script runner, which is
+    replaced; Keras itself stays as it is.
+    """
+    from streamlit.runtime.scriptrunner import script_runner
+
+    if not callable(script_runner._clean_problem_modules):
+        raise TypeError("expected a function `_clean_problem_modules`")
+    script_runner._clean_problem_modules = lambda: None
+
+
+@_left_alone_if_moved
+def keep_uploads_in_memory(most: int) -> None:
+    """Lets the server receive uploads without writing them to disk.
+
+    Starlette, which parses the requests, puts what is larger than 1 MB into temporary files.
+
+    Args:
+        most: Largest upload, in bytes.
+    """
+    from starlette.formparsers import MultiPartParser
+
+    if not isinstance(MultiPartParser.spool_max_size, int):
+        raise TypeError("expected a number `spool_max_size`")
+    MultiPartParser.spool_max_size = most
+
+
+@_left_alone_if_moved
+def forget_upload(file_id: str) -> None:
+    """Makes Streamlit drop its own copy of an upload, which would last as long as the session.
+
+    Args:
+        file_id: Of an `UploadedFile` of this session.
+    """
+    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+    from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+    context = get_script_run_ctx()
+    if context is None:  # a test without a session
+        return
+    manager = context.uploaded_file_mgr
+    if isinstance(manager, MemoryUploadedFileManager):  # that of AppTest is another one
+        manager.remove_file(context.session_id, file_id)

@@ -1,0 +1,133 @@
+"""Parts of Streamlit behind its public interface: these tests fail when a version moves them."""
+
+import asyncio
+import logging
+import sys
+import types
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import pytest
+import streamlit
+from starlette import formparsers
+from streamlit.runtime import scriptrunner
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import script_runner
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
+from streamlit.testing.v1 import AppTest
+
+from mseenet.ui import frame, streamlit_internals
+from mseenet.ui.bundler import bundler
+from mseenet.ui.streamlit_internals import (
+    TEST_IDS,
+    forget_upload,
+    keep_compiled_functions,
+    keep_uploads_in_memory,
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_logged_yet():
+    streamlit_internals._log_once.cache_clear()
+
+
+@pytest.fixture
+def script_runner_as_it_was(monkeypatch):
+    monkeypatch.setattr(
+        script_runner, "_clean_problem_modules", script_runner._clean_problem_modules
+    )
+
+
+def runs_that_clear_keras(monkeypatch) -> int:
+    """How often Streamlit clears Keras in one run of a page."""
+    calls = []
+    monkeypatch.setattr(keras.backend, "clear_session", lambda *_, **__: calls.append(1))
+    AppTest.from_string("import streamlit as st; st.text(1)").run()
+    return len(calls)
+
+
+def test_streamlit_clears_keras_before_each_run_unless_it_is_kept_from_it(monkeypatch):
+    # The runner's own function, which another test's page may have replaced in this process.
+    monkeypatch.setattr(script_runner, "_clean_problem_modules", original_cleaner())
+    assert runs_that_clear_keras(monkeypatch) == 1
+    keep_compiled_functions()
+    assert runs_that_clear_keras(monkeypatch) == 0
+
+
+def original_cleaner():
+    """`_clean_problem_modules` as the module's source has it."""
+    fresh = types.ModuleType("fresh")
+    source = Path(script_runner.__file__).read_text("utf-8")
+    fresh.__dict__.update(vars(script_runner))
+    exec(compile(source, script_runner.__file__, "exec"), fresh.__dict__)
+    return fresh._clean_problem_modules
+
+
+def test_large_uploads_are_not_spooled_to_disk(monkeypatch):
+    monkeypatch.setattr(formparsers.MultiPartParser, "spool_max_size", 2**20)
+    content = bytes(3 * 2**20)
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
+
+    async def parsed():
+        async def body():
+            yield head + content + b"\r\n--x--\r\n"
+
+        headers = formparsers.Headers({"content-type": "multipart/form-data; boundary=x"})
+        return await formparsers.MultiPartParser(headers, body()).parse()
+
+    assert asyncio.run(parsed())["f"].file._rolled  # what has to be kept from happening
+    keep_uploads_in_memory(4 * 2**20)
+    upload = asyncio.run(parsed())["f"]
+    assert upload.size == len(content)
+    assert not upload.file._rolled
+
+
+def test_streamlit_keeps_no_copy_of_an_upload_that_is_forgotten(monkeypatch):
+    manager = MemoryUploadedFileManager("/upload")
+    for name in ("a.png", "b.png"):
+        manager.add_file("session", UploadedFileRec(name, name, "image/png", b"x"))
+    context = SimpleNamespace(session_id="session", uploaded_file_mgr=manager)
+    monkeypatch.setattr(scriptrunner, "get_script_run_ctx", lambda: context)
+    forget_upload("a.png")
+    assert [record.name for record in manager.get_files("session", ["a.png", "b.png"])] == ["b.png"]
+
+
+def test_the_test_ids_that_scripts_and_styles_rely_on_are_there():
+    folder = Path(streamlit.__file__).parent / "static" / "static"
+    shipped = "".join(path.read_text("utf-8") for path in folder.rglob("*.js"))
+    assert [name for name in TEST_IDS if name not in shipped] == []
+
+
+def test_no_script_or_style_relies_on_another_test_id():
+    import re
+
+    used = set(re.findall(r"data-testid=[\"']?(\w+)", bundler() + frame._STYLE + frame._SCRIPT))
+    assert used <= set(TEST_IDS)
+    assert used
+
+
+@pytest.mark.parametrize(
+    ("touch", "arguments", "module", "attribute"),
+    [
+        (keep_compiled_functions, (), script_runner, "_clean_problem_modules"),
+        (keep_uploads_in_memory, (2**20,), formparsers.MultiPartParser, "spool_max_size"),
+        (forget_upload, ("a.png",), scriptrunner, "get_script_run_ctx"),
+    ],
+)
+def test_what_has_moved_is_left_alone_and_logged_once(
+    monkeypatch, caplog, touch, arguments, module, attribute
+):
+    monkeypatch.delattr(module, attribute)
+    with caplog.at_level(logging.WARNING):
+        touch(*arguments)
+        touch(*arguments)
+    assert not hasattr(module, attribute)
+    (message,) = (r.getMessage() for r in caplog.records if r.name == streamlit_internals.__name__)
+    assert touch.__name__ in message
+
+
+def test_without_starlette_nothing_is_touched(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "starlette.formparsers", None)
+    keep_uploads_in_memory(2**20)
+    assert "left alone" in caplog.text
