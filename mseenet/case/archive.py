@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from charset_normalizer import from_bytes
 
 from mseenet.errors import MSEENetError
-from mseenet.imaging.decoding import SUFFIXES
+from mseenet.imaging.formats import HEAD, SUFFIXES, is_image
 
 MAGIC = b"PK\x03\x04"
 """How a ZIP archive begins."""
@@ -81,7 +81,7 @@ class Contents:
     """What an archive holds.
 
     Attributes:
-        images: Files that are named as images.
+        images: Files that are named as images, or begin as one.
         others: Names of all other files, hidden ones left out.
         encoding: How the names were read that the archive itself leaves open, a key of
             `ENCODINGS`; None if there are none.
@@ -126,8 +126,9 @@ def open_archive(content: bytes) -> Contents:
         name = _declared_name(info) if raw is None or encoding is None else named(raw, encoding)
         if is_hidden(name):
             continue
-        if name.lower().endswith(SUFFIXES):
-            images.append(Entry(name, raw, _reader(archive, info)))
+        read = _reader(archive, info)
+        if name.lower().endswith(SUFFIXES) or _begins_as_image(read):
+            images.append(Entry(name, raw, read))
         else:
             others.append(name)
     if not images:
@@ -226,6 +227,13 @@ def _unicode_path(info: zipfile.ZipInfo) -> str | None:
             if version == 1 and check == zlib.crc32(_raw_name(info)):
                 return field[5:].decode("utf-8", "replace")
     return None
+
+
+def _begins_as_image(read: Callable[[int], bytes]) -> bool:
+    try:
+        return is_image(read(HEAD))
+    except ArchiveError:  # what cannot be read and is not named as an image is none
+        return False
 
 
 def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], bytes]:

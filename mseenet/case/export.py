@@ -8,18 +8,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import numpy as np
-from PIL import Image
 
 from mseenet.case import words
 from mseenet.case.names import file_stem
-from mseenet.case.pictures import encoded
 from mseenet.case.records import CSV_HEADER, csv_line, csv_row, record
 from mseenet.case.summary import summarize_case
-from mseenet.inference.card import Card
 from mseenet.inference.classifier import Prediction
-from mseenet.inference.heatmaps import COLOR_MAPS, overlay
+from mseenet.inference.heatmaps import COLOR_MAPS, encode_overlay, overlay
 
-CASE_HEADER = (*CSV_HEADER, "evidence_on_nuclei", "synthetic", "case", "made", "release", "version")
+CASE_HEADER = (*CSV_HEADER, "evidence_on_nuclei", "synthetic", "case", "made", "version")
 """Columns of `case_csv`."""
 
 NO_MEANING = "what the network says about a rejected field has no validated meaning"
@@ -55,7 +52,7 @@ class CaseContext:
     Attributes:
         label: The user's label for the case; may be empty.
         weights: SHA-256 of the weights file, in hex.
-        release: Names weights, calibration and gate together, in hex (see `release_of`).
+        release: Names weights, calibration and gate together, in hex (`Card.release`).
         version: Of mseenet.
         device: Where the network ran, such as "CPU".
         made: When, with time zone.
@@ -82,11 +79,6 @@ class CaseContext:
             raise ValueError(f"expected a time with time zone; received {self.made!r}")
 
 
-def release_of(card: Card) -> str:
-    """What exports call the release whose card this is, 12 hexadecimal digits."""
-    return getattr(card, "release", card.sha256[:12])
-
-
 def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
     """One row for each field, with the columns of `CASE_HEADER`.
 
@@ -102,7 +94,7 @@ def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
     for row in (*_records(fields, context), *_missing(context)):
         made = context.made.isoformat(timespec="seconds")
         synthetic = {True: "yes", False: "no", None: None}[row["synthetic"]]
-        origin = (context.label, made, context.release, context.version)
+        origin = (context.label, made, context.version)
         extra = csv_row((row["evidence_on_nuclei"], synthetic, *origin))
         lines.append(f"{csv_line(row)},{extra}")
     return "\ufeff".encode() + _utf8("".join(line + "\r\n" for line in lines))
@@ -144,8 +136,7 @@ def case_zip(
             if field.pixels is not None and field.prediction.heatmap is not None:
                 row["overlay"] = _entry_name(number, field)
                 blended = overlay(field.pixels(), field.prediction.heatmap, opacity, color_map)
-                # Level 1: a tenth larger than the usual level, at a fraction of its time.
-                picture = encoded(Image.fromarray(blended), "PNG", compress_level=1)
+                picture = encode_overlay(blended, compress_level=1)
                 add(row["overlay"], picture, zipfile.ZIP_STORED)
         case = {
             "research_use": words.RESEARCH_USE,
@@ -181,7 +172,7 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     check(fields)
     records = []
     for field in fields:
-        row = record(field.name, field.prediction, context.weights)
+        row = record(field.name, field.prediction, context.weights, context.release)
         if row["status"] == "rejected" and row["predicted"] is not None:
             row["reasons"] = [NO_MEANING, *row["reasons"]]
         own = {"evidence_on_nuclei": field.evidence_on_nuclei, "synthetic": field.synthetic}
@@ -203,6 +194,7 @@ def _missing(context: CaseContext) -> list[dict]:
             "novelty": None,
             "reasons": [reason],
             "weights": context.weights,
+            "release": context.release,
             "evidence_on_nuclei": None,
             "synthetic": None,
         }

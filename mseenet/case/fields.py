@@ -33,7 +33,7 @@ LOOK = 32
 NAMED_AT_MOST = 5
 """So many files of one kind are named in a message; the others are counted."""
 
-NOT_AN_IMAGE = "not named as an image"
+NOT_AN_IMAGE = "not an image"
 REPEATED = "as the case already holds the same content"
 COPY = "another file of the same field, left out on request"
 EXAMPLES_KEPT_OUT = (

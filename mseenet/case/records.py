@@ -10,16 +10,17 @@ from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
 
 
-def record(file: str, prediction: Prediction, weights: str) -> dict:
+def record(file: str, prediction: Prediction, weights: str, release: str) -> dict:
     """One prediction, ready for JSON.
 
     Args:
         file: Name of the image, as the user gave it.
         prediction: Its prediction.
         weights: SHA-256 of the weights file, in hex.
+        release: Names weights, calibration and gate together (`Card.release`).
 
     Returns:
-        file, status, predicted, probabilities, confidence, novelty, reasons, weights.
+        file, status, predicted, probabilities, confidence, novelty, reasons, weights, release.
         `predicted`, `probabilities` and `confidence` are None for an image that was not
         read, and for a rejected one unless the network's output was asked for; `novelty`
         is None for an image that was not read.
@@ -34,6 +35,7 @@ def record(file: str, prediction: Prediction, weights: str) -> dict:
         "novelty": prediction.novelty,
         "reasons": list(prediction.reasons),
         "weights": weights,
+        "release": release,
     }
 
 
@@ -51,6 +53,7 @@ CSV_HEADER = (
     "novelty",
     "reasons",
     "weights",
+    "release",
 )
 
 
@@ -67,6 +70,7 @@ def csv_line(record: dict) -> str:
             record["novelty"],
             "; ".join(record["reasons"]),
             record["weights"],
+            record["release"],
         )
     )
 

@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         for number, (file, prediction) in console.progress(
             numbered, "predicting", total=len(files)
         ):
-            result = record(str(file), prediction, classifier.card.sha256)
+            result = record(str(file), prediction, classifier.card.sha256, classifier.card.release)
             tqdm.write(line_of(result), file=output)  # keeps clear of the progress bar
             failed = failed or prediction.status == "error"
             if arguments.heatmaps and prediction.heatmap is not None:

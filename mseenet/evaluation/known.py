@@ -9,7 +9,8 @@ from mseenet import console
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.files import file_sha256
-from mseenet.imaging.decoding import SUFFIXES, ImageSource
+from mseenet.imaging.decoding import ImageSource
+from mseenet.imaging.formats import SUFFIXES, is_image
 from mseenet.imaging.perturbations import PERTURBATIONS, brightness
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier
@@ -45,7 +46,9 @@ def foreign_images(folder: Path) -> dict[str, list[Path]]:
         raise UsageError(f"{folder}: expected folders of foreign images, found no folder there")
     kinds = {}
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in kind.rglob("*") if path.suffix.lower() in SUFFIXES)
+        files = sorted(
+            path for path in kind.rglob("*") if path.suffix.lower() in SUFFIXES or is_image(path)
+        )
         if files:
             kinds[kind.name.replace("_", " ")] = files
     if not kinds:

@@ -47,7 +47,7 @@ FORMAT_NAMES = ", ".join(image_format.name for image_format in FORMATS)
 SUFFIXES = tuple(suffix for image_format in FORMATS for suffix in image_format.suffixes)
 """Endings of file names, in lower case, for file pickers."""
 
-_START = {
+STARTS = {
     b"\x89PNG\r\n\x1a\n": PNG,
     b"\xff\xd8\xff": JPEG,
     b"II*\0": TIFF,
@@ -55,8 +55,9 @@ _START = {
     b"II+\0": TIFF,  # BigTIFF
     b"MM\0+": TIFF,
 }
+"""Formats that are told by how a file begins; `identify` knows the others, too."""
 
-_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 """Sizes of the header that follows a BMP file's first 14 bytes: two letters say little."""
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
@@ -107,12 +108,12 @@ def identify(head: bytes) -> Format | None:
     Returns:
         One of `FORMATS`; None for anything else. The rest of the file may still be damaged.
     """
-    for start, image_format in _START.items():
+    for start, image_format in STARTS.items():
         if head.startswith(start):
             return image_format
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return WEBP
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS:
         return BMP
     if _HEIC_BRANDS & set(_brands(head)) and b"crx " not in _brands(head):
         return HEIC

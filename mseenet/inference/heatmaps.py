@@ -160,11 +160,12 @@ def overlay(
     return np.round(rgb * (1 - weight) + color * weight).astype(np.uint8)
 
 
-def encode_overlay(rgb: np.ndarray) -> bytes:
+def encode_overlay(rgb: np.ndarray, compress_level: int = 6) -> bytes:
     """An overlay as a PNG file that says what it is.
 
     Args:
         rgb: RGB pixels, uint8 (H, W, 3) in [0, 255].
+        compress_level: Of PNG, 0 to 9; 1 is a tenth larger at a fraction of the time.
 
     Returns:
         The content of the file.
@@ -172,7 +173,7 @@ def encode_overlay(rgb: np.ndarray) -> bytes:
     texts = PngInfo()
     texts.add_text("Software", OVERLAY_SOFTWARE)
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "PNG", pnginfo=texts)
+    Image.fromarray(rgb).save(buffer, "PNG", pnginfo=texts, compress_level=compress_level)
     return buffer.getvalue()
 
 

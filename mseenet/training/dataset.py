@@ -14,7 +14,8 @@ import numpy as np
 
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.errors import MSEENetError
-from mseenet.imaging.decoding import SUFFIXES, ImageError, decode_image, squeeze
+from mseenet.imaging.decoding import ImageError, decode_image, squeeze
+from mseenet.imaging.formats import SUFFIXES, is_image
 
 FOLDER_NAMES = {
     "Benign": ("Benign",),
@@ -109,8 +110,8 @@ def index_dataset(data: str | Path, progress: Progress | None = None) -> Dataset
         usable: list[Path] = []
         other: list[Path] = []
         for path in _entries(folder):
-            is_image = path.is_file() and path.suffix.lower() in SUFFIXES
-            (usable if is_image else other).append(path)
+            meant = path.suffix.lower() in SUFFIXES or is_image(path)
+            (usable if path.is_file() and meant else other).append(path)
         unexpected += [f"{folder.name}/{path.name} is not an image file" for path in other]
         if not usable:
             raise DatasetError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none")

@@ -8,7 +8,7 @@
   if (window.mseenetBundles) return;
   window.mseenetBundles = true;
 
-  const { magic, suffixes, limit, caseLimit } = SETTINGS;
+  const { magic, suffixes, starts, bmpHeaders, limit, caseLimit } = SETTINGS;
   // Of several files, in bytes; progress is shown by bundle. A proxy may allow less.
   let largest = Math.min(limit, 64 * 2 ** 20);
   const sent = []; // bundles and their members, until they have arrived
@@ -122,14 +122,27 @@
   }
 
   // A file as a member of a bundle. In a folder there may be anything: only what is named as an
-  // image is sent from there.
-  function describe({ path, file }, isReadable) {
+  // image, or begins as one, is sent from there.
+  async function describe({ path, file }, isReadable) {
     const name = path ?? file.name;
-    if (path && !suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)))
+    const named = suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));
+    if (path && !named && !(file && isReadable && (await beginsAsImage(file))))
       return without(name, "kind");
     if (file && file.size > limit - OVERHEAD) return without(name, "size");
     if (!isReadable) return without(name, "unreadable");
     return { name, size: file.size, left_out: null, content: file };
+  }
+
+  // As `identify` in mseenet/imaging/formats.py tells it; the server looks again.
+  async function beginsAsImage(file) {
+    const head = new Uint8Array(await file.slice(0, 64).arrayBuffer());
+    const text = (from, to) => String.fromCharCode(...head.slice(from, to));
+    return (
+      starts.some((start) => start.every((byte, i) => head[i] === byte)) ||
+      (text(0, 4) === "RIFF" && text(8, 12) === "WEBP") ||
+      (text(0, 2) === "BM" && bmpHeaders.includes(head[14]) && !head[15] && !head[16]) ||
+      text(4, 10) === "ftyphe"
+    );
   }
 
   // A file of which the server only hears why it is not sent.

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from mseenet.case.limits import configured_limits
-from mseenet.imaging.decoding import SUFFIXES
+from mseenet.imaging.formats import BMP_HEADERS, STARTS, SUFFIXES
 from mseenet.ui.bundle import MAGIC
 
 _SCRIPT = Path(__file__).with_suffix(".js").read_text("utf-8")
@@ -23,6 +23,8 @@ def bundler() -> str:
     settings = {
         "magic": MAGIC.decode(),
         "suffixes": [*SUFFIXES, ".zip"],
+        "starts": [list(start) for start in STARTS],
+        "bmpHeaders": BMP_HEADERS,
         "limit": limits.file,
         "caseLimit": limits.case,
     }

@@ -6,7 +6,7 @@ from datetime import datetime
 import streamlit as st
 
 from mseenet.case import words
-from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip, release_of
+from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.fields import Case, Field, by_doubt
 from mseenet.case.pdf import case_pdf
 from mseenet.inference.classifier import Classifier, Prediction
@@ -82,7 +82,7 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
         label=case.label,
         weights=classifier.card.sha256,
         version=version_text(),
-        release=release_of(classifier.card),
+        release=classifier.card.release,
         device=classifier.device,
         made=datetime.now().astimezone(),
         settings={

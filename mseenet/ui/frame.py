@@ -8,9 +8,9 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from mseenet.case import words
-from mseenet.case.export import release_of
 from mseenet.inference.card import Card
 from mseenet.ui.bundler import bundler
+from mseenet.version import version_text
 
 # Colours come from the theme, so that light and dark both hold.
 _STYLE = """
@@ -170,4 +170,4 @@ def draw_footer(card: Card, device: str) -> None:
             f"{100 * worst['mean_accuracy']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
         )
     st.caption(f"{words.UNSEEN_SLIDES} {known}.")
-    st.caption(f"Release {html.escape(release_of(card))} · runs on {html.escape(device)}")
+    st.caption(f"MSEENet {version_text()} · release {card.release} · runs on {html.escape(device)}")

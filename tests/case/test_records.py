@@ -13,7 +13,7 @@ BAD = Prediction("error", reasons=("expected an image, got text",))
 
 
 def test_json_has_exactly_the_agreed_fields():
-    assert json.loads(json_line(record("a.png", GOOD, "abc"))) == {
+    assert json.loads(json_line(record("a.png", GOOD, "abc", "0123456789ab"))) == {
         "file": "a.png",
         "status": "ok",
         "predicted": "Pre-B",
@@ -22,8 +22,9 @@ def test_json_has_exactly_the_agreed_fields():
         "novelty": None,
         "reasons": [],
         "weights": "abc",
+        "release": "0123456789ab",
     }
-    assert json.loads(json_line(record("b.png", BAD, "abc"))) == {
+    assert json.loads(json_line(record("b.png", BAD, "abc", "0123456789ab"))) == {
         "file": "b.png",
         "status": "error",
         "predicted": None,
@@ -32,6 +33,7 @@ def test_json_has_exactly_the_agreed_fields():
         "novelty": None,
         "reasons": ["expected an image, got text"],
         "weights": "abc",
+        "release": "0123456789ab",
     }
 
 
@@ -39,30 +41,41 @@ def test_json_has_exactly_the_agreed_fields():
     "name", ["plain.png", 'quo"te, comma.png', "line\nbreak.png", "Blut-Ö-血.png"]
 )
 def test_names_survive_json_and_csv(name):
-    line = json_line(record(name, GOOD, "abc"))
+    line = json_line(record(name, GOOD, "abc", "0123456789ab"))
     assert "\n" not in line
     assert json.loads(line)["file"] == name
-    (row,) = csv.reader(io.StringIO(csv_line(record(name, GOOD, "abc")), newline=""))
+    (row,) = csv.reader(
+        io.StringIO(csv_line(record(name, GOOD, "abc", "0123456789ab")), newline="")
+    )
     assert dict(zip(CSV_HEADER, row, strict=True)) == {
         "file": name, "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
         "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "reasons": "", "weights": "abc",
+        "release": "0123456789ab",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-a.png", "@a.png", "\ta.png"])
 def test_csv_holds_no_formulas(name):
-    (row,) = csv.reader([csv_line(record(name, BAD, "abc"))])
+    (row,) = csv.reader([csv_line(record(name, BAD, "abc", "0123456789ab"))])
     assert row[0] == "'" + name
     assert row[1:9] == ["error", *[""] * 7]
 
 
 def test_table_says_class_or_reason():
-    assert table_line(record("a.png", GOOD, "abc")).split() == ["ok", "Pre-B", "90.0", "%", "a.png"]
+    assert table_line(record("a.png", GOOD, "abc", "0123456789ab")).split() == [
+        "ok",
+        "Pre-B",
+        "90.0",
+        "%",
+        "a.png",
+    ]
     refused = Prediction("rejected", novelty=1.7, reasons=("unlike the fields",))
-    line = table_line(record("c.png", refused, "abc"))
+    line = table_line(record("c.png", refused, "abc", "0123456789ab"))
     assert line.split() == ["rejected", "-", "-", "c.png:", "unlike", "the", "fields"]
-    assert json.loads(json_line(record("c.png", refused, "abc")))["novelty"] == 1.7
-    assert "b.png: expected an image, got text" in table_line(record("b.png", BAD, "abc"))
+    assert json.loads(json_line(record("c.png", refused, "abc", "0123456789ab")))["novelty"] == 1.7
+    assert "b.png: expected an image, got text" in table_line(
+        record("b.png", BAD, "abc", "0123456789ab")
+    )
 
 
 @pytest.mark.parametrize(

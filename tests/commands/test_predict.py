@@ -84,12 +84,13 @@ def test_json_lines_in_input_order(case, classifier, fields, predict, ungated):
     assert "Traceback" not in done.err
     records = [json.loads(line) for line in done.out.splitlines()]
     names = ["file", "status", "predicted", "probabilities", "confidence", "novelty", "reasons"]
-    assert all(list(r) == [*names, "weights"] for r in records)
+    assert all(list(r) == [*names, "weights", "release"] for r in records)
     names = ["a.png", "b-empty.png", "b-text.jpg", "c.TIF", "deeper/=b.jpg", "a.png"]
     assert [r["file"] for r in records] == [*(str(case / name) for name in names), "absent.png"]
     assert [r["status"] for r in records] == ["ok", "error", "error", "ok", "ok", "ok", "error"]
     for r in records:
         assert r["weights"] == classifier.card.sha256
+        assert r["release"] == classifier.card.release
         assert r["novelty"] is None
         if r["status"] == "error":
             assert r["predicted"] is r["probabilities"] is r["confidence"] is None

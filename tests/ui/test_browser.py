@@ -356,11 +356,12 @@ def test_a_head_of_the_table_orders_and_the_list_follows_the_keys(page, mixed_ca
 
 
 def slide_folder(parent: Path, fields: list[np.ndarray]) -> Path:
-    """A folder in `slide 7` that holds the fields and a file that is no image."""
+    """A folder in `slide 7` that holds the fields, the last of them under a name without an
+    ending, and a file that is no image."""
     folder = parent / "slide 7" / "inner"
     folder.mkdir(parents=True)
     for i, field in enumerate(fields):
-        (folder / f"{i}.png").write_bytes(encode(field))
+        (folder / (f"{i}.png" if i < len(fields) - 1 else f"{i}")).write_bytes(encode(field))
     (folder / "notes.txt").write_text("not an image")
     return folder
 
@@ -397,7 +398,7 @@ def test_dropped_files_and_folders_come_in_one_upload(page, fields, tmp_path):
     settled(page)
     assert len(uploads) == 1
     assert (tiles(page)["fields analysed"], tiles(page)["not read"]) == (4, 1)
-    for notice in ("not named as an image: slide 7/inner/notes.txt", "same content: 0.png"):
+    for notice in ("not an image: slide 7/inner/notes.txt", "same content: 0.png"):
         assert page.get_by_text(notice).is_visible()
 
 
@@ -448,7 +449,7 @@ def test_a_folder_and_the_clipboard(page, fields, tmp_path):
     page.get_by_role("heading", name="Take away").wait_for()
     settled(page)
     assert tiles(page)["fields analysed"] == 2
-    left_out = "1 file left out, not named as an image: slide 7/inner/notes.txt"
+    left_out = "1 file left out, not an image: slide 7/inner/notes.txt"
     assert page.get_by_text(left_out).is_visible()
 
     page.get_by_role("button", name="Add more fields").click()

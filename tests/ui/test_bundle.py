@@ -76,7 +76,7 @@ def test_a_case_takes_what_a_bundle_holds_and_names_the_rest():
     assert case.notices == [
         "2 files added. 1 file left out, as the case already holds the same content: "
         "slide/again.png",
-        "1 file left out, not named as an image: slide/Thumbs.db",
+        "1 file left out, not an image: slide/Thumbs.db",
     ]
     assert case.problems == [
         "huge.tif: expected at most 200 MB",
