@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mseenet.case.export import CASE_HEADER
+from mseenet.case.limits import VARIABLES, Limits
+from mseenet.case.records import CSV_HEADER, record
 from mseenet.cli import COMMANDS, TOOLS
+from mseenet.inference.classifier import Prediction
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -27,6 +31,8 @@ _FILE = re.compile(
 )
 _COMMAND = re.compile(r"(?:-m mseenet\.|(?<!from )\bmseenet )([a-z]+)\b([^\n|>#`]*)")
 _TOP = r"^#{1,6} (.+)$"
+_GENERATED = re.compile(r"^<!-- table: .*?^<!-- end of the table -->", re.MULTILINE | re.DOTALL)
+_VARIABLE = re.compile(r"[\"'](MSEENET_[A-Z_]+)[\"']")
 
 NOT_IN_THE_REPOSITORY = (".streamlit/secrets.toml",)
 
@@ -106,6 +112,12 @@ def options_of(command: str) -> set[str]:
 _OPTIONS: dict[str, set[str]] = {}
 
 
+def long_cells(text: str) -> list[str]:
+    """Cells of tables that nobody reads; generated tables hold whole error messages."""
+    rows = [line for line in _GENERATED.sub("", text).splitlines() if line.startswith("|")]
+    return [cell for row in rows for cell in row.split("|") if len(cell.split()) > CELL_WORDS]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_links_resolve(document):
     assert broken_links(document.read_text("utf-8"), document) == []
@@ -132,6 +144,8 @@ def test_faults_are_found():
     assert broken_links(text, document) == ["no-such.md", "#other"]
     assert missing_files(text) == ["mseenet/model.py"]
     assert wrong_commands(text) == ["analyse", "predict --anyway", "report"]
+    row = f"| a | {'word ' * 31}|\n"
+    assert len(long_cells(f"{row}<!-- table: made -->\n{row}<!-- end of the table -->\n")) == 1
 
 
 def test_readme_is_short():
@@ -185,5 +199,30 @@ def test_figures_of_unseen_slides_are_those_of_the_card(document, embargo):
 
 @pytest.mark.parametrize("document", CURRENT, ids=name_of)
 def test_no_cell_of_a_table_is_a_paragraph(document):
-    rows = [line for line in document.read_text("utf-8").splitlines() if line.startswith("|")]
-    assert [cell for row in rows for cell in row.split("|") if len(cell.split()) > CELL_WORDS] == []
+    assert long_cells(document.read_text("utf-8")) == []
+
+
+def test_every_setting_is_in_the_reference():
+    reference = (ROOT / "docs/reference/settings.md").read_text("utf-8")
+    config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text("utf-8"))
+    settings = {f"{s}.{name}" for s in config if s != "theme" for name in config[s]}
+    code = "".join(p.read_text("utf-8") for p in (*ROOT.glob("mseenet/**/*.py"), ROOT / "app.py"))
+    variables = set(_VARIABLE.findall(code))
+    assert len(variables) > 3
+    assert {name for name in settings | variables if f"`{name}`" not in reference} == set()
+
+
+def test_records_are_those_of_the_reference():
+    reference = (ROOT / "docs/reference/records.md").read_text("utf-8")
+    assert f"`{','.join(CSV_HEADER)}`" in reference
+    own = CASE_HEADER[len(CSV_HEADER) :]
+    assert {column for column in own if f"| `{column}` |" not in reference} == set()
+    keys = record("a.png", Prediction("error"), weights="", release="")
+    assert {key for key in keys if f"| `{key}` |" not in reference} == set()
+
+
+def test_limits_are_those_of_the_reference():
+    limits, reference = Limits(), (ROOT / "docs/reference/settings.md").read_text("utf-8")
+    for name, (variable, unit) in VARIABLES.items():
+        row = re.search(rf"^\| `{variable}` \|.*$", reference, re.MULTILINE)[0]
+        assert row.endswith(f"| {getattr(limits, name) // unit} |")
