@@ -88,7 +88,7 @@ def test_every_library_that_is_imported_is_declared():
                 continue
             for top in {module.split(".")[0] for module in modules}:
                 if top not in sys.stdlib_module_names and top not in {"mseenet", *INSIDE_STREAMLIT}:
-                    names = {name.lower() for name in of_module.get(top, [top])}
+                    names = {name.lower().replace("_", "-") for name in of_module.get(top, [top])}
                     assert names & declared, f"{path.relative_to(ROOT)} imports {top}"
 
 
