@@ -9,7 +9,7 @@ from mseenet.ui.about_page import draw_about_page
 from mseenet.ui.access import require_sign_in
 from mseenet.ui.analyse_page import draw_analyse_page
 from mseenet.ui.bundler import upload_limit
-from mseenet.ui.frame import draw_footer, draw_header, draw_open_case, page_icon
+from mseenet.ui.frame import draw_footer, draw_header, page_icon
 from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.session import current_view, keep_settings
 from mseenet.ui.shared import load_classifier
@@ -18,11 +18,10 @@ from mseenet.ui.streamlit_internals import keep_uploads_in_memory
 
 def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
-    draw_header()
+    draw_header(open_case=bool(current_view().case.fields))
     require_sign_in()
     keep_uploads_in_memory(upload_limit() + 2**20)  # and what frames it in a request
     keep_settings()
-    draw_open_case(len(current_view().case.fields))
     classifier = load_classifier()
     page = st.navigation(
         [

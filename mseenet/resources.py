@@ -5,12 +5,31 @@ A checkout keeps them beside the package, a wheel carries them inside it.
 
 from pathlib import Path
 
+from mseenet.errors import UsageError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
 def weights_folder() -> Path:
     """The folder of the weights that come with the project."""
     return _shipped("weights")
+
+
+def weights_to_write(option: str) -> Path:
+    """The folder that commands write to unless told otherwise: `weights` of a checkout.
+
+    Args:
+        option: What names another folder, such as "--out".
+
+    Raises:
+        UsageError: The package is installed; what was installed with it is not replaced.
+    """
+    root = checkout()
+    if root is None:
+        raise UsageError(
+            f"expected {option} DIR: the weights that were installed with the package stay as they are"
+        )
+    return root / "weights"
 
 
 def page_script() -> Path:

@@ -146,18 +146,19 @@ def smoke_weights(smoke_data) -> Path:
 # Says when the server has answered what the page has told it, and when nothing on the page moves
 # any more: charts grow, and pictures come in, some time after that.
 _WATCHER = """
-window.sent = window.received = 0;
+window.firstSent = window.received = 0;
 window.WebSocket = class extends WebSocket {
   constructor(...details) {
     super(...details);
     this.addEventListener("message", () => (window.received = performance.now()));
   }
   send(message) {
-    window.sent = performance.now();
+    window.firstSent ||= performance.now();
     super.send(message);
   }
 };
-window.answeredSince = (start) => sent > start && received > sent;
+window.listen = () => void (window.firstSent = 0);
+window.answered = () => firstSent && received > firstSent;
 window.atRest = () => {
   const app = document.querySelector("[data-testid=stApp]");
   if (app?.dataset.testScriptState !== "notRunning") return false;
@@ -207,7 +208,7 @@ def opened(browser, server) -> Iterator[Callable]:
     def open_page(width: int = 1280, before=None, address: str = server, **options):
         page = browser.new_page(viewport={"width": width, "height": 1000}, **options)
         pages.append(page)
-        page.set_default_timeout(180_000)  # of a busy machine; nothing waits that long
+        page.set_default_timeout(90_000)  # of a busy machine; nothing waits that long
         page.add_init_script(_WATCHER)
         if before:
             before(page)

@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-from mseenet import __version__, cli, supported, version
+from mseenet import __version__, cli, resources, supported, version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 INSIDE_STREAMLIT = {"starlette"}
@@ -88,7 +88,7 @@ def test_every_library_that_is_imported_is_declared():
                 continue
             for top in {module.split(".")[0] for module in modules}:
                 if top not in sys.stdlib_module_names and top not in {"mseenet", *INSIDE_STREAMLIT}:
-                    names = {name.lower() for name in of_module.get(top, [top])}
+                    names = {name.lower().replace("_", "-") for name in of_module.get(top, [top])}
                     assert names & declared, f"{path.relative_to(ROOT)} imports {top}"
 
 
@@ -269,3 +269,24 @@ def test_an_installed_package_works_without_a_checkout(wheel, tmp_path, field_pn
         check=True,
     ).stdout.strip()
     assert Path(script).read_bytes() == (ROOT / "app.py").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("train", "--out"),
+        ("crossvalidate", "--weights"),
+        ("audit", "--weights"),
+        ("evaluate", "--out"),
+        ("baselines", "--out"),
+    ],
+)
+def test_installed_weights_are_not_written_to(command, option, monkeypatch, tmp_path, capsys):
+    """Beside an installed package there is no checkout; commands ask where to write."""
+    assert resources.weights_to_write(option) == ROOT / "weights"
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "site-packages" / "mseenet")
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--data", str(tmp_path)])
+    assert end.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: expected {option} DIR: the weights that were installed")

@@ -31,24 +31,24 @@ from mseenet.evaluation.known import checked_split
 from mseenet.evaluation.unseen import out_of_fold_of
 from mseenet.files import write_atomically
 from mseenet.imaging.nuclei import nucleus_mask, paint_over_nuclei
-from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
+from mseenet.inference.card import read_card
 from mseenet.inference.classifier import Classifier
 from mseenet.metrics import proportion
+from mseenet.resources import weights_to_write
 from mseenet.training.dataset import index_dataset, load_images
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = console.command_parser("audit", __doc__)
     parser.add_argument("--data", type=Path, metavar="DIR", required=True, help="the dataset")
-    parser.add_argument(
-        "--weights", type=Path, metavar="DIR", default=DEFAULT_WEIGHTS, help="(default: weights/)"
-    )
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="(default: weights/)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     console.require("sklearn", extra="train")
+    arguments.weights = arguments.weights or weights_to_write("--weights")
     card = read_card(arguments.weights)
     out_of_fold = out_of_fold_of(card)
     index = index_dataset(arguments.data, console.progress)

@@ -22,7 +22,7 @@ from mseenet.evaluation.baselines.entries import ENTRIES
 from mseenet.evaluation.baselines.protocol import Inputs, compare, measure_row
 from mseenet.evaluation.baselines.report import baselines_markdown, merge, read_result
 from mseenet.files import file_sha256, write_atomically
-from mseenet.inference.card import DEFAULT_WEIGHTS
+from mseenet.resources import weights_to_write
 from mseenet.training.dataset import index_dataset
 
 
@@ -41,7 +41,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     seeds = "of the heads, 1 to 10 (default: %(default)s)"
     add("--seeds", type=int, choices=range(1, 11), default=3, metavar="N", help=seeds)
     add("--only", metavar="NAME,...", help="measure these entries (default: all)")
-    add("--out", type=Path, metavar="DIR", default=DEFAULT_WEIGHTS, help="(default: weights/)")
+    add("--out", type=Path, metavar="DIR", help="(default: weights/)")
     minutes = "limit for each network that is trained from scratch (default: %(default)g)"
     add("--minutes-per-run", type=float, default=4.0, metavar="N", help=minutes)
     arguments = parser.parse_args(argv)
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     console.require("sklearn", extra="train")
     backbone = arguments.backbone_weights
     source = backbone if backbone == "imagenet" else file_sha256(Path(backbone))
+    arguments.out = arguments.out or weights_to_write("--out")
     index = index_dataset(arguments.data, console.progress)
     console.say(index.describe())
     arguments.out.mkdir(parents=True, exist_ok=True)

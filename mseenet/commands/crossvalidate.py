@@ -26,7 +26,8 @@ from mseenet.files import (
     own_folder,
     remove_own_folder,
 )
-from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, store, update_card
+from mseenet.inference.card import Card, read_card, store, update_card
+from mseenet.resources import weights_to_write
 from mseenet.training.dataset import index_dataset, load_images
 from mseenet.training.provenance import backbone_record
 from mseenet.training.run import PURPOSE
@@ -40,7 +41,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--weights",
         type=Path,
         metavar="DIR",
-        default=DEFAULT_WEIGHTS,
         help="whose recipe is measured and whose card is completed (default: weights/)",
     )
     parser.add_argument(
@@ -69,6 +69,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     console.require("sklearn", "train")
+    arguments.weights = arguments.weights or weights_to_write("--weights")
     card = read_card(arguments.weights)
     config = recipe_of(card)
     backbone = backbone_record(arguments.backbone_weights)

@@ -29,6 +29,7 @@ from mseenet.evaluation.unseen import measure_malignant, measure_unseen, out_of_
 from mseenet.files import write_atomically
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, update_card
 from mseenet.inference.classifier import Classifier
+from mseenet.resources import weights_to_write
 from mseenet.training.dataset import DatasetError, index_dataset, load_images
 
 
@@ -50,6 +51,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     # All that can be refused is read before minutes of computing.
+    out = arguments.out or (
+        weights_to_write("--out") if arguments.weights == DEFAULT_WEIGHTS else arguments.weights
+    )
     card = read_card(arguments.weights)
     history = read_history(card)
     out_of_fold = out_of_fold_of(card)
@@ -80,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         result["blocks"] = blocks
         result["malignant"] = measure_malignant(confusions, card.content["malignant"])
-    write_reports(result, card, history, arguments.out or arguments.weights)
+    write_reports(result, card, history, out)
     return 0
 
 

@@ -30,7 +30,7 @@ from mseenet.config import (
     RobustConfig,
     TrainingConfig,
 )
-from mseenet.inference.card import DEFAULT_WEIGHTS
+from mseenet.resources import weights_to_write
 from mseenet.training.provenance import recorded_command
 from mseenet.training.run import Job, checkpoint_folder, train
 from mseenet.training.smoke import SMOKE_SETTINGS
@@ -138,12 +138,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def job_of(arguments: argparse.Namespace, command: str) -> Job:
     """The training that the command line asks for."""
+    out = arguments.out or weights_to_write("--out")
     return Job(
         data=arguments.data,
-        out=arguments.out or DEFAULT_WEIGHTS,
+        out=out,
         config=training_config(arguments),
         backbone_weights=arguments.backbone_weights,
-        checkpoint=arguments.checkpoint or (arguments.out or DEFAULT_WEIGHTS) / ".checkpoint",
+        checkpoint=arguments.checkpoint or out / ".checkpoint",
         cache=arguments.cache,
         resume=arguments.resume,
         command=command,

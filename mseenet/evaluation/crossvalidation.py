@@ -135,8 +135,8 @@ def _train_and_test(folds: Folds, split: Split, model, features, scratch: Path) 
         `files` of the tested images, (n,), `logits` (n, C) and `novelty` (n,).
     """
     from mseenet.inference.network import fine_tuned_blocks
-    from mseenet.inference.novelty import fit_novelty
     from mseenet.training.checkpoint import Checkpoint
+    from mseenet.training.gate import fit_novelty
     from mseenet.training.loop import outputs_of
     from mseenet.training.robust import fit_head_then_fine_tune
 

@@ -1,7 +1,7 @@
 """Is this image like the training images? The distance that the novelty gate judges.
 
 The features are the output of the frozen blocks, averaged over the image. For each class their mean
-is kept, and for all classes together one covariance, shrunk after Ledoit and Wolf. The
+is kept, and for all classes together one covariance (`mseenet.training.gate` fits them). The
 novelty of an image is its Mahalanobis distance from the nearest class mean.
 
 The frozen blocks are never trained, so they have not learned to ignore what the four classes do not
@@ -11,8 +11,7 @@ or traces of processing alone do not count as foreign.
 
 Reference:
     K. Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples
-    and Adversarial Attacks", NeurIPS 2018; O. Ledoit and M. Wolf, "A well-conditioned
-    estimator for large-dimensional covariance matrices", J. Multivar. Anal. 88 (2004).
+    and Adversarial Attacks", NeurIPS 2018.
 """
 
 import io
@@ -21,13 +20,6 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-
-REVIEW_QUANTILE = 0.99
-"""Proportion of validation fields that are to pass without a remark."""
-
-REJECT_FACTOR = 1.12
-"""An image is refused from this multiple of the distance that asks for review on: with
-279 validation fields no higher quantile can be estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,40 +79,3 @@ class Novelty:
                 f"{means.dtype} {means.shape} and {whitening.dtype} {whitening.shape}"
             )
         return cls(means, whitening)
-
-
-def fit_novelty(features: np.ndarray, labels: np.ndarray) -> Novelty:
-    """Class means and the shrunk covariance of training images.
-
-    Args:
-        features: Pooled frozen features, float (N, D).
-        labels: int (N,) in [0, C).
-
-    Returns:
-        The reference.
-
-    Raises:
-        ImportError: scikit-learn, which the extra `train` brings, is missing; commands ask
-            before they begin (`mseenet.console.require`).
-    """
-    # Only training needs it; prediction reads what was fitted.
-    from sklearn.covariance import LedoitWolf
-
-    features = np.asarray(features, np.float64)
-    means = np.stack([features[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
-    scale = features.std(axis=0) + 1e-9
-    residuals = (features - means[labels]) / scale
-    covariance = LedoitWolf(store_precision=False, assume_centered=True).fit(residuals).covariance_
-    values, vectors = np.linalg.eigh(covariance)
-    whitening = (vectors / np.sqrt(values)) / scale[:, None]
-    return Novelty((means @ whitening).astype(np.float32), whitening.astype(np.float32))
-
-
-def thresholds(distances: np.ndarray) -> tuple[float, float]:
-    """From which distances on an image goes to review and is refused.
-
-    Args:
-        distances: Of validation fields, (N,).
-    """
-    review = float(np.quantile(distances, REVIEW_QUANTILE))
-    return review, REJECT_FACTOR * review

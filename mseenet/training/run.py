@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mseenet import console
-from mseenet.config import FROZEN_LAYER, TARGET_LAYER, ModelConfig, RobustConfig, TrainingConfig
+from mseenet.config import TARGET_LAYER, ModelConfig, RobustConfig, TrainingConfig
 from mseenet.errors import UsageError
 from mseenet.files import FEATURES_PURPOSE, one_writer, own_folder, remove_own_folder
 from mseenet.inference.calibration import Calibration, fit_calibration
@@ -21,6 +21,7 @@ from mseenet.metrics import measure, softmax, wilson_interval
 from mseenet.training.checkpoint import PURPOSE as CHECKPOINT_PURPOSE
 from mseenet.training.checkpoint import Checkpoint, TrainingError
 from mseenet.training.dataset import DatasetIndex, index_dataset, load_images
+from mseenet.training.gate import novelty_gate
 from mseenet.training.provenance import backbone_record, versions
 from mseenet.training.splits import SPLIT_NAMES, Split, random_split, split_csv
 
@@ -328,34 +329,6 @@ def publish_result(
         history={name: checkpoint.history(name) for name in phases},
         split=inputs.split_content,
     )
-
-
-def novelty_gate(
-    pooled: np.ndarray, labels: np.ndarray, rows: dict[str, np.ndarray]
-) -> tuple[Novelty, dict]:
-    """The reference of the novelty gate, and what the card says of it.
-
-    Args:
-        pooled: Of `FrozenFeatures.pooled`, (copies, N, D).
-        labels: (N,).
-        rows: Positions of the images of "train" and "val".
-    """
-    from mseenet.inference.novelty import fit_novelty, thresholds
-
-    train = rows["train"]
-    reference = fit_novelty(
-        pooled[:, train].reshape(-1, pooled.shape[-1]), np.tile(labels[train], len(pooled))
-    )
-    review, reject = thresholds(reference.distances(pooled[0, rows["val"]]))
-    record = {
-        "layer": FROZEN_LAYER,
-        "review": review,
-        "reject": reject,
-        "fitted_on": "train, with augmented, compressed and dimmed copies",
-        "thresholds_from": "val",
-        "n": len(rows["val"]),
-    }
-    return reference, record
 
 
 def refuse_if_useless(logits: np.ndarray, labels: np.ndarray) -> None:

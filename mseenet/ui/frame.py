@@ -118,21 +118,20 @@ def page_icon() -> Image.Image:
 _SCRIPT = Path(__file__).with_name("page.js").read_text("utf-8")
 
 
-def draw_header() -> None:
-    """Draws title and purpose, and the line that never leaves the screen."""
+def draw_header(open_case: bool) -> None:
+    """Draws title and purpose, and the line that never leaves the screen.
+
+    Args:
+        open_case: Whether the browser is to ask before the page is left.
+    """
     st.html(_STYLE)
     st.html(f"<script>{_SCRIPT}</script>{bundler()}", unsafe_allow_javascript=True)
     st.html(
         '<header class="mseenet-title"><h1>MSEENet</h1>'
         "<p>Acute lymphoblastic leukaemia subtypes from peripheral blood smear fields</p></header>"
     )
-    st.html(f'<p class="mseenet-research" role="note">{words.RESEARCH_USE}</p>')
-
-
-def draw_open_case(fields: int) -> None:
-    """Marks the page while a case is open, so that the browser asks before it is left."""
-    if fields:
-        st.html('<i class="mseenet-open-case" hidden></i>')
+    mark = '<i class="mseenet-open-case" hidden></i>' if open_case else ""
+    st.html(f'<p class="mseenet-research" role="note">{words.RESEARCH_USE}{mark}</p>')
 
 
 def draw_empty_state() -> None:

@@ -54,7 +54,7 @@ def draw_intake(view: CaseView) -> bool:
                 label_visibility="collapsed",
             )
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{words.INTAKE} {case.limits} {words.PRIVACY}", width="stretch")
+            st.caption(f"{words.INTAKE} {case.limits}", width="stretch")
             # In a case of a user they would count among its fields.
             if not case.fields and st.button(
                 "Try synthetic examples", key="examples", type="tertiary"
@@ -62,6 +62,7 @@ def draw_intake(view: CaseView) -> bool:
                 case.take_in(_examples().items(), synthetic=True)
                 _next_intake(view)
                 return True
+        st.caption(words.PRIVACY)
     if taken:
         files, left_out = unbundled(((file.name, file.getvalue()) for file in taken), case.limits)
         case.take_in(files, left_out)

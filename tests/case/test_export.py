@@ -28,6 +28,7 @@ from mseenet.case.pdf import case_pdf
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.decoding import decode_image
 from mseenet.imaging.errors import OwnOverlayError
+from mseenet.imaging.formats import OVERLAY_SOFTWARE
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import overlay
 
@@ -177,7 +178,7 @@ def test_zip_holds_overlays_records_and_table(case):
         image = Image.open(io.BytesIO(archive.read(name)))
         expected = overlay(case[index].pixels(), case[index].prediction.heatmap, 0.6)
         assert image.format == "PNG"
-        assert not image.info
+        assert image.info == {"Software": OVERLAY_SOFTWARE}
         np.testing.assert_array_equal(np.asarray(image), expected)
     assert archive.read("case.csv") == case_csv(case, CONTEXT)
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mseenet.inference.novelty import REJECT_FACTOR, Novelty, fit_novelty, thresholds
+from mseenet.inference.novelty import Novelty
+from mseenet.training.gate import REJECT_FACTOR, fit_novelty, thresholds
 
 
 @pytest.fixture
