@@ -36,7 +36,8 @@ UNSEEN_SLIDES = (
 )
 
 INTAKE = (
-    "PNG, JPEG, TIFF, BMP or WebP, or a ZIP of them; whole fields at 100x, as in the training data."
+    "PNG, JPEG, TIFF, BMP, WebP or HEIC, or a ZIP of them; whole fields at 100x, as in the training "
+    "data."
 )
 
 
