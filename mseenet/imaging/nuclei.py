@@ -10,6 +10,8 @@ and green alike, and less. So the measure is the optical density in green beyond
 of red and blue, relative to the field's own plasma; the lamp's brightness cancels out.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -36,6 +38,11 @@ pieces of up to 110 pixels."""
 
 RIM = 5
 """How far cells reach beyond the mask, in pixels of 224: cytoplasm and blurred edges."""
+
+PROBABLE, CLEAR = (100, 0.08, 0), (200, 0.10, 6)
+"""Least size in pixels of 224, least mean optical density (green beyond red and blue), and
+least radius of the largest circle inside, of pieces of the mask that probably are nucleated
+cells, and of those that clearly are."""
 
 NEUTRAL = (240, 240, 240)
 """What replaces everything but the nucleated cells: grey, about as bright as plasma."""
@@ -86,9 +93,7 @@ def nucleus_mask(rgb: np.ndarray) -> np.ndarray:
     """
     height, width = rgb.shape[:2]
     field = squeeze(rgb)
-    density = np.log10((background_color(field) + 1) / (field + 1.0))
-    excess = density[..., 1] - (density[..., 0] + density[..., 2]) / 2
-    excess = ndimage.gaussian_filter(excess, 1.0)  # below the grain of JPEG and chromatin
+    excess = _excess(field)
     outside = ~scale_bar_corner(excess.shape)
 
     mask = excess > np.clip(_otsu(excess[outside]), LOWEST, HIGHEST)
@@ -104,6 +109,54 @@ def nucleus_mask(rgb: np.ndarray) -> np.ndarray:
     if (height, width) == mask.shape:
         return mask
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+
+
+@dataclass(frozen=True)
+class NucleatedCells:
+    """How many nucleated cells a field shows, and how surely it shows any.
+
+    Attributes:
+        count: Pieces of the mask that are probably nucleated cells; touching cells may count
+            as one.
+        clear: Those that hardly anything else can be: large, round and dark.
+    """
+
+    count: int
+    clear: int
+
+
+def count_nucleated_cells(rgb: np.ndarray, mask: np.ndarray) -> NucleatedCells:
+    """Counts nucleated cells, without platelets, precipitate and violet red cells.
+
+    Where a field has no nucleus, the mask's threshold sinks and takes in what is palest; a
+    piece counts only if it is dark enough in itself. The bounds were chosen on fields of the
+    dataset and on the same fields without their cells.
+
+    Args:
+        rgb: RGB pixels of one field, uint8 (224, 224, 3) in [0, 255].
+        mask: Of `nucleus_mask`, bool (224, 224).
+    """
+    pieces, count = ndimage.label(mask)
+    if not count:
+        return NucleatedCells(0, 0)
+    numbers = np.arange(1, count + 1)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    density = ndimage.mean(_excess(rgb), pieces, numbers)
+    radius = ndimage.maximum(ndimage.distance_transform_edt(mask), pieces, numbers)
+
+    def fitting(bounds: tuple[float, float, float]) -> int:
+        smallest, palest, narrowest = bounds
+        chosen = (sizes >= smallest) & (density >= palest) & (radius >= narrowest)
+        return int(np.sum(chosen))
+
+    return NucleatedCells(fitting(PROBABLE), fitting(CLEAR))
+
+
+def _excess(field: np.ndarray) -> np.ndarray:
+    """Optical density in green beyond the mean of red and blue, float64 (H, W)."""
+    density = np.log10((background_color(field) + 1) / (field + 1.0))
+    excess = density[..., 1] - (density[..., 0] + density[..., 2]) / 2
+    return ndimage.gaussian_filter(excess, 1.0)  # below the grain of JPEG and chromatin
 
 
 def blank_nuclei(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
