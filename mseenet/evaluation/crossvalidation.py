@@ -55,10 +55,11 @@ class Folds:
 
     def key(self) -> str:
         """12 hex digits that differ wherever a fold's answers may differ."""
+        from mseenet.imaging import perturbations
         from mseenet.inference import network, novelty
-        from mseenet.training import augmentation, loop, robust, splits
+        from mseenet.training import augmentation, gate, loop, robust, splits
 
-        modules = (network, novelty, augmentation, loop, robust, splits)
+        modules = (perturbations, network, novelty, augmentation, gate, loop, robust, splits)
         basis = {
             "version": __version__,
             "code": [inspect.getsource(module) for module in modules],
