@@ -10,7 +10,7 @@ IMAGE_SIZE = 224
 
 SCALE_BAR_CORNER = 37
 """Side of the bottom-right corner that holds the dataset's burned-in scale bars, in pixels of
-a field of `IMAGE_SIZE`; of a field of another size, the same share of each side."""
+a field of `IMAGE_SIZE`; of a field of another size, the same proportion of each side."""
 
 FEATURE_LAYER = "top_activation"
 """Last layer of the backbone; its output, (7, 7, 1280), is what the head reads."""
@@ -18,10 +18,8 @@ FEATURE_LAYER = "top_activation"
 TARGET_LAYER = "inception_concat"
 """The inception module's concatenation, where heatmaps are computed."""
 
-
 FROZEN_LAYER = "block4c_add"
 """Where the backbone is cut for the robust recipe; its output is (14, 14, 96)."""
-
 
 RECIPES = ("paper", "robust")
 """Ways to train: `TrainingConfig` and `RobustConfig`."""
@@ -42,7 +40,7 @@ class ModelConfig:
         reduce_5x5: Filters of the 1x1 reduction in front of the 5x5 convolution.
         filters_5x5: Filters of the 5x5 convolution.
         filters_pool: Filters of the 1x1 projection behind the 3x3 max-pooling.
-        dropout: Share of pooled features dropped in training, in [0, 1).
+        dropout: Proportion of pooled features dropped in training, in [0, 1).
         blank_corner: Whether the corner with the scale bar is blanked inside the graph.
     """
 
@@ -121,9 +119,9 @@ class RobustConfig:
         seed: Seeds initial weights, augmentation, dropout and order.
         batch_size: Images per gradient step.
         copies: Augmented copies of each training image.
-        unchanged: Share of training images that are taken without augmentation.
-        mixed: Share of training images whose frozen features get some of the style (mean
-            and deviation of each channel) of another image.
+        unchanged: Proportion of training images that are taken without augmentation.
+        mixed: Proportion of training images whose frozen features get some of the style
+            (mean and deviation of each channel) of another image.
         head: A phase with all blocks frozen; left out unless asked for, as it did not help.
         fine_tune: The phase that trains all layers above the frozen blocks but batch normalisation,
             whose statistics stay those of ImageNet.

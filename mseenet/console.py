@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -14,7 +15,6 @@ INTERRUPTED = 130
 
 DEBUG_VARIABLE = "MSEENET_DEBUG"
 """Environment variable that is 1 where errors are to keep their traceback."""
-
 
 DEBUG_HELP = f"show the traceback of an error (as {DEBUG_VARIABLE}=1 does)"
 
@@ -34,6 +34,22 @@ def command_parser(name: str, description: str | None) -> Parser:
     parser = Parser(prog=f"mseenet {name}", description=description)
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     return parser
+
+
+def whole_number(lowest: int, highest: float = math.inf) -> Callable[[str], int]:
+    """What reads an option's whole number in [lowest, highest], for `add_argument(type=...)`."""
+    required = f"from {lowest} to {highest}" if highest < math.inf else f"of {lowest} or more"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"expected a whole number {required}, got {text}")
+        return value
+
+    return parse
 
 
 def run(main: Callable[[], int], debug: bool = False) -> None:

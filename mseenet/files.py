@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,7 +91,8 @@ def own_folder(folder: Path, purpose: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not marker.is_file():
         held = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
-        if held:
+        # Another process may have marked the folder meanwhile; the mark comes before its files.
+        if held and not marker.is_file():
             raise UsageError(
                 f"{folder}: expected a new or empty folder for the {purpose}; it holds {held[0]}"
                 + (f" and {len(held) - 1} more" if held[1:] else "")
@@ -108,7 +110,7 @@ def remove_own_folder(folder: Path, purpose: str) -> None:
 
 
 @contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
+def one_writer(folder: Path, lock: str = LOCK_NAME, wait: bool = False) -> Iterator[None]:
     """Lets one process at a time write into a folder.
 
     The operating system holds the lock, and drops it when the process ends however it ends:
@@ -116,14 +118,19 @@ def one_writer(folder: Path) -> Iterator[None]:
 
     Args:
         folder: Made if missing, and removed if nothing was written.
+        lock: Name of the lock file; those who use different ones do not exclude each other.
+        wait: Whether to wait for another process, for what takes seconds.
 
     Raises:
         UsageError: Another process writes there; the message names it.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK_NAME
+    path = folder / lock
     stream = _open_locked(path)
+    while stream is None and wait:
+        time.sleep(0.1)
+        stream = _open_locked(path)
     if stream is None:
         holder = ""
         with suppress(OSError):

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -84,6 +85,18 @@ def test_a_folder_that_nothing_came_of_is_removed(tmp_path):
     with pytest.raises(ZeroDivisionError), one_writer(tmp_path / "new"):
         raise ZeroDivisionError
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_another_process_marks_meanwhile_is_shared(tmp_path, monkeypatch):
+    listed = Path.iterdir
+
+    def mark_first(folder):
+        (folder / ".mseenet-cache").touch()
+        (folder / "features.npy").touch()
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", mark_first)
+    assert own_folder(tmp_path / "shared", "cache") == tmp_path / "shared"
 
 
 def test_only_ones_own_folder_is_used_and_removed(tmp_path):

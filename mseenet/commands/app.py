@@ -14,7 +14,9 @@ from mseenet.resources import page_script
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = console.command_parser("app", __doc__)
-    parser.add_argument("--port", type=_port, metavar="N", help="(default: 8501)")
+    parser.add_argument(
+        "--port", type=console.whole_number(1, 65535), metavar="N", help="(default: 8501)"
+    )
     parser.add_argument(
         "options", nargs="*", metavar="OPTION", help="behind --: options of `streamlit run`"
     )
@@ -30,10 +32,3 @@ def main(argv: list[str] | None = None) -> int:
     # Streamlit reads `.streamlit/config.toml` beside the script, wherever it is called from.
     sys.argv = ["streamlit", "run", str(page_script()), *port, *arguments.options]
     return streamlit()
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535; received {text}")
-    return number

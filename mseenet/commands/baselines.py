@@ -21,9 +21,11 @@ from mseenet import console
 from mseenet.evaluation.baselines.entries import ENTRIES
 from mseenet.evaluation.baselines.protocol import Inputs, compare, measure_row
 from mseenet.evaluation.baselines.report import baselines_markdown, merge, read_result
-from mseenet.files import file_sha256, write_atomically
+from mseenet.files import file_sha256, one_writer, write_atomically
 from mseenet.resources import weights_to_write
-from mseenet.training.dataset import index_dataset
+from mseenet.training.dataset import DatasetIndex, index_dataset
+
+RESULT_NAME = "baselines.json"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,8 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     index = index_dataset(arguments.data, console.progress)
     console.say(index.describe())
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "baselines.json"
-    read_result(path, index)  # refuses rows of other images before hours of computing
+    read_result(
+        arguments.out / RESULT_NAME, index
+    )  # refuses rows of other images before hours of computing
     console.import_keras()
 
     from mseenet.inference.device import prepare_device
@@ -80,11 +83,22 @@ def main(argv: list[str] | None = None) -> int:
                 if entry.reads:
                     row["backbone"] = source
                 console.say(f"{entry.name}, {split}: {100 * row['accuracy']:.2f} % of {row['n']}")
-                # Read again, as another process may have added rows of other entries.
-                result = read_result(path, index)
-                result["rows"] = merge(result["rows"], row)
-                result["comparisons"] = compare(result["rows"], inputs)
-                write_atomically(path, json.dumps(result) + "\n")
-                write_atomically(arguments.out / "BASELINES.md", baselines_markdown(result))
+                result = keep_row(row, inputs, index, arguments.out)
     print(baselines_markdown(result))
     return 0
+
+
+def keep_row(row: dict, inputs: Inputs, index: DatasetIndex, folder: Path) -> dict:
+    """Adds a row to the reports in `folder`, beside those of other processes.
+
+    Returns:
+        The content of baselines.json.
+    """
+    path = folder / RESULT_NAME
+    with one_writer(folder, lock=".baselines.lock", wait=True):
+        result = read_result(path, index)
+        result["rows"] = merge(result["rows"], row)
+        result["comparisons"] = compare(result["rows"], inputs)
+        write_atomically(path, json.dumps(result) + "\n")
+        write_atomically(folder / "BASELINES.md", baselines_markdown(result))
+    return result

@@ -4,7 +4,7 @@
 
 Writes evaluation.json, EVALUATION.md and MODEL_CARD.md beside the weights. The
 dataset is checked against the split file first, image by image. What concerns unseen
-slides comes from out-of-fold.csv (`mseenet crossvalidate`).
+slides comes from the answers that `mseenet crossvalidate` keeps beside the weights.
 
 With --foreign DIR each folder in DIR is a kind of image that the novelty gate should
 refuse.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mseenet import console
+from mseenet.errors import UsageError
 from mseenet.evaluation.known import (
     checked_split,
     foreign_images,
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     result: dict[str, Any] = {
         "release": card.release,
         "weights": card.sha256,
-        "split": {name: card.content["split"][name] for name in ("protocol", "seed", "sha256")},
+        "split": {name: card.content["split"].get(name) for name in ("protocol", "seed", "sha256")},
         "parts": measure_parts(classifier, split, index, images),
         "statuses": measure_statuses(classifier, images[test], foreign),
         "robustness": measure_robustness(classifier, images[test], index.labels[test]),
@@ -89,10 +90,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_reports(result: dict[str, Any], card: Card, history: dict, out: Path) -> None:
-    """Writes the report for programs and those for people, and prints the latter."""
+    """Writes the report for programs and those for people, and prints the latter.
+
+    Raises:
+        UsageError: Meanwhile other weights were published where the reports belong.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    beside_weights = out.resolve() == card.weights_path.parent.resolve()
+    if beside_weights and read_card(out).release != card.release:
+        raise UsageError(f"{out}: another release was published there while this one was measured")
     write_atomically(out / "evaluation.json", json.dumps(result, indent=1) + "\n")
-    if out.resolve() == card.weights_path.parent.resolve():
+    if beside_weights:
         # The calibration may be newer than the card's figures.
         metrics = {name: result["parts"][name] for name in ("val", "test")}
         for embargo, figures in result.get("blocks", {}).items():
@@ -107,8 +115,15 @@ def write_reports(result: dict[str, Any], card: Card, history: dict, out: Path) 
 
 
 def read_history(card: Card) -> dict[str, list[dict]]:
-    """Reads the training history that the card names."""
-    path = card.weights_path.parent / card.content["training"]["history"]
+    """Reads the training history that the card names.
+
+    Raises:
+        DatasetError: The card names none, or the file is missing or malformed.
+    """
+    training = card.content.get("training")
+    if not training:
+        raise DatasetError(f"{card.weights_path.parent}: expected a card that names its training")
+    path = card.weights_path.parent / training["history"]
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

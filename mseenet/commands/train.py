@@ -17,6 +17,7 @@ on unseen slides and calibrates the weights for them.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -24,16 +25,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from mseenet import console
-from mseenet.config import (
-    RECIPES,
-    PhaseConfig,
-    RobustConfig,
-    TrainingConfig,
-)
+from mseenet.config import RECIPES, PhaseConfig, RobustConfig, TrainingConfig
 from mseenet.resources import weights_to_write
 from mseenet.training.provenance import recorded_command
 from mseenet.training.run import Job, checkpoint_folder, train
-from mseenet.training.smoke import SMOKE_SETTINGS
+from mseenet.training.smoke import SMOKE_SETTINGS, write_smoke_backbone, write_smoke_data
 
 BACKBONE_NAME = "random.weights.h5"
 
@@ -64,14 +60,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "copy (default: with the checkpoint, removed at the end)",
     )
     parser.add_argument(
-        "--seed", type=int, default=config.seed, help="of split and training (default: %(default)s)"
+        "--seed",
+        type=console.whole_number(0, 2**32 - 1),
+        default=config.seed,
+        help="of split and training (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=_positive, default=config.batch_size, help="(default: %(default)s)"
+        "--batch-size",
+        type=console.whole_number(1),
+        default=config.batch_size,
+        help="(default: %(default)s)",
     )
     parser.add_argument(
         "--copies",
-        type=_positive,
+        type=console.whole_number(1),
         default=RobustConfig().copies,
         metavar="N",
         help="augmented copies of each image in the robust recipe (default: %(default)s)",
@@ -79,13 +81,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     for phase in ("head", "fine-tune"):
         parser.add_argument(
             f"--{phase}-epochs",
-            type=_natural,
+            type=console.whole_number(0),
             metavar="N",
             help="at most; 0 skips the phase (default: the recipe's)",
         )
         parser.add_argument(
             f"--{phase}-learning-rate",
-            type=float,
+            type=_learning_rate,
             metavar="RATE",
             help="the largest one (default: the recipe's)",
         )
@@ -118,8 +120,6 @@ def main(argv: list[str] | None = None) -> int:
     command = recorded_command(sys.argv[1:] if argv is None else argv)
     with ExitStack() as stack:
         if arguments.smoke:
-            from mseenet.training.smoke import write_smoke_backbone, write_smoke_data
-
             work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             arguments.data, arguments.backbone_weights = work / "data", work / BACKBONE_NAME
             arguments.out = arguments.out or work / "weights"
@@ -171,15 +171,11 @@ def training_config(arguments: argparse.Namespace) -> TrainingConfig | RobustCon
     )
 
 
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value}")
+def _learning_rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return value
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
-    return value
+_learning_rate.__name__ = "number"  # what argparse says of a text that is none

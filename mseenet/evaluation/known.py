@@ -26,31 +26,39 @@ def checked_split(card: Card, index: DatasetIndex) -> Split:
     """The split that the weights were trained with.
 
     Raises:
-        DatasetError: The split file is not the one that the card names, or the dataset does
-            not hold its images.
+        DatasetError: The card names no split, the split file is not the one that it names, or
+            the dataset does not hold its images.
     """
-    record = card.content["split"]
+    record = card.content.get("split")
+    if not record:
+        raise DatasetError(f"{card.weights_path.parent}: expected a card that names its split")
     path = card.weights_path.parent / record["file"]
     if not path.is_file() or file_sha256(path) != record["sha256"]:
         raise DatasetError(f"{path}: expected the split file that the card names, unaltered")
-    return read_split(path, index, record["protocol"], record["seed"])
+    return read_split(path, index, record["protocol"], record.get("seed"))
 
 
 def foreign_images(folder: Path) -> dict[str, list[Path]]:
     """Images that are to be refused, by kind: each folder in `folder` is one.
 
     Raises:
-        UsageError: There is no folder, or no image in its folders.
+        UsageError: There is no folder, no image in its folders, or two kinds would have one
+            name in the report.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected folders of foreign images, found no folder there")
-    kinds = {}
+    kinds: dict[str, list[Path]] = {}
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(
             path for path in kind.rglob("*") if path.suffix.lower() in SUFFIXES or is_image(path)
         )
-        if files:
-            kinds[kind.name.replace("_", " ")] = files
+        if not files:
+            continue
+        # Reports are UTF-8, which a folder's name need not be.
+        name = kind.name.encode(errors="backslashreplace").decode().replace("_", " ")
+        if name in kinds or name.partition(",")[0] == "test":
+            raise UsageError(f"{kind}: expected another name; {name!r} is taken in the report")
+        kinds[name] = files
     if not kinds:
         raise UsageError(f"{folder}: expected a folder of images for each kind, found none")
     return kinds

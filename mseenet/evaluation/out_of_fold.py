@@ -19,7 +19,6 @@ OUT_OF_FOLD_NAME = "out-of-fold.csv"
 TRUSTED_ACCURACY = 0.99
 """Accuracy on unseen slides that a field without a flag should have."""
 
-
 MALIGNANT_SENSITIVITY = 0.995
 """Proportion of malignant fields of unseen slides that the operating point is to catch."""
 

@@ -35,7 +35,7 @@ def evaluation_markdown(result: dict, card: dict, history: Mapping[str, Sequence
     Args:
         result: Content of evaluation.json.
         card: Content of card.json.
-        history: Content of history.json: the epochs of each phase.
+        history: Content of the history that the card names: the epochs of each phase.
     """
     test = result["parts"]["test"]
     lines = [

@@ -2,7 +2,7 @@
 
 tf-keras-vis computes them. Their raw values have no common unit, so each map is scaled to
 its own maximum: it says where, not how strongly. How strong the evidence for a class is
-comes from `explain`.
+comes from the closed form.
 """
 
 import threading
@@ -54,7 +54,7 @@ References:
 
 
 class CamExplainer:
-    """Computes maps for one network; safe to call in threads, one at a time.
+    """Computes maps for one network; several threads may use one explainer at once.
 
     Args:
         model: The `keras.Model` of `build_model`.

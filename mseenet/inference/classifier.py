@@ -131,7 +131,7 @@ class Classifier:
             heatmaps: None; "predicted" for a heatmap of each image's predicted class; or
                 one of `CLASS_NAMES` for a heatmap of that class.
             batch_size: Images that go through the network at once.
-            anyway: Also give class, probabilities and heatmap of rejected images; their
+            include_rejected: Also give class, probabilities and heatmap of rejected images; their
                 status stays "rejected".
 
         Yields:
@@ -140,7 +140,7 @@ class Classifier:
 
         Raises:
             TypeError: `images` is one image instead of several.
-            ValueError: `heatmaps` is none of the above.
+            ValueError: `heatmaps` is none of the above, or `batch_size` is below 1.
         """
         if isinstance(images, str | bytes | os.PathLike | Image.Image) or (
             isinstance(images, np.ndarray) and images.ndim < 4
@@ -151,6 +151,8 @@ class Classifier:
                 f'expected heatmaps to be None, "predicted" or one of {CLASS_NAMES}; '
                 f"received {heatmaps!r}"
             )
+        if batch_size < 1:
+            raise ValueError(f"expected a batch_size of 1 or more; received {batch_size}")
         return self._stream(iter(images), heatmaps, batch_size, include_rejected)
 
     def heatmap(self, image: ImageSource, class_name: str, method: str = "Grad-CAM") -> np.ndarray:
@@ -300,11 +302,11 @@ def _compile(model, card: Card):
     index = tf.TensorSpec((), tf.int32)
 
     def forward(images):
-        activations, logits, frozen_blocks = network(tf.cast(images, tf.float32), training=False)
+        activations, logits, frozen = network(tf.cast(images, tf.float32), training=False)
         if card.novelty is None:
             novelty = tf.zeros(tf.shape(logits)[0])
         else:
-            pooled = tf.reduce_mean(frozen_blocks, axis=(1, 2))
+            pooled = tf.reduce_mean(frozen, axis=(1, 2))
             distances = card.novelty.reference.distances(pooled, keras.ops)
             novelty = distances / card.novelty.reject
         temperatures = card.calibration.temperatures(novelty, keras.ops)

@@ -25,7 +25,7 @@ from mseenet.inference.backend import keras
 layers = keras.layers
 
 CORNER = SCALE_BAR_CORNER / IMAGE_SIZE
-"""Side of the blanked bottom-right corner, as a share of the image's: 37 of 224 pixels,
+"""Side of the blanked bottom-right corner, as a proportion of the image's: 37 of 224 pixels,
 which hold the burned-in scale bars of the dataset, of several styles that tell its slides
 apart."""
 

@@ -172,7 +172,7 @@ class Checkpoint:
         return self._content["phases"][name]["state"]["history"]
 
     def best_epoch(self, name: str) -> int:
-        """The epoch with the lowest validation loss, the one that `load_best` loads."""
+        """The epoch that `load_best` loads, see `PhaseState.best_epoch`."""
         return self._content["phases"][name]["state"]["best_epoch"]
 
     def restore(self, name: str, model) -> PhaseState | None:
@@ -184,7 +184,7 @@ class Checkpoint:
         return PhaseState(**phase["state"])
 
     def load_best(self, name: str, model) -> None:
-        """Loads the epoch with the lowest validation loss into `model`."""
+        """Loads the weights of `best_epoch` into `model`."""
         model.load_weights(self.folder / self._content["phases"][name]["best"])
 
     def delete(self) -> None:

@@ -1,4 +1,4 @@
-"""The ALL image dataset on disk: an index of its files, and splits that can be checked.
+"""The ALL image dataset on disk: an index of its files, and their pixels.
 
 The dataset is not part of this project; README.md says where it comes from.
 """
@@ -27,7 +27,6 @@ FOLDER_NAMES = {
 
 PARENT_FOLDERS = ("Original", "Blood cell Cancer [ALL]")
 """Folders of the published archives that hold the class folders."""
-
 
 Progress = Callable[[Iterable, str], Iterable]
 """Wraps an iterable and shows how far it is: (iterable, description) -> iterable."""
@@ -96,7 +95,7 @@ def index_dataset(data: str | Path, progress: Progress | None = None) -> Dataset
         progress: Shows how far the reading is.
 
     Returns:
-        The index. Images that cannot be decoded, files that are no images, unknown
+        The index. Images that cannot be decoded or named in UTF-8, files that are no images, unknown
         folders and pixel-identical images in two classes (all copies are left out, as
         the label is unknown) are in `unexpected`.
 
@@ -120,10 +119,14 @@ def index_dataset(data: str | Path, progress: Progress | None = None) -> Dataset
     samples = []
     for class_name, path in progress(files, "reading images") if progress else files:
         try:
+            path.name.encode()
             content = path.read_bytes()
             rgb = decode_image(content)
         except (ImageError, OSError) as error:
             unexpected.append(f"{path.parent.name}/{path.name}: {error}")
+            continue
+        except UnicodeEncodeError:  # split files are UTF-8
+            unexpected.append(f"{path.parent.name}/{path.name!r}: expected a name in UTF-8")
             continue
         pixels = hashlib.sha256(repr(rgb.shape).encode())
         pixels.update(rgb.tobytes())

@@ -13,7 +13,6 @@ from mseenet.inference.novelty import Novelty
 REVIEW_QUANTILE = 0.99
 """Proportion of validation fields that are to pass without a remark."""
 
-
 REJECT_FACTOR = 1.12
 """An image is refused from this multiple of the distance that asks for review on: with
 279 validation fields no higher quantile can be estimated."""

@@ -15,7 +15,7 @@ SHOWN = ("loss", "val_accuracy")
 """Figures of the latest epoch beside the progress bar."""
 
 WARM_UP = 0.1
-"""Share of all steps in which the rate of a cosine schedule rises."""
+"""Proportion of all steps in which the rate of a cosine schedule rises."""
 
 Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Makes a batch of training inputs: (rows int (B,), generator) -> (B, ...)."""
@@ -56,7 +56,7 @@ def run_phase(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=keras.backend.backend() == "jax",  # XLA on a CPU slows TensorFlow down
+        jit_compile=False,  # XLA on a CPU slows TensorFlow down
     )
     state = checkpoint.restore(name, model)
     if state is None:
@@ -126,7 +126,7 @@ def outputs_of(
 
 
 def _cosine(phase: PhaseConfig, done: float) -> float:
-    """The learning rate when the share `done` of all steps is done: warm-up, then a cosine."""
+    """The learning rate when the proportion `done` of all steps is done: warm-up, then a cosine."""
     if done < WARM_UP:
         return phase.learning_rate * (done / WARM_UP + 0.02)
     fall = 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))

@@ -28,12 +28,19 @@ def recorded_command(argv: list[str]) -> str:
         if value:
             words.append(value)
             value = None
-        elif option in PATH_OPTIONS and equals:
-            words.append(f"{option}={PATH_OPTIONS[option]}")
+        elif (path := _path_of(option)) and equals:
+            words.append(f"{option}={path}")
         else:
             words.append(word)
-            value = PATH_OPTIONS.get(option)
+            value = path
     return shlex.join(["mseenet", "train", *words])
+
+
+def _path_of(option: str) -> str | None:
+    """What stands for the value of an option, written out or shortened as argparse allows."""
+    if len(option) < 3 or not option.startswith("--"):
+        return None
+    return next((path for name, path in PATH_OPTIONS.items() if name.startswith(option)), None)
 
 
 def backbone_record(weights: str | Path | None) -> dict:

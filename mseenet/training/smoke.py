@@ -1,7 +1,7 @@
 """What a smoke run trains on: rendered images, and a random backbone that can be trained.
 
-No download, no dataset: both are made anew from a seed. The classes differ in stain and
-density alone, so that training which works tells them apart without an error.
+No download, no dataset: both are made anew from a seed. The classes differ in stain,
+density and focus, so that training which works tells them apart without an error.
 """
 
 from pathlib import Path
@@ -23,8 +23,7 @@ SMOKE_SETTINGS: dict[str, TrainingConfig | RobustConfig] = {
         head=PhaseConfig(epochs=10, learning_rate=2e-3, patience=10, plateau_patience=10),
         fine_tune=PhaseConfig(epochs=1, learning_rate=1e-6),
     ),
-    # Stain and light are all that classes differ in here: styles are not mixed, and few
-    # fields change in colour.
+    # The classes differ most in stain: styles are not mixed, and few fields change in colour.
     "robust": RobustConfig(
         batch_size=8,
         copies=1,

@@ -17,14 +17,11 @@ from mseenet.training.dataset import DatasetError, DatasetIndex, Sample
 
 SPLIT_NAMES = ("train", "val", "test")
 
-
 FOLDS = 5
 """Blocks of file order that the protocol `blocks` cuts each class into."""
 
-
 EMBARGOES = (50, 100)
 """Files around a test block that the reports keep out of training, in file numbers."""
-
 
 NEAR_DUPLICATE = 0.97
 """Correlation of two thumbnails above which two fields overlap or repeat each other."""
@@ -198,7 +195,7 @@ def split_csv(split: Split, samples: Sequence[Sample]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def read_split(path: Path, index: DatasetIndex, protocol: str, seed: int) -> Split:
+def read_split(path: Path, index: DatasetIndex, protocol: str, seed: int | None) -> Split:
     """Reads a split file and checks that the dataset holds its images; more are ignored.
 
     Args:

@@ -1,6 +1,8 @@
 import json
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -364,6 +366,24 @@ def test_a_network_from_scratch_stops_when_its_time_is_over(inputs):
     assert facts["weights"] == "from scratch at 112x112"
     assert facts["minutes of training"] >= 0.02
     assert 0 < facts["epochs"] < 40
+
+
+def test_rows_of_processes_side_by_side_are_all_kept(tmp_path, inputs, monkeypatch):
+    index = DatasetIndex(tmp_path, tuple(inputs.samples), ())
+
+    def slowly(rows, inputs):
+        time.sleep(0.2)
+        return []
+
+    monkeypatch.setattr(command, "compare", slowly)
+    names = ["plain-head", "inception-head", "pso-svm", "dense"]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(command.keep_row, a_row(n), inputs, index, tmp_path) for n in names]
+        for job in jobs:
+            job.result()
+    rows = read_result(tmp_path / command.RESULT_NAME, index)["rows"]
+    assert [row["entry"] for row in rows] == names
+    assert {path.name for path in tmp_path.iterdir()} == {command.RESULT_NAME, "BASELINES.md"}
 
 
 def test_a_damaged_file_of_rows_is_refused(tmp_path, inputs):

@@ -14,6 +14,7 @@ from mseenet.commands import audit, evaluate
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.evaluation.audit import occlude
+from mseenet.evaluation.known import foreign_images
 from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, OutOfFold, out_of_fold_csv
 from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of
 from mseenet.imaging.nuclei import nucleus_mask, scale_bar_corner
@@ -320,6 +321,36 @@ def test_foreign_images_are_looked_for_first(made, weights, tmp_path, monkeypatc
     arguments = ["--data", "d", "--weights", str(weights), "--foreign", str(tmp_path / "foreign")]
     with pytest.raises(UsageError, match="foreign: expected"):
         evaluate.main(arguments)
+
+
+@pytest.mark.parametrize("names", [["test"], ["test, brightness x0.8"], ["a_b", "a b"]])
+def test_kinds_that_the_report_could_not_tell_apart_are_refused(names, tmp_path):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(encode(np.zeros((8, 8, 3), np.uint8)))
+    with pytest.raises(UsageError, match="is taken in the report"):
+        foreign_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "section"),
+    [(evaluate.main, "split"), (evaluate.main, "training"), (audit.main, "split")],
+)
+def test_a_card_without_what_is_measured_is_refused(command, section, weights, data, monkeypatch):
+    update_card(weights, {section: None})
+    monkeypatch.setattr(Classifier, "load", unused)
+    with pytest.raises(DatasetError, match=f"expected a card that names its {section}"):
+        command(["--data", str(data), "--weights", str(weights)])
+
+
+def test_figures_of_one_release_do_not_go_into_the_card_of_another(weights):
+    card = read_card(weights)
+    update_card(weights, {"calibration": {**card.content["calibration"], "value": 2.0}})
+    before = (weights / CARD_NAME).read_bytes()
+    with pytest.raises(UsageError, match="another release was published"):
+        evaluate.write_reports({"parts": {"val": {}, "test": {}}}, card, {}, weights)
+    assert (weights / CARD_NAME).read_bytes() == before
+    assert not (weights / "evaluation.json").exists()
 
 
 def test_audit_names_what_is_missing_before_any_work(weights, monkeypatch):

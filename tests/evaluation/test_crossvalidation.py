@@ -1,3 +1,4 @@
+import inspect
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,12 @@ from mseenet.evaluation.out_of_fold import (
     read_out_of_fold,
 )
 from mseenet.evaluation.unseen import out_of_fold_of
+from mseenet.imaging import perturbations
+from mseenet.inference import network, novelty
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.card import read_card, update_card
 from mseenet.metrics import expected_calibration_error, softmax
+from mseenet.training import augmentation, gate, loop, robust, splits
 from mseenet.training.dataset import DatasetError, DatasetIndex, Sample, index_dataset
 
 REJECT = 10.0
@@ -167,6 +171,19 @@ def folds() -> Folds:
 def test_folds_of_anything_else_are_not_reused(folds, change):
     assert replace(folds).key() == folds.key()
     assert replace(folds, **change).key() != folds.key()
+
+
+@pytest.mark.parametrize(
+    "module", [perturbations, network, novelty, augmentation, gate, loop, robust, splits]
+)
+def test_folds_of_other_code_are_not_reused(folds, module, monkeypatch):
+    before, source = folds.key(), inspect.getsource
+
+    def edited(asked):
+        return source(asked) + "# edited" * (asked is module)
+
+    monkeypatch.setattr(inspect, "getsource", edited)
+    assert folds.key() != before
 
 
 def test_folds_of_another_dataset_are_not_reused(folds):

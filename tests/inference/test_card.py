@@ -208,7 +208,7 @@ def test_only_an_earlier_release_is_replaced(weights_copy, tmp_path):
         refuse_foreign_release(tmp_path / "foreign")
 
 
-WRONG = (None, True, "1", [], {}, {"a": 1}, -1, float("inf"))
+WRONG = (None, True, "1", [], {}, {"a": 1}, -1, float("inf"), float("nan"))
 
 
 @pytest.mark.parametrize("entry", [
@@ -264,6 +264,7 @@ def test_a_damaged_novelty_file_with_its_own_hash_is_refused(weights_copy):
     ("change", "message"),
     [
         (lambda c: c["novelty"].pop("reject"), "entry 'novelty.reject' is missing"),
+        (lambda c: c["novelty"].update(reject=10**400), "expected novelty.reject > 0"),
         (lambda c: c["novelty"].update(review=9e9), "expected 0 < review <= reject"),
         (lambda c: c["novelty"].update(sha256="0" * 64), "altered or damaged"),
         (lambda c: c["novelty"].update(file="../n.npz"), "name of a file beside it"),

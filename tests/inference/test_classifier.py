@@ -194,6 +194,12 @@ def test_an_unknown_class_is_pointed_out(classifier, fields):
         classifier.predict(fields, heatmaps="Pre")
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_nothing_is_pointed_out(classifier, fields, batch_size):
+    with pytest.raises(ValueError, match=f"received {batch_size}"):
+        classifier.predict(fields, batch_size=batch_size)
+
+
 def test_unusable_weights_never_predict(weights_copy, tmp_path):
     with pytest.raises(WeightsError):
         Classifier.load(tmp_path / "nowhere")

@@ -1,3 +1,4 @@
+import os
 import random
 import subprocess
 import sys
@@ -80,6 +81,17 @@ def test_unexpected_things_are_reported_and_left_out(dataset):
         assert words in report
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others keep no such name")
+def test_a_name_that_no_split_file_could_hold_is_left_out(dataset):
+    odd = dataset / "Pre" / os.fsdecode(b"field-\xff.png")
+    odd.write_bytes(encode(np.full((2, 2, 3), 200, np.uint8)))
+    index = index_dataset(dataset)
+    assert len(index.samples) == 16
+    (line,) = index.unexpected
+    assert "expected a name in UTF-8" in line
+    assert index.describe().encode()
+
+
 def test_the_same_pixels_in_two_classes_are_left_out(dataset):
     content = (dataset / "Pre" / "field-000.png").read_bytes()
     (dataset / "Pro" / "copy.png").write_bytes(content)
@@ -141,7 +153,7 @@ group_sizes = st.lists(st.integers(1, 3), min_size=20, max_size=60)
 
 
 @given(sizes=st.tuples(*[group_sizes] * 4), seed=st.integers(0, 2**31))
-def test_random_split_is_a_partition_that_keeps_groups_and_shares(sizes, seed):
+def test_random_split_is_a_partition_that_keeps_groups_and_proportions(sizes, seed):
     samples = samples_of(dict(enumerate(sizes)))
     split = random_split(samples, seed)
     assert split.assignment.keys() == {sample.file for sample in samples}

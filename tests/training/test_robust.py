@@ -89,7 +89,7 @@ def test_features_are_computed_once_and_only_for_the_same_inputs(tiny, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robust, "CORNER", 0.2)
         others.append(files())
-        patch.setattr(robust, "CORNER", robust.CORNER)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robust, "FEATURES_VERSION", 99)
         others.append(files())
     assert len({first.files, *others}) == 6

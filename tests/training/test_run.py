@@ -53,13 +53,21 @@ def test_the_command_line_sets_the_training_settings():
         ["--smoke", "--data", "d"],
         ["--data", "d", "--batch-size", "0"],
         ["--data", "d", "--head-epochs", "-1"],
+        ["--data", "d", "--copies", "many"],
+        ["--data", "d", "--seed", "-1"],
+        ["--data", "d", "--seed", str(2**32)],
+        ["--data", "d", "--head-learning-rate", "0"],
+        ["--data", "d", "--fine-tune-learning-rate", "nan"],
+        ["--data", "d", "--fine-tune-learning-rate", "fast"],
     ],
 )
 def test_wrong_usage(argv, capsys):
     with pytest.raises(SystemExit) as stopped:
         parse_arguments(argv)
     assert stopped.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert " _" not in line  # no name that only the code has
 
 
 def test_the_recorded_command_names_no_path():
@@ -67,6 +75,10 @@ def test_the_recorded_command_names_no_path():
     assert recorded_command(argv) == (
         "mseenet train --data DIR --seed 1 --out=DIR --backbone-weights FILE"
     )
+    shortened = ["--dat", "/home/me/data", "--o=/tmp/x", "--back", "/home/me/b.h5", "--res"]
+    arguments = parse_arguments(shortened)
+    assert (arguments.data, arguments.out) == (Path("/home/me/data"), Path("/tmp/x"))
+    assert recorded_command(shortened) == "mseenet train --dat DIR --o=DIR --back FILE --res"
 
 
 def test_weights_that_know_nothing_are_refused():

@@ -86,8 +86,8 @@ class Inputs:
     def frozen(self):
         """Frozen features of all images and their augmented copies, as the robust recipe's."""
         from mseenet.inference.network import build_model
+        from mseenet.training.provenance import backbone_record
         from mseenet.training.robust import frozen_features
-        from mseenet.training.run import backbone_record
 
         weights = self.backbone_weights
         model = build_model(ModelConfig(blank_corner=True), weights)
