@@ -240,7 +240,7 @@ def _rgb_from_pil(image: Image.Image, deep: bool = False) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return rgb_from_array(eight_bits(np.asarray(image).astype(np.uint16)))
     if deep:
-        colours = image.convert("RGB") if image.mode == "RGBA" else image
-        check_high_bytes(np.asarray(colours.getchannel(0) if image.mode == "LA" else colours))
+        colors = image.convert("RGB") if image.mode == "RGBA" else image
+        check_high_bytes(np.asarray(colors.getchannel(0) if image.mode == "LA" else colors))
     with damage_named():
         return flatten(image)

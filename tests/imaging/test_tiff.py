@@ -275,13 +275,13 @@ def test_a_dark_channel_does_not_make_a_16_bit_image_unclear():
     np.testing.assert_array_equal(decoded, np.round(samples / 257))
 
 
-def test_stated_colours_decide_the_order_of_channels():
+def test_stated_colors_decide_the_order_of_channels():
     named = "".join(
         f'<Channel ID="{i}" Name="{n}"/>' for i, n in enumerate(("Blue", "Green", "Red"))
     )
     np.testing.assert_array_equal(decode_image(channel_pages(ome(named))), PIXELS[..., ::-1])
-    coloured = "".join(f'<Channel ID="{c}" Color="{c}"/>' for c in (16711935, -16776961, 65535))
-    decoded = decode_image(channel_pages(ome(coloured)))
+    colored = "".join(f'<Channel ID="{c}" Color="{c}"/>' for c in (16711935, -16776961, 65535))
+    decoded = decode_image(channel_pages(ome(colored)))
     np.testing.assert_array_equal(decoded, PIXELS[..., [1, 0, 2]])
     turned = "".join(f'<TiffData IFD="{i}" FirstC="{2 - i}" PlaneCount="1"/>' for i in range(3))
     decoded = decode_image(channel_pages(ome("", blocks=turned)))
@@ -303,12 +303,12 @@ def test_stated_colours_decide_the_order_of_channels():
         (b'{"shape": [3, 21, 34], "axes": "ZYX"}', AnimatedImageError, "3 frames"),
     ],
 )
-def test_stacks_and_stains_are_no_colours(description, error, message):
+def test_stacks_and_stains_are_no_colors(description, error, message):
     with pytest.raises(error, match=message):
         decode_image(channel_pages(description))
 
 
-def test_two_and_four_channels_are_no_colours():
+def test_two_and_four_channels_are_no_colors():
     for count in (2, 4):
         samples = RANDOM.integers(0, 256, (21, 34, count), dtype=np.uint8)
         description = IMAGEJ.replace(b"=3", b"=%d" % count)
