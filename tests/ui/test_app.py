@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from mseenet.case import words
 from mseenet.case.fields import Case
+from mseenet.case.limits import VARIABLES
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.heatmaps import overlay
@@ -558,6 +559,17 @@ def test_the_limits_are_stated_before_an_upload(app, monkeypatch):
     monkeypatch.setenv("MSEENET_MOST_FIELDS", "77")
     app.run()
     assert "At most 200 MB a file, and 77 fields or 1,024 MB a case." in captions(app)
+
+
+@pytest.mark.parametrize("variable", [variable for variable, _ in VARIABLES.values()])
+def test_a_limit_that_cannot_be_understood_is_named(app, monkeypatch, variable):
+    monkeypatch.setenv(variable, "abc")
+    app.run()
+    assert not app.exception
+    (error,) = app.error
+    shown = error.value.replace("\\", "")  # which keeps Markdown from reading the name
+    assert f"{variable}: expected a whole number above 0; received 'abc'." in shown
+    assert not app.file_uploader
 
 
 def test_the_browser_is_told_while_a_case_is_open(app, field_png):
