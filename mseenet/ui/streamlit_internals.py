@@ -21,6 +21,8 @@ TEST_IDS = (
     "stCheckbox",
     "stProgress",
     "stCaptionContainer",
+    "stExpanderDetails",
+    "stMarkdownContainer",
     "stVerticalBlock",
     "stHorizontalBlock",
     "stColumn",
