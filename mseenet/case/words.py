@@ -35,9 +35,7 @@ UNSEEN_SLIDES = (
     "On another laboratory's stain or camera they have not been validated."
 )
 
-INTAKE = (
-    "PNG, JPEG, TIFF, BMP or WebP, or a ZIP of them; whole fields at 100x, as in the training data."
-)
+INTAKE = "PNG, JPEG, TIFF, BMP, WebP or HEIC, or a ZIP of them; whole fields at 100x, as in the training data."
 
 
 def missing_from_exports(waiting: int, left_out: int) -> str:
