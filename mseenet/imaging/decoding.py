@@ -109,7 +109,7 @@ def decode_image(source: ImageSource) -> np.ndarray:
         path = Path(source)
         with _unreadable_named(), path.open("rb") as stream:
             return _decode_stream(stream)
-    if hasattr(source, "read"):
+    if hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         with _unreadable_named():
             return _decode_stream(source)
     raise NotAnImageError(
@@ -176,7 +176,7 @@ def _open(stream: BinaryIO, image_format: formats.Format) -> Image.Image:
     """Reads the headers of any format but TIFF."""
     try:
         if image_format is formats.HEIC:
-            from pi_heif import HeifImageFile  # libraries that few need
+            from pi_heif import HeifImageFile  # a library that few need
 
             return HeifImageFile(stream)
         return Image.open(stream, formats=image_format.pillow)

@@ -302,6 +302,8 @@ def test_nothing_and_something_else():
         decode_image(b"Dear colleague, please find attached")
     with pytest.raises(NotAnImageError, match="received NoneType"):
         decode_image(None)
+    with pytest.raises(NotAnImageError, match=r"binary file.*received StringIO"):
+        decode_image(io.StringIO("opened as text"))
 
 
 def test_unreadable_paths(tmp_path):
