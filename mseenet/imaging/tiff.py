@@ -53,7 +53,7 @@ LARGEST_FILE = 1_000_000_000
 
 # Tags, by their names in the TIFF 6.0 specification (Adobe, 1992) and its supplements.
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _BITS, _DESCRIPTION = 254, 255, 258, 270
-_ORIENTATION, _SOFTWARE, _COLOR_MAP, _SUB_IFDS = 274, 305, 320, 330
+_ORIENTATION, _PLANAR, _SOFTWARE, _COLOR_MAP, _SUB_IFDS = 274, 284, 305, 320, 330
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING, _DEPTH = 338, 339, 530, 32997
 _METAMORPH_PLANES, _DNG_VERSION = 33629, 50706
 
@@ -154,7 +154,7 @@ def damage_named() -> Iterator[None]:
 def is_planar_16_bit(image: Image.Image) -> bool:
     """Whether Pillow, which opened this TIFF, would garble it: 16 bits in separate planes."""
     tags = getattr(image, "tag_v2", {})
-    return tags.get(284) == 2 and max(tags.get(_BITS, (8,))) > 8
+    return tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8
 
 
 def _short(error: Exception) -> str:

@@ -621,7 +621,10 @@ def test_a_list_that_cannot_be_understood_is_none(section, expected):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(7200, "2 hours"), (3600, "1 hour"), (120, "2 minutes"), (90, "90 seconds")],
+    [
+        *((7200, "2 hours"), (3600, "1 hour"), (120, "2 minutes"), (90, "90 seconds")),
+        *((1, "1 second"), (0, "0 seconds")),
+    ],
 )
 def test_the_life_of_a_session_in_words(seconds, text):
     assert in_words(seconds) == text
