@@ -1,6 +1,7 @@
 """The page through Streamlit's own test runner, with the real network and real uploads."""
 
 import copy
+import csv
 import io
 import json
 import zipfile
@@ -522,6 +523,30 @@ def test_a_stopped_case_says_what_its_exports_lack(app, fields):
     view.paused = True
     app.run()
     assert "1 field waits for analysis and count" in captions(app)
+
+
+def test_what_is_analysed_after_the_page_was_drawn_is_in_the_exports(app, fields, monkeypatch):
+    downloads = {}
+    monkeypatch.setattr(
+        st, "download_button", lambda label, make, *_, **__: downloads.update({label: make})
+    )
+    upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
+    view = app.session_state["case-view"]
+    late, other, _ = view.case.fields.values()
+    prediction, late.prediction, other.prediction = late.prediction, None, None
+    view.paused = True
+    app.run()
+    late.prediction = prediction  # as the analysis goes on
+    rows = csv.DictReader(io.StringIO(downloads["CSV table"]().decode("utf-8-sig")))
+    assert {row["file"]: row["status"] for row in rows} == {
+        "0.png": "ok",
+        "1.png": "waiting",
+        "2.png": "ok",
+    }
+    with zipfile.ZipFile(io.BytesIO(downloads["ZIP of overlays"]())) as archive:
+        case = json.loads(archive.read("case.json"))
+    assert sorted(row["file"] for row in case["fields"]) == ["0.png", "2.png"]
+    assert case["waiting"] == ["1.png"]
 
 
 def test_copies_are_told_of_and_the_user_decides(app, fields):
