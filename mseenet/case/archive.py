@@ -99,7 +99,8 @@ def is_archive(name: str, content: bytes) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether operating systems put it beside a user's files."""
-    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    parts = [part for part in PurePosixPath(name).parts if part != ".."]
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def open_archive(content: bytes) -> Contents:
