@@ -139,7 +139,7 @@ def test_a_file_of_another_kind_is_named_as_not_read(app, field_png):
     (field,) = (f for f in app.session_state["case-view"].case.fields.values() if not f.readable)
     assert field.name == "film.gif"
     (reason,) = field.prediction.reasons
-    assert "got content of another kind" in reason
+    assert "got a GIF image" in reason
     assert any(reason in error.value for error in app.error)
 
 
