@@ -209,7 +209,7 @@ def _unusual_jpeg(stream: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def _unreadable_named() -> Iterator[None]:
-    """Makes an `ImageError` of a path or a stream that cannot be read from its start."""
+    """Turns errors of a path or a stream that cannot be read from its start into an `ImageError`."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a closed stream, a NUL in the path

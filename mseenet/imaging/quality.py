@@ -8,7 +8,7 @@ without the corner of the burned-in scale bar.
 Beside each threshold stand the values of the 2,507 training and validation fields of the
 random split (seed 0), on which alone it was chosen, and of every fifth of them spoiled as
 stated: brightness or contrast times a factor, or blurred by a Gaussian. Thresholds leave
-room for brightness and contrast times 0.8 to 1.2, which the network bears.
+room for brightness and contrast times 0.8 to 1.2, which the network tolerates.
 """
 
 from dataclasses import dataclass

@@ -136,7 +136,7 @@ def decode_tiff(stream: BinaryIO) -> np.ndarray:
 
 @contextlib.contextmanager
 def damage_named() -> Iterator[None]:
-    """Makes of whatever a parser raises on damaged data an `ImageError`."""
+    """Turns whatever a parser raises on damaged data into an `ImageError`."""
     try:
         yield
     except ImageError:

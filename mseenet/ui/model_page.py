@@ -312,7 +312,7 @@ def _draw_refused(evaluation: dict) -> None:
 
 
 def _draw_robustness(evaluation: dict) -> None:
-    st.header("Does it bear other light, stain and focus?", anchor="robustness")
+    st.header("Does it tolerate other light, stain and focus?", anchor="robustness")
     test, changes = evaluation["parts"]["test"], evaluation["robustness"]
     worst = []
     for kind, severities in changes.items():

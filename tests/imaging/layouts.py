@@ -27,7 +27,7 @@ BEGIN, END = "<!-- table: made by tests/imaging/layouts.py -->", "<!-- end of th
 
 _RANDOM = np.random.default_rng(3)
 _COARSE = _RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-PIXELS = np.repeat(np.repeat(_COARSE, 8, axis=0), 8, axis=1)  # (48, 64, 3): bears subsampling
+PIXELS = np.repeat(np.repeat(_COARSE, 8, axis=0), 8, axis=1)  # (48, 64, 3): survives subsampling
 PIXELS[0, 0] = 255
 GREY = PIXELS[..., 1]
 DEEP = PIXELS.astype(np.uint16) * 257
