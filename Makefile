@@ -11,7 +11,7 @@ app: .venv/runtime  ## serve the page on http://localhost:8501
 	$(BIN)/python -m mseenet app
 
 test: lint  ## linter, formatter, types, imports and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: .venv/development  ## all of `test` but the tests
 	$(BIN)/ruff check .

@@ -11,13 +11,14 @@ from mseenet.ui.analyse_page import draw_analyse_page
 from mseenet.ui.bundler import upload_limit
 from mseenet.ui.frame import draw_footer, draw_header, page_icon
 from mseenet.ui.model_page import draw_model_page
-from mseenet.ui.session import current_view, keep_settings
+from mseenet.ui.session import current_view, keep_settings, require_limits
 from mseenet.ui.shared import load_classifier
 from mseenet.ui.streamlit_internals import keep_uploads_in_memory
 
 
 def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
+    require_limits()
     draw_header(open_case=bool(current_view().case.fields))
     require_sign_in()
     keep_uploads_in_memory(upload_limit() + 2**20)  # and what frames it in a request

@@ -28,6 +28,18 @@ def encode(rgb: np.ndarray, image_format: str = "PNG", **options) -> bytes:
     return encode_pil(Image.fromarray(rgb), image_format, **options)
 
 
+GROUPS = {"server": "browser", "smoke_weights": "smoke"}
+"""Costly fixtures, and the group of tests that share one: a worker runs a group as a whole."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets pytest-xdist make each costly fixture in one worker only; else a file is a group."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = next((GROUPS[name] for name in GROUPS if name in fixtures), item.path.name)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def fields() -> list[np.ndarray]:
     """Four rendered fields, uint8 (224, 224, 3)."""

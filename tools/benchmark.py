@@ -13,7 +13,6 @@ With --app it times instead what a user waits for, in headless Chromium on the r
 """
 
 import argparse
-import io
 import resource
 import statistics
 import sys
@@ -42,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     import tensorflow as tf
     from PIL import Image
 
+    from mseenet.case.pictures import encoded
     from mseenet.imaging.synthetic import STYLES, render_field
     from mseenet.inference.card import DEFAULT_WEIGHTS
     from mseenet.inference.classifier import Classifier
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     bare = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     pixels = np.stack([render_field(STYLES[i % 4], seed=i) for i in range(32)])
-    encoded = [_jpeg(Image.fromarray(field)) for field in pixels]
+    files = [encoded(Image.fromarray(field), "JPEG", quality=95) for field in pixels]
     one, many = (tf.constant(pixels[:n], tf.float32) for n in (1, 32))
     gradcam = _peer_gradcam(model)
 
@@ -70,21 +70,21 @@ def main(argv: list[str] | None = None) -> int:
     single = _medians(
         {
             "bare forward pass": lambda: bare(one).numpy(),
-            "predict + heatmap": lambda: classifier.predict(encoded[:1], heatmaps="predicted"),
-            "predict": lambda: classifier.predict(encoded[:1]),
+            "predict + heatmap": lambda: classifier.predict(files[:1], heatmaps="predicted"),
+            "predict": lambda: classifier.predict(files[:1]),
         },
         arguments.rounds,
     )
     batch = _medians(
         {
             "bare forward pass": lambda: bare(many).numpy(),
-            "predict + heatmap": lambda: classifier.predict(encoded, heatmaps="predicted"),
+            "predict + heatmap": lambda: classifier.predict(files, heatmaps="predicted"),
         },
         max(3, arguments.rounds // 4),
     )
     peers = _medians(
         {
-            "predict + heatmap": lambda: classifier.predict(encoded[:1], heatmaps="predicted"),
+            "predict + heatmap": lambda: classifier.predict(files[:1], heatmaps="predicted"),
             "model.predict + tf-keras-vis": peer,
         },
         max(3, arguments.rounds // 4),
@@ -138,12 +138,6 @@ def _table(title: str, medians: dict[str, float], yardstick: str) -> None:
     print(f"\n{title}")
     for name, seconds in medians.items():
         print(f"  {name:<30}{1000 * seconds:>9.1f} ms {seconds / medians[yardstick]:>8.2f} x")
-
-
-def _jpeg(image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=95)
-    return buffer.getvalue()
 
 
 def _peak_memory() -> float:

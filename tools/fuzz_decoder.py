@@ -5,9 +5,9 @@
 
 Each file is one of some fifty sound ones (every format, many layouts), damaged at random:
 bytes and numbers replaced, parts cut out, doubled, or taken from another file. File number
-k is the same in every run with the same --seed and libraries. A worker process decodes the files; if it
-dies, or needs more processor time or memory for one file than allowed, that file counts as
-a failure too. The exit status is 0 if there was no failure. Linux and macOS.
+k is the same in every run with the same --seed and libraries. A worker process decodes the
+files; if it dies, or needs more processor time or memory for one file than allowed, that file
+counts as a failure too. The exit status is 0 if there was no failure. Linux and macOS.
 """
 
 import argparse

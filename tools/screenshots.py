@@ -1,9 +1,8 @@
 """Makes the pictures of README and docs, from rendered images: make screenshots"""
 
-import io
-
 from PIL import Image
 
+from mseenet.case.pictures import encoded
 from mseenet.imaging.synthetic import STYLES, render_field
 from tools.browser import ROOT, running_app, running_browser
 
@@ -15,8 +14,10 @@ SCREENS = (("light", 1440, 1480), ("dark", 800, 2300))
 def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     files = [
-        {"name": f"field {i:02d}.png", "mimeType": "image/png", "buffer": _png(field)}
-        for i, field in enumerate(render_field(STYLES[i % 4], 20 + i) for i in range(FIELDS))
+        {"name": f"field {i:02d}.png", "mimeType": "image/png", "buffer": encoded(field, "PNG")}
+        for i, field in enumerate(
+            Image.fromarray(render_field(STYLES[i % 4], 20 + i)) for i in range(FIELDS)
+        )
     ]
     with running_app() as url, running_browser() as browser:
         for scheme, width, height in SCREENS:
@@ -38,12 +39,6 @@ def main() -> None:
                 page.wait_for_timeout(2500)
                 page.screenshot(path=TARGET / "model-light.png")
             page.close()
-
-
-def _png(rgb) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

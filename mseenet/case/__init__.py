@@ -1,6 +1,7 @@
 """A case and what leaves it.
 
-Other rooms use `fields` (`Case`, `Field`), `limits` (what a case may hold), `answers` and
-`summary` (what the network says), `records` (JSON, CSV, table), `export` (CSV and ZIP of a case),
-`pdf` and `words`. Nothing here knows the page.
+Other rooms use `fields` (`Case`, `Field`), `limits` (what a case may hold), `archive` and `names`
+(ZIP archives, names of files), `copies`, `answers` and `summary` (what the network says), `records`
+(JSON, CSV, table), `export` (CSV and ZIP of a case), `pdf`, `pictures` and `words`. Nothing here
+knows the page.
 """

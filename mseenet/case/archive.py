@@ -60,7 +60,7 @@ class ArchiveError(MSEENetError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of an archive.
+    """One file of an archive.
 
     Attributes:
         name: Inside the archive.
@@ -82,13 +82,13 @@ class Contents:
 
     Attributes:
         images: Files that are named as images, or begin as one.
-        others: Names of all other files, hidden ones left out.
+        others: All other files, hidden ones left out.
         encoding: How the names were read that the archive itself leaves open, a key of
             `ENCODINGS`; None if there are none.
     """
 
     images: list[Entry]
-    others: list[str]
+    others: list[Entry]
     encoding: str | None
 
 
@@ -99,7 +99,8 @@ def is_archive(name: str, content: bytes) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether operating systems put it beside a user's files."""
-    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    parts = [part for part in PurePosixPath(name).parts if part != ".."]
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def open_archive(content: bytes) -> Contents:
@@ -120,17 +121,16 @@ def open_archive(content: bytes) -> Contents:
     raws = {id(info): _undeclared(info) for info in files}
     unknown = [raw for raw in raws.values() if raw is not None]
     encoding = guessed_encoding(unknown) if unknown else None
-    images, others = [], []
+    images: list[Entry] = []
+    others: list[Entry] = []
     for info in files:
         raw = raws[id(info)]
         name = _declared_name(info) if raw is None or encoding is None else named(raw, encoding)
         if is_hidden(name):
             continue
-        read = _reader(archive, info)
-        if name.lower().endswith(SUFFIXES) or _begins_as_image(read):
-            images.append(Entry(name, raw, read))
-        else:
-            others.append(name)
+        entry = Entry(name, raw, _reader(archive, info))
+        named_so = name.lower().endswith(SUFFIXES)
+        (images if named_so or _begins_as_image(entry.read) else others).append(entry)
     if not images:
         raise ArchiveError(NO_IMAGES)
     return Contents(images, others, encoding)

@@ -9,7 +9,7 @@ from mseenet.case.fields import Field
 SAME = 3.5
 """Largest difference between copies of a field, root mean square in grey levels of `Field.look`.
 
-JPEG of quality 50 makes 2.9, enlarging to 1024 x 768 makes 0.6. Different fields of the dataset
+JPEG of quality 50 differs by 2.9, enlarging to 1024 x 768 by 0.6. Different fields of the dataset
 differ by 14.7 and more; a few neighbouring captures, which show one field twice, by 1.9 to 5.5."""
 
 

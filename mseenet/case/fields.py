@@ -304,9 +304,10 @@ class Case:
             looks = {look_of(archive) for archive in self.encodings}
             name = unique_name(name, looks)
             self.encodings[name] = contents.encoding
-        self.left_out += [
-            LeftOut(f"{name}/{other}", NOT_AN_IMAGE, expected=True) for other in contents.others
-        ]
+        for entry in contents.others:
+            origin = None if entry.raw is None else Origin(name, entry.raw)
+            path = f"{name}/{entry.name}"
+            self.left_out.append(LeftOut(path, NOT_AN_IMAGE, expected=True, origin=origin))
         full = False
         for entry in contents.images:
             path = f"{name}/{entry.name}"

@@ -109,7 +109,7 @@ def decode_image(source: ImageSource) -> np.ndarray:
         path = Path(source)
         with _unreadable_named(), path.open("rb") as stream:
             return _decode_stream(stream)
-    if hasattr(source, "read"):
+    if hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         with _unreadable_named():
             return _decode_stream(source)
     raise NotAnImageError(
@@ -176,7 +176,7 @@ def _open(stream: BinaryIO, image_format: formats.Format) -> Image.Image:
     """Reads the headers of any format but TIFF."""
     try:
         if image_format is formats.HEIC:
-            from pi_heif import HeifImageFile  # libraries that few need
+            from pi_heif import HeifImageFile  # a library that few need
 
             return HeifImageFile(stream)
         return Image.open(stream, formats=image_format.pillow)
@@ -209,7 +209,7 @@ def _unusual_jpeg(stream: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def _unreadable_named() -> Iterator[None]:
-    """Makes an `ImageError` of a path or a stream that cannot be read from its start."""
+    """Turns errors of a path or a stream that cannot be read from its start into an `ImageError`."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a closed stream, a NUL in the path
@@ -240,7 +240,7 @@ def _rgb_from_pil(image: Image.Image, deep: bool = False) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return rgb_from_array(eight_bits(np.asarray(image).astype(np.uint16)))
     if deep:
-        colours = image.convert("RGB") if image.mode == "RGBA" else image
-        check_high_bytes(np.asarray(colours.getchannel(0) if image.mode == "LA" else colours))
+        colors = image.convert("RGB") if image.mode == "RGBA" else image
+        check_high_bytes(np.asarray(colors.getchannel(0) if image.mode == "LA" else colors))
     with damage_named():
         return flatten(image)

@@ -197,8 +197,8 @@ def scaled_with_opacity(samples: np.ndarray, white: int = _FULL) -> np.ndarray:
     """
     if samples.ndim == 2 or samples.shape[2] == 3:
         return eight_bits(samples, white)
-    colours, opacity = samples[..., :3], samples[..., 3:]
-    return np.concatenate([eight_bits(colours, white), _scale(_FULL)[opacity]], axis=2)
+    colors, opacity = samples[..., :3], samples[..., 3:]
+    return np.concatenate([eight_bits(colors, white), _scale(_FULL)[opacity]], axis=2)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ without the corner of the burned-in scale bar.
 Beside each threshold stand the values of the 2,507 training and validation fields of the
 random split (seed 0), on which alone it was chosen, and of every fifth of them spoiled as
 stated: brightness or contrast times a factor, or blurred by a Gaussian. Thresholds leave
-room for brightness and contrast times 0.8 to 1.2, which the network bears.
+room for brightness and contrast times 0.8 to 1.2, which the network tolerates.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging.decoding import squeeze
-from mseenet.imaging.nuclei import scale_bar_corner
+from mseenet.imaging.nuclei import background_color, scale_bar_corner
 from mseenet.imaging.perturbations import YIQ
 
 SMALLEST_SIDE = 200
@@ -171,7 +171,6 @@ def _stained(field: np.ndarray) -> float:
     Returns:
         Optical density, exceeded on 16 blocks of 4x4 pixels: two thirds of one blast.
     """
-    pixels = np.asarray(Image.fromarray(field).reduce(4))[_INSIDE_QUARTER] + 1.0
-    green = pixels[:, 1]
-    plasma = np.median(pixels[green >= np.quantile(green, 0.75)], axis=0)
-    return float(np.partition(np.log10(plasma / pixels) @ _CHROMATIN, -16)[-16])
+    blocks = np.asarray(Image.fromarray(field).reduce(4))
+    density = np.log10((background_color(blocks) + 1) / (blocks[_INSIDE_QUARTER] + 1.0))
+    return float(np.partition(density @ _CHROMATIN, -16)[-16])

@@ -142,8 +142,8 @@ def _patch(
     return canvas[top:bottom, left:right], y - centre[0], x - centre[1]
 
 
-def _blend(patch: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> None:
-    patch += weight[..., None] * (colour - patch)
+def _blend(patch: np.ndarray, color: np.ndarray, weight: np.ndarray) -> None:
+    patch += weight[..., None] * (color - patch)
 
 
 def _outline(
@@ -162,13 +162,13 @@ def _draw_red_cell(
     rng: np.random.Generator,
     centre: np.ndarray,
     radius: float,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
 ) -> None:
     patch, y, x = _patch(canvas, centre, 1.5 * radius)
     distance = _outline(rng, y, x, radius, 0.10)
     body = 1 / (1 + np.exp((distance - 1) * 14))
     pallor = 1 - 0.75 * np.exp(-((distance / 0.5) ** 2))  # a disc thinner in the middle
-    shade = np.asarray(colour, float) + rng.normal(0, 5)
+    shade = np.asarray(color, float) + rng.normal(0, 5)
     _blend(patch, shade, 0.85 * body * pallor)
 
 
@@ -177,10 +177,10 @@ def _draw_nucleated_cell(
     rng: np.random.Generator,
     centre: np.ndarray,
     radius: float,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
 ) -> None:
     patch, y, x = _patch(canvas, centre, 1.6 * radius)
-    shade = np.asarray(colour, float) + rng.normal(0, 5, 3)
+    shade = np.asarray(color, float) + rng.normal(0, 5, 3)
     cytoplasm = 1 / (1 + np.exp((_outline(rng, y, x, radius, 0.08) - 1) * 18))
     _blend(patch, 0.45 * shade + 0.55 * np.array([226, 222, 246]), 0.9 * cytoplasm)
 

@@ -53,16 +53,16 @@ LARGEST_FILE = 1_000_000_000
 
 # Tags, by their names in the TIFF 6.0 specification (Adobe, 1992) and its supplements.
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _BITS, _DESCRIPTION = 254, 255, 258, 270
-_ORIENTATION, _SOFTWARE, _COLOR_MAP, _SUB_IFDS = 274, 305, 320, 330
+_ORIENTATION, _PLANAR, _SOFTWARE, _COLOR_MAP, _SUB_IFDS = 274, 284, 305, 320, 330
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING, _DEPTH = 338, 339, 530, 32997
 _METAMORPH_PLANES, _DNG_VERSION = 33629, 50706
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 """Photometric interpretations that are decoded, and how many channels each needs."""
 
-_OTHER_COLOURS = {4: "transparency mask", 8: "CIELAB", 9: "ICC L*a*b*", 10: "ITU L*a*b*"}
-_RAW_COLOURS = (32803, 34892)  # colour filter array, linear raw
+_OTHER_COLORS = {4: "transparency mask", 8: "CIELAB", 9: "ICC L*a*b*", 10: "ITU L*a*b*"}
+_RAW_COLORS = (32803, 34892)  # colour filter array, linear raw
 
 _UNCOMPRESSED, _JPEG = 1, 7
 _DEFLATE = (8, 32946)
@@ -136,7 +136,7 @@ def decode_tiff(stream: BinaryIO) -> np.ndarray:
 
 @contextlib.contextmanager
 def damage_named() -> Iterator[None]:
-    """Makes of whatever a parser raises on damaged data an `ImageError`."""
+    """Turns whatever a parser raises on damaged data into an `ImageError`."""
     try:
         yield
     except ImageError:
@@ -154,7 +154,7 @@ def damage_named() -> Iterator[None]:
 def is_planar_16_bit(image: Image.Image) -> bool:
     """Whether Pillow, which opened this TIFF, would garble it: 16 bits in separate planes."""
     tags = getattr(image, "tag_v2", {})
-    return tags.get(284) == 2 and max(tags.get(_BITS, (8,))) > 8
+    return tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8
 
 
 def _short(error: Exception) -> str:
@@ -269,7 +269,7 @@ def _check_layout(page: "TiffPage") -> int | None:
         Which of the channels beyond the colours is opacity; None if none is.
     """
     photometric, bits, samples = page.photometric, _bits(page), page.samplesperpixel
-    if photometric in _RAW_COLOURS:
+    if photometric in _RAW_COLORS:
         raise _unclear(page, "a camera's raw data")
     if page.compression not in _PILLOW:
         raise _unclear(page, f"the compression {_compression(page)}")
@@ -282,8 +282,8 @@ def _check_layout(page: "TiffPage") -> int | None:
     if len(set(bits)) > 1 or bits[0] not in (1, 2, 4, 8, 12, 16):
         listed = "+".join(map(str, bits)) if len(set(bits)) > 1 else str(bits[0])
         raise _unclear(page, f"{listed} bits per channel")
-    if photometric not in _COLOURS:
-        name = _OTHER_COLOURS.get(int(photometric), f"photometric interpretation {photometric:d}")
+    if photometric not in _COLORS:
+        name = _OTHER_COLORS.get(int(photometric), f"photometric interpretation {photometric:d}")
         raise _unclear(page, f"colours as {name}")
     if bits[0] == 12 and page.compression != _UNCOMPRESSED:
         raise _unclear(page, "12 bits per channel")
@@ -301,7 +301,7 @@ def _check_layout(page: "TiffPage") -> int | None:
         raise ImageTooLargeError(
             f"expected at most {MOST_PIECES:,} strips or tiles, got {len(page.dataoffsets):,}"
         )
-    return _opacity(page, samples - _COLOURS[int(photometric)])
+    return _opacity(page, samples - _COLORS[int(photometric)])
 
 
 def _opacity(page: "TiffPage", extra: int) -> int | None:
@@ -453,15 +453,15 @@ def _piece_size(page: "TiffPage", index: int) -> int:
 def _rgb_from_samples(
     page: "TiffPage", samples: np.ndarray, opacity: int | None, white: int | None
 ) -> np.ndarray:
-    colours = _COLOURS[int(page.photometric)]
-    kept = list(range(colours)) + ([colours + opacity] if opacity is not None else [])
+    colors = _COLORS[int(page.photometric)]
+    kept = list(range(colors)) + ([colors + opacity] if opacity is not None else [])
     samples = samples[..., kept]
     if page.photometric == _CMYK:
         if samples.dtype == np.uint16:
             samples = eight_bits(samples, white or 65535)
         size = (samples.shape[1], samples.shape[0])
         return _upright(page, flatten(Image.frombytes("CMYK", size, samples.tobytes())))
-    if colours == 1:  # grey: as three equal colours, so that opacity is the fourth channel
+    if colors == 1:  # grey: as three equal colours, so that opacity is the fourth channel
         samples = samples[..., [0, 0, 0, *range(1, samples.shape[2])]]
     if samples.dtype == np.uint16:
         samples = scaled_with_opacity(samples, white or 65535)
@@ -599,7 +599,7 @@ def _declared_by_ome(text: str, samples: int) -> tuple[int, list[str] | None]:
     if sizes["Z"] * sizes["T"] != 1 or not 1 < sizes["C"] <= MOST_PAGES:
         return pages, None
     channels = [element for element in pixels if element.tag.endswith("}Channel")]
-    names = [_ome_colour(channel) for channel in channels]
+    names = [_ome_color(channel) for channel in channels]
     names += [""] * (sizes["C"] - len(names))
     blocks = [element for element in pixels if element.tag.endswith("}TiffData")]
     channel_of = {int(b.get("IFD", 0)): int(b.get("FirstC", 0)) for b in blocks}
@@ -610,15 +610,15 @@ def _declared_by_ome(text: str, samples: int) -> tuple[int, list[str] | None]:
     return pages, names
 
 
-def _ome_colour(channel: ElementTree.Element) -> str:
+def _ome_color(channel: ElementTree.Element) -> str:
     name = channel.get("Name", "").strip().lower()
     if name in (*_RED_GREEN_BLUE, "r", "g", "b"):
-        return next(colour for colour in _RED_GREEN_BLUE if colour[0] == name[0])
+        return next(color for color in _RED_GREEN_BLUE if color[0] == name[0])
     value = int(channel.get("Color", -1)) & 0xFFFFFFFF  # red, green, blue, opacity
     pure = {0xFF0000: "red", 0x00FF00: "green", 0x0000FF: "blue", 0xFFFFFF: ""}
-    colour = pure.get(value >> 8, f"colour #{value >> 8:06x}")
+    color = pure.get(value >> 8, f"colour #{value >> 8:06x}")
     generic = re.fullmatch(r"(channel|ch|c)?[ :_-]*\d*", name)
-    return colour or ("" if generic else name)
+    return color or ("" if generic else name)
 
 
 def _declared_by_imagej(metadata: dict) -> tuple[int, list[str] | None]:
@@ -626,13 +626,13 @@ def _declared_by_imagej(metadata: dict) -> tuple[int, list[str] | None]:
     channels = int(metadata.get("channels", 1))
     labels = [str(label).strip().lower() for label in metadata.get("Labels", ())]
     if channels == planes:
-        return planes, [_lut_colour(lut) for lut in metadata.get("LUTs", ())] or [""] * channels
+        return planes, [_lut_color(lut) for lut in metadata.get("LUTs", ())] or [""] * channels
     if labels == list(_RED_GREEN_BLUE):  # "RGB Stack"
         return planes, labels
     return planes, None
 
 
-def _lut_colour(table: np.ndarray) -> str:
+def _lut_color(table: np.ndarray) -> str:
     """The colour of an ImageJ lookup table, uint8 (3, 256); "" for grey."""
     used = tuple(bool(channel.any()) for channel in np.asarray(table))
     if sum(used) == 1:

@@ -124,11 +124,10 @@ def draw_about_page() -> None:
 
 def in_words(seconds: int) -> str:
     """A time such as "2 hours", in the largest unit in which it is a whole number."""
-    for unit, size in (("hour", 3600), ("minute", 60)):
-        if seconds and seconds % size == 0:
-            count = seconds // size
-            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
-    return f"{seconds} seconds"
+    units = {3600: "hour", 60: "minute", 1: "second"}
+    size = next((size for size in units if seconds and seconds % size == 0), 1)
+    count = seconds // size
+    return f"{count} {units[size]}" if count == 1 else f"{count} {units[size]}s"
 
 
 def _draw_list(lines) -> None:

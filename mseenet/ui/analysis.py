@@ -14,7 +14,7 @@ FIELDS_AT_ONCE = 16
 drawing them takes longer than analysing a few more."""
 
 STEP = 0.5
-"""Seconds, about, between two steps of the progress bar, where a click on Stop is heard."""
+"""Seconds, about, between two steps of the progress bar, where a click on Stop takes effect."""
 
 BATCHES = (8, 32)
 """Fewest and most fields between two steps; by eights the network takes an eighth longer than by

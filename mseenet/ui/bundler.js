@@ -133,7 +133,7 @@
     return { name, size: file.size, left_out: null, content: file };
   }
 
-  // As `identify` in mseenet/imaging/formats.py tells it; the server looks again.
+  // All that `identify` in mseenet/imaging/formats.py knows; the server looks again.
   async function beginsAsImage(file) {
     const head = new Uint8Array(await file.slice(0, 64).arrayBuffer());
     const text = (from, to) => String.fromCharCode(...head.slice(from, to));
@@ -141,7 +141,7 @@
       starts.some((start) => start.every((byte, i) => head[i] === byte)) ||
       (text(0, 4) === "RIFF" && text(8, 12) === "WEBP") ||
       (text(0, 2) === "BM" && bmpHeaders.includes(head[14]) && !head[15] && !head[16]) ||
-      text(4, 10) === "ftyphe"
+      (text(4, 8) === "ftyp" && /^(.{4})*he[iv]/s.test(text(8, 64))) // HEIC
     );
   }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from mseenet.case.limits import configured_limits
+from mseenet.case.limits import MEGABYTE, Limits, configured_limits
 from mseenet.imaging.formats import BMP_HEADERS, STARTS, SUFFIXES
 from mseenet.ui.bundle import MAGIC
 
@@ -14,12 +14,21 @@ _SCRIPT = Path(__file__).with_suffix(".js").read_text("utf-8")
 
 def upload_limit() -> int:
     """Largest upload that the server takes, in bytes."""
-    return st.get_option("server.maxUploadSize") * 2**20
+    return st.get_option("server.maxUploadSize") * MEGABYTE
+
+
+def page_limits() -> Limits:
+    """What a case may hold; no file is larger than what the server lets in.
+
+    Raises:
+        UsageError: A limit that the operator has set is no whole number above 0.
+    """
+    return configured_limits(largest_upload=upload_limit())
 
 
 def bundler() -> str:
     """The script, as HTML, that makes all upload widgets of a page send bundles."""
-    limits = configured_limits(largest_upload=upload_limit())
+    limits = page_limits()
     settings = {
         "magic": MAGIC.decode(),
         "suffixes": [*SUFFIXES, ".zip"],

@@ -1,6 +1,6 @@
 """Exports of a case: CSV, PDF report, ZIP of overlays. Made on the click, not before."""
 
-from collections.abc import Iterable
+from collections.abc import Container
 from datetime import datetime
 
 import streamlit as st
@@ -21,27 +21,32 @@ SHOWN_IN_REPORT = 12
 def draw_exports(view: CaseView, classifier: Classifier) -> None:
     """Draws the buttons for downloads of all analysed fields."""
     case = view.case
-    fields = by_doubt(case.done())
     st.html('<h2 class="mseenet-section">Take away</h2>')
     if missing := words.missing_from_exports(len(case.waiting()), len(case.left_out)):
         st.caption(f":material/info: {missing}")
     with st.container(horizontal=True, vertical_alignment="center", key="exports"):
-        chosen = _choose_pictures(view, fields)
+        chosen = _choose_pictures(view, by_doubt(case.done()))
 
-        # All of it is read on the click: opacity and colours change without this being drawn.
-        def content(pictured: Iterable[str]) -> tuple[list[CaseField], CaseContext]:
-            return _exported(fields, set(pictured)), _context(case, classifier)
-
+        # All of it is read on the click: opacity, colours and what is analysed by then change
+        # without this being drawn.
         def report() -> bytes:
+            fields, waiting = _now(case)
             positions = [i for i, field in enumerate(fields) if field.key in chosen]
-            return case_pdf(*content(chosen), positions, case.opacity, case.color_map)
+            exported, context = _exported(fields, chosen), _context(case, waiting, classifier)
+            return case_pdf(exported, context, positions, case.opacity, case.color_map)
+
+        def table() -> bytes:
+            fields, waiting = _now(case)
+            return case_csv(_exported(fields, ()), _context(case, waiting, classifier))
 
         def overlays() -> bytes:
-            return case_zip(*content(case.fields), case.opacity, case.color_map)
+            fields, waiting = _now(case)
+            exported, context = _exported(fields, case.fields), _context(case, waiting, classifier)
+            return case_zip(exported, context, case.opacity, case.color_map)
 
         for label, suffix, mime, make in (
             ("PDF report", "pdf", "application/pdf", report),
-            ("CSV table", "csv", "text/csv", lambda: case_csv(*content(()))),
+            ("CSV table", "csv", "text/csv", table),
             ("ZIP of overlays", "zip", "application/zip", overlays),
         ):
             st.download_button(
@@ -77,7 +82,17 @@ def _choose_pictures(view: CaseView, fields: list[Field]) -> list[str]:
         )
 
 
-def _context(case: Case, classifier: Classifier) -> CaseContext:
+def _now(case: Case) -> tuple[list[Field], list[Field]]:
+    """The analysed fields, most doubtful first, and those that wait: each field in one of them.
+
+    A download runs beside the analysis, which may finish a field between two looks at it.
+    """
+    waiting = case.waiting()
+    late = {field.key for field in waiting}
+    return by_doubt(f for f in [*case.fields.values()] if f.key not in late), waiting
+
+
+def _context(case: Case, waiting: list[Field], classifier: Classifier) -> CaseContext:
     return CaseContext(
         label=case.label,
         weights=classifier.card.sha256,
@@ -90,12 +105,12 @@ def _context(case: Case, classifier: Classifier) -> CaseContext:
             "Opacity": f"{100 * case.opacity:.0f} %",
             "Colours": case.color_map,
         },
-        waiting=[field.name for field in case.waiting()],
+        waiting=[field.name for field in waiting],
         left_out=[(item.name, item.reason) for item in case.left_out],
     )
 
 
-def _exported(fields: list[Field], pictured: set[str]) -> list[CaseField]:
+def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
     """What of the fields is exported; pictures only of those with the keys `pictured`."""
     exported = []
     for field in fields:

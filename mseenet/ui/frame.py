@@ -26,7 +26,6 @@ _STYLE = """
 .stMainBlockContainer:has(.st-key-case) .mseenet-title h1 { font-size: 1.25rem; }
 .stMainBlockContainer:has(.st-key-case) .mseenet-title p { font-size: .9rem; }
 .st-key-intake [data-testid="stCameraInput"] { max-width: 480px; }
-.mseenet-summary { font-size: 1.05rem; margin: .5rem 0 0; }
 .mseenet-file { font-size: 1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
 .mseenet-note { font-size: .85rem; opacity: .8; margin: .15rem 0 0; }
 .mseenet-badge { font-size: .72rem; font-weight: 600; margin-left: .6rem; padding: .1rem .5rem;

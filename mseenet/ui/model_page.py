@@ -12,7 +12,6 @@ import streamlit as st
 from mseenet.case import words
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.calibration import temperature_text
-from mseenet.inference.card import release_of
 from mseenet.inference.classifier import Classifier
 from mseenet.ui.evaluation_charts import (
     accuracy_by_split,
@@ -67,9 +66,11 @@ def draw_model_page(classifier: Classifier) -> None:
     thresholds) are left out, as if they had not been made, and the page says so.
     """
     card = classifier.card
-    folder, release = card.weights_path.parent, release_of(card.content)
+    folder = card.weights_path.parent
     reports = {name: _read(folder / name) for name in ("evaluation.json", "audit.json")}
-    other = [name for name, report in reports.items() if report and not _is_of(release, report)]
+    other = [
+        name for name, report in reports.items() if report and report.get("release") != card.release
+    ]
     evaluation, audit = (None if name in other else report for name, report in reports.items())
     with st.container(key="model-page"):
         st.html(_STYLE)
@@ -311,7 +312,7 @@ def _draw_refused(evaluation: dict) -> None:
 
 
 def _draw_robustness(evaluation: dict) -> None:
-    st.header("Does it bear other light, stain and focus?", anchor="robustness")
+    st.header("Does it tolerate other light, stain and focus?", anchor="robustness")
     test, changes = evaluation["parts"]["test"], evaluation["robustness"]
     worst = []
     for kind, severities in changes.items():
@@ -369,10 +370,10 @@ def _draw_audit(audit: dict | None) -> None:
 
 def _draw_card(classifier: Classifier) -> None:
     card, folder = classifier.card, classifier.card.weights_path.parent
-    content, release = card.content, release_of(card.content)
+    content = card.content
     training, split = content["training"], content["split"]
     facts = {
-        "Release": release,
+        "Release": card.release,
         "Weights": content["weights"]["file"],
         "SHA-256": card.sha256,
         "Parameters": f"{content['weights']['parameters']:,}",
@@ -394,7 +395,7 @@ def _draw_card(classifier: Classifier) -> None:
         ("EVALUATION.md", "Every figure as a table"),
     ):
         text = _read_text(folder / name)
-        if text and f"Release `{release}`" in text:
+        if text and f"Release `{card.release}`" in text:
             _draw_text(text, label)
 
 
@@ -448,10 +449,6 @@ def _read_text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-
-
-def _is_of(release: str, report: dict[str, Any]) -> bool:
-    return report.get("release") == release
 
 
 def _with_interval(proportion: float, interval) -> str:

@@ -11,7 +11,7 @@ export default function ({ data, parentElement }) {
 }
 
 class View {
-  // scale, and where the field's upper left corner lies, as shares of a frame's sides.
+  // scale, and where the field's upper left corner lies, in proportion to a frame's sides.
   scale = 1;
   left = 0;
   top = 0;
@@ -116,7 +116,7 @@ class View {
     for (const other of this.frames) {
       const mark = other.lastElementChild;
       mark.hidden = !frame || other === frame;
-      if (!mark.hidden) [mark.style.left, mark.style.top] = at.map((share) => `${100 * share}%`);
+      if (!mark.hidden) [mark.style.left, mark.style.top] = at.map((part) => `${100 * part}%`);
     }
   }
 
@@ -144,7 +144,7 @@ function set(image, source, alt) {
   image.alt = alt;
 }
 
-// Where an event is, as shares of a frame's sides.
+// Where an event is, in proportion to a frame's sides.
 function within(event, frame) {
   const box = frame.getBoundingClientRect();
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from mseenet.case.fields import Case, Field
-from mseenet.case.limits import Limits, configured_limits
-from mseenet.ui.bundler import upload_limit
+from mseenet.errors import UsageError
+from mseenet.ui.bundler import page_limits
+from mseenet.ui.frame import plain
 
 SETTINGS = (
     "way",
@@ -70,9 +71,19 @@ class CaseView:
             self.selected = None
 
 
-def page_limits() -> Limits:
-    """What a case may hold; no file is larger than what the server lets in."""
-    return configured_limits(largest_upload=upload_limit())
+def require_limits() -> None:
+    """Ends the page with a sentence if a limit that the operator has set cannot be understood.
+
+    To take the usual limit instead could fill the memory that the operator wanted to keep free.
+    """
+    try:
+        page_limits()
+    except UsageError as error:
+        st.error(
+            f"The operator of this app has set a limit that cannot be understood: {plain(str(error))}.",
+            icon=":material/error:",
+        )
+        st.stop()
 
 
 def current_view() -> CaseView:

@@ -21,6 +21,8 @@ TEST_IDS = (
     "stCheckbox",
     "stProgress",
     "stCaptionContainer",
+    "stExpanderDetails",
+    "stMarkdownContainer",
     "stVerticalBlock",
     "stHorizontalBlock",
     "stColumn",
@@ -33,7 +35,7 @@ Without the first two files are sent one by one, without the others the page loo
 
 
 def _left_alone_if_moved(touch: Callable[_P, None]) -> Callable[_P, None]:
-    """Makes of any failure of a touch one line in the log."""
+    """Turns any failure of a touch into one line in the log."""
 
     @wraps(touch)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:

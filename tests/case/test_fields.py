@@ -57,16 +57,18 @@ def test_an_archive_gives_its_images_and_nothing_else():
         "empty/": b"",
         "again.png": IMAGES[0],
         "upload of a phone": IMAGES[2],
+        "../beside.png": IMAGES[2] + b"1",
     }
     case.take_in([("case.zip", archive(members))])
     assert [field.name for field in case.fields.values()] == [
         "case.zip/slide/1.png",
         "case.zip/slide/2.PNG",
         "case.zip/upload of a phone",
+        "case.zip/../beside.png",
     ]
     assert case.problems == []
     assert case.notices == [
-        "3 files added. 1 file left out, as the case already holds the same content: "
+        "4 files added. 1 file left out, as the case already holds the same content: "
         "case.zip/again.png",
         "1 file left out, not an image: case.zip/notes.txt",
     ]

@@ -27,7 +27,7 @@ BEGIN, END = "<!-- table: made by tests/imaging/layouts.py -->", "<!-- end of th
 
 _RANDOM = np.random.default_rng(3)
 _COARSE = _RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-PIXELS = np.repeat(np.repeat(_COARSE, 8, axis=0), 8, axis=1)  # (48, 64, 3): bears subsampling
+PIXELS = np.repeat(np.repeat(_COARSE, 8, axis=0), 8, axis=1)  # (48, 64, 3): survives subsampling
 PIXELS[0, 0] = 255
 GREY = PIXELS[..., 1]
 DEEP = PIXELS.astype(np.uint16) * 257
@@ -48,7 +48,7 @@ class Layout(NamedTuple):
 def layouts() -> Iterator[Layout]:
     """All rows, in the table's order."""
     yield from _pictures()
-    yield from _tiff_colours()
+    yield from _tiff_colors()
     yield from _tiff_storage()
     yield from _tiff_pages()
     yield from _others()
@@ -142,7 +142,7 @@ def _pictures() -> Iterator[Layout]:
     yield Layout("HEIC", "several images", _saved(rgb, "HEIF", **several), REFUSED)
 
 
-def _tiff_colours() -> Iterator[Layout]:
+def _tiff_colors() -> Iterator[Layout]:
     grey, deep_grey = GREY[..., None], DEEP[..., 1:2]
     one = (GREY > 127).astype(np.uint8)[..., None]
     opaque = np.full_like(grey, 255)

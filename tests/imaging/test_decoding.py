@@ -144,7 +144,7 @@ def test_a_camera_of_fewer_bits_in_16_is_not_taken_for_a_dark_image(bits):
     assert (decode_image(np.zeros((3, 4), np.uint16)) == 0).all()  # black on any scale
 
 
-def png(samples: np.ndarray, colour_type: int, bits: int, *chunks: tuple[bytes, bytes]) -> bytes:
+def png(samples: np.ndarray, color_type: int, bits: int, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of any colour type and depth, from (H, W, channels); Pillow writes few of them."""
     height, width, _ = samples.shape
     if bits == 16:
@@ -153,7 +153,7 @@ def png(samples: np.ndarray, colour_type: int, bits: int, *chunks: tuple[bytes, 
         digits = (samples.reshape(height, -1, 1) >> np.arange(bits - 1, -1, -1)) & 1
         rows = np.packbits(digits.reshape(height, -1).astype(np.uint8), axis=1)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n"
     for kind, body in ((b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b"")):
         checksum = zlib.crc32(kind + body)
@@ -167,7 +167,7 @@ def png(samples: np.ndarray, colour_type: int, bits: int, *chunks: tuple[bytes, 
         [
             *((0, bits) for bits in (1, 2, 4, 8, 16)),
             *((3, bits) for bits in (1, 2, 4, 8)),
-            *((colour_type, bits) for colour_type in (2, 4, 6) for bits in (8, 16)),
+            *((color_type, bits) for color_type in (2, 4, 6) for bits in (8, 16)),
         ]
     ),
     height=st.integers(1, 20),
@@ -175,18 +175,18 @@ def png(samples: np.ndarray, colour_type: int, bits: int, *chunks: tuple[bytes, 
     seed=st.integers(0, 2**16),
 )
 def test_every_kind_of_png_gives_its_pixels(layout, height, width, seed):
-    colour_type, bits = layout
+    color_type, bits = layout
     random = np.random.default_rng(seed)
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color_type]
     samples = random.integers(0, 2**bits, (height, width, channels))
     samples[0, 0] = 2**bits - 1
     eight = samples * 255 / (2**bits - 1)
-    if colour_type == 3:
+    if color_type == 3:
         palette = random.integers(0, 256, (2**bits, 3), dtype=np.uint8)
         content = png(samples, 3, bits, (b"PLTE", palette.tobytes()))
         expected = palette[samples[..., 0]].astype(float)
     else:
-        content = png(samples, colour_type, bits)
+        content = png(samples, color_type, bits)
         expected = np.repeat(eight[..., :1], 3, axis=2) if channels < 3 else eight[..., :3]
         if channels in (2, 4):
             opacity = eight[..., -1:] / 255
@@ -218,17 +218,17 @@ def test_every_mode_of_every_lossless_format(image_format, mode, height, width, 
     np.testing.assert_array_equal(decode_image(content), expected)
 
 
-@pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
-def test_a_png_of_12_bits_in_16_is_refused(colour_type):
-    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+@pytest.mark.parametrize("color_type", [0, 2, 4, 6])
+def test_a_png_of_12_bits_in_16_is_refused(color_type):
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[color_type]
     samples = np.full((4, 5, channels), 4000)
     if channels in (2, 4):
         samples[..., -1] = 65535
     with pytest.raises(UnclearPixelsError, match="16-bit samples that use the range"):
-        decode_image(png(samples, colour_type, 16))
+        decode_image(png(samples, color_type, 16))
 
 
-def test_a_transparent_colour_of_16_bits_is_refused():
+def test_a_transparent_color_of_16_bits_is_refused():
     content = png(np.full((4, 5, 3), 60_000), 2, 16, (b"tRNS", struct.pack(">HHH", 1, 2, 3)))
     with pytest.raises(UnclearPixelsError, match="transparent colour"):
         decode_image(content)
@@ -302,6 +302,8 @@ def test_nothing_and_something_else():
         decode_image(b"Dear colleague, please find attached")
     with pytest.raises(NotAnImageError, match="received NoneType"):
         decode_image(None)
+    with pytest.raises(NotAnImageError, match=r"binary file.*received StringIO"):
+        decode_image(io.StringIO("opened as text"))
 
 
 def test_unreadable_paths(tmp_path):

@@ -17,7 +17,11 @@ def test_mutated_files_raise_nothing_but_image_errors():
     outcomes = [outcome(mutated(SOUND, 2, number)[1]) for number in range(400)]
     assert [text for kind, text in outcomes if kind == "FAILURE"] == []
     kinds = {kind for kind, _ in outcomes}
-    assert {"decoded", "TruncatedImageError", "AnimatedImageError"} <= kinds  # it bites
+    assert {
+        "decoded",
+        "TruncatedImageError",
+        "AnimatedImageError",
+    } <= kinds  # the damage does reach the decoders
 
 
 def test_a_file_is_the_same_whenever_it_is_made():

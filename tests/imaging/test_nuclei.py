@@ -47,12 +47,12 @@ def test_red_cells_and_the_scale_bar_are_no_nuclei(style):
     assert not nucleus_mask(render_field(replace(style, nucleated_cells=0), SEED)).any()
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (200, 20, 40)])
-def test_a_scale_bar_in_any_colour_is_not_marked(colour):
+@pytest.mark.parametrize("color", [(0, 0, 0), (200, 20, 40)])
+def test_a_scale_bar_in_any_color_is_not_marked(color):
     field = render_field(replace(STYLES[0], nucleated_cells=0), SEED).copy()
-    field[213:215, 192:220] = colour
-    field[202:210, 197:199] = colour
-    field[202:210, 205:207] = colour
+    field[213:215, 192:220] = color
+    field[202:210, 197:199] = color
+    field[202:210, 205:207] = color
     assert not nucleus_mask(field).any()
 
 
@@ -100,7 +100,7 @@ def test_blanked_nuclei_are_gone_and_the_rest_is_untouched(style):
 
 
 @styles
-def test_a_blanked_background_is_one_colour_in_every_field(style):
+def test_a_blanked_background_is_one_color_in_every_field(style):
     field = render_field(style, SEED)
     mask = nucleus_mask(field)
     cells = blank_background(field, mask)

@@ -58,11 +58,11 @@ def test_what_asks_for_review_is_not_refused(fields):
         assert not any(finding.severe for finding in findings)
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (250, 200, 20)])
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (250, 200, 20)])
 @pytest.mark.parametrize("deviation", [0, 5])
-def test_a_plain_colour_is_refused_with_and_without_noise(colour, deviation):
+def test_a_plain_color_is_refused_with_and_without_noise(color, deviation):
     noise = np.random.default_rng(0).normal(0, deviation, (300, 400, 3))
-    frame = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+    frame = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
     (finding,) = check_quality(frame)
     assert finding.severe
     assert finding.name == "low contrast"

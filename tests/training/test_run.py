@@ -157,12 +157,13 @@ def test_a_second_training_into_one_folder_is_told(little_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_backbone_of_a_smoke_run_depends_on_the_seed_alone(tmp_path):
+def test_the_backbone_of_a_smoke_run_depends_on_the_seed_alone(smoke_weights, tmp_path):
+    before = file_sha256(smoke_weights.parent / "random.weights.h5")
     hashes = []
-    for seed in (0, 0, 1):
+    for seed in (0, 1):
         write_smoke_backbone(tmp_path / "b.weights.h5", seed)
         hashes.append(file_sha256(tmp_path / "b.weights.h5"))
-    assert hashes[0] == hashes[1] != hashes[2]
+    assert before == hashes[0] != hashes[1]
 
 
 @pytest.mark.slow

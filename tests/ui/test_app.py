@@ -1,6 +1,7 @@
 """The page through Streamlit's own test runner, with the real network and real uploads."""
 
 import copy
+import csv
 import io
 import json
 import zipfile
@@ -19,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from mseenet.case import words
 from mseenet.case.fields import Case
+from mseenet.case.limits import VARIABLES
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.heatmaps import overlay
@@ -137,7 +139,7 @@ def test_a_file_of_another_kind_is_named_as_not_read(app, field_png):
     (field,) = (f for f in app.session_state["case-view"].case.fields.values() if not f.readable)
     assert field.name == "film.gif"
     (reason,) = field.prediction.reasons
-    assert "got content of another kind" in reason
+    assert "got a GIF image" in reason
     assert any(reason in error.value for error in app.error)
 
 
@@ -523,6 +525,30 @@ def test_a_stopped_case_says_what_its_exports_lack(app, fields):
     assert "1 field waits for analysis and count" in captions(app)
 
 
+def test_what_is_analysed_after_the_page_was_drawn_is_in_the_exports(app, fields, monkeypatch):
+    downloads = {}
+    monkeypatch.setattr(
+        st, "download_button", lambda label, make, *_, **__: downloads.update({label: make})
+    )
+    upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields[:3])))
+    view = app.session_state["case-view"]
+    late, other, _ = view.case.fields.values()
+    prediction, late.prediction, other.prediction = late.prediction, None, None
+    view.paused = True
+    app.run()
+    late.prediction = prediction  # as the analysis goes on
+    rows = csv.DictReader(io.StringIO(downloads["CSV table"]().decode("utf-8-sig")))
+    assert {row["file"]: row["status"] for row in rows} == {
+        "0.png": "ok",
+        "1.png": "waiting",
+        "2.png": "ok",
+    }
+    with zipfile.ZipFile(io.BytesIO(downloads["ZIP of overlays"]())) as archive:
+        case = json.loads(archive.read("case.json"))
+    assert sorted(row["file"] for row in case["fields"]) == ["0.png", "2.png"]
+    assert case["waiting"] == ["1.png"]
+
+
 def test_copies_are_told_of_and_the_user_decides(app, fields):
     files = [("a.png", encode(fields[0])), ("a.tif", encode(fields[0], "TIFF"))]
     upload(app, *files, ("b.png", encode(fields[1])))
@@ -558,6 +584,17 @@ def test_the_limits_are_stated_before_an_upload(app, monkeypatch):
     monkeypatch.setenv("MSEENET_MOST_FIELDS", "77")
     app.run()
     assert "At most 200 MB a file, and 77 fields or 1,024 MB a case." in captions(app)
+
+
+@pytest.mark.parametrize("variable", [variable for variable, _ in VARIABLES.values()])
+def test_a_limit_that_cannot_be_understood_is_named(app, monkeypatch, variable):
+    monkeypatch.setenv(variable, "abc")
+    app.run()
+    assert not app.exception
+    (error,) = app.error
+    shown = error.value.replace("\\", "")  # which keeps Markdown from reading the name
+    assert f"{variable}: expected a whole number above 0; received 'abc'." in shown
+    assert not app.file_uploader
 
 
 def test_the_browser_is_told_while_a_case_is_open(app, field_png):
@@ -609,7 +646,10 @@ def test_a_list_that_cannot_be_understood_is_none(section, expected):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(7200, "2 hours"), (3600, "1 hour"), (120, "2 minutes"), (90, "90 seconds")],
+    [
+        *((7200, "2 hours"), (3600, "1 hour"), (120, "2 minutes"), (90, "90 seconds")),
+        *((1, "1 second"), (0, "0 seconds")),
+    ],
 )
 def test_the_life_of_a_session_in_words(seconds, text):
     assert in_words(seconds) == text

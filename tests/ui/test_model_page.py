@@ -78,7 +78,7 @@ def test_confusion(evaluation):
     ]
 
 
-def test_a_class_without_fields_has_no_share():
+def test_a_class_without_fields_is_zero_percent():
     heatmap = confusion_heatmap([[0, 0, 0, 0], *[[1, 1, 1, 1]] * 3]).data[0]
     assert list(heatmap.z[0]) == [0, 0, 0, 0]
 
@@ -160,12 +160,16 @@ def model_page(folder: str) -> None:
     from pathlib import Path
     from types import SimpleNamespace
 
+    from mseenet.inference.card import release_of
     from mseenet.ui.model_page import draw_model_page
 
     content = json.loads((Path(folder) / "card.json").read_text())
     weights = content["weights"]
     card = SimpleNamespace(
-        weights_path=Path(folder) / weights["file"], sha256=weights["sha256"], content=content
+        weights_path=Path(folder) / weights["file"],
+        sha256=weights["sha256"],
+        release=release_of(content),
+        content=content,
     )
     draw_model_page(SimpleNamespace(card=card, device="some device"))
 
