@@ -1,6 +1,6 @@
-"""Measures the robust recipe on unseen slides, and calibrates the weights for them.
+"""Measures a recipe on unseen slides, and calibrates the weights for them.
 
-    mseenet crossvalidate --data DIR
+    mseenet crossvalidate --data DIR [--protocol blocks|series|series-siblings]
 
 The file order follows the slides, so contiguous blocks of it are tested by networks that
 were trained without them and without an embargo of files around them (protocol `blocks`
@@ -9,15 +9,19 @@ weights. Logits and novelty of every tested field go to a file beside the
 weights; calibration, review threshold and malignant operating point that follow from
 them go into the card. Each fold is kept when it is done; the same command goes on after
 an interruption.
+
+The protocols series and series-siblings test whole series of the camera's captures, which
+are known for the published dataset alone. Their answers go to a file out-of-fold-PROTOCOL-...csv
+beside the weights; the card stays as it is.
 """
 
 import argparse
 from pathlib import Path
 
 from mseenet import console
-from mseenet.config import PhaseConfig, RobustConfig
+from mseenet.config import CellsConfig, PhaseConfig, RobustConfig
 from mseenet.errors import UsageError
-from mseenet.evaluation.crossvalidation import Folds, collect, remove_folds, run_folds
+from mseenet.evaluation.crossvalidation import BLOCKS, Folds, collect, remove_folds, run_folds
 from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, out_of_fold_csv
 from mseenet.files import (
     FEATURES_PURPOSE,
@@ -31,6 +35,7 @@ from mseenet.resources import weights_to_write
 from mseenet.training.dataset import index_dataset, load_images
 from mseenet.training.provenance import backbone_record
 from mseenet.training.run import PURPOSE
+from mseenet.training.series import PROTOCOLS
 from mseenet.training.splits import EMBARGOES, near_duplicates
 
 
@@ -56,6 +61,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="frozen features kept by `train --cache` (default: compute them)",
     )
     parser.add_argument(
+        "--protocol",
+        choices=(BLOCKS, *PROTOCOLS),
+        default=BLOCKS,
+        help="which fields are tested; only blocks completes the card (default: %(default)s)",
+    )
+    parser.add_argument(
         "--embargo",
         type=int,
         choices=EMBARGOES,
@@ -63,7 +74,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="train the folds of this embargo only, and leave reports and card to a run without "
         "this option: for several processes or machines side by side",
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.embargo and arguments.protocol != BLOCKS:
+        parser.error("--embargo is of the protocol blocks; series have one of their own")
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,7 +102,10 @@ def main(argv: list[str] | None = None) -> int:
         card.model,
         arguments.backbone_weights,
         backbone,
+        arguments.protocol,
     )
+    if arguments.protocol != BLOCKS:
+        return measure_series(folds, card, arguments.cache)
     kept = own_folder(arguments.weights / ".checkpoint", PURPOSE)
     work = kept / f"folds-{folds.key()}"
     run_folds(folds, work, arguments.embargo or EMBARGOES, arguments.cache)
@@ -107,6 +124,22 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def measure_series(folds: Folds, card: Card, cache: Path | None) -> int:
+    """Trains and tests the folds of a series protocol and writes the answers beside the weights."""
+    folder = card.weights_path.parent
+    kept = own_folder(folder / ".checkpoint", PURPOSE)
+    work = kept / f"folds-{folds.key()}"
+    run_folds(folds, work, folds.embargoes, cache)
+    results = {embargo: collect(folds, work, embargo) for embargo in folds.embargoes}
+    path = store(folder, f"out-of-fold-{folds.protocol}", ".csv", out_of_fold_csv(results).encode())
+    remove_folds(work, folds.embargoes, folds.count)
+    remove_own_folder(kept, PURPOSE)
+    for result in results.values():
+        right = result.logits.argmax(axis=1) == result.labels
+        console.say(f"{folds.protocol}: {right.mean():.4f} of {len(right)}; wrote {path.name}")
+    return 0
+
+
 def recipe_of(card: Card) -> RobustConfig:
     """The settings that the weights were trained with.
 
@@ -115,18 +148,19 @@ def recipe_of(card: Card) -> RobustConfig:
     """
     training = card.content.get("training") or {}
     folder = card.weights_path.parent
-    if training.get("recipe") != "robust" or card.novelty is None:
+    recipe = {"robust": RobustConfig, "cells": CellsConfig}.get(str(training.get("recipe")))
+    if recipe is None or card.novelty is None:
         raise UsageError(
-            f"{folder}: expected weights of the robust recipe with a novelty gate, got "
+            f"{folder}: expected weights of the recipe robust or cells with a novelty gate, got "
             f"{training.get('recipe')}"
         )
     try:
         settings = dict(training["settings"])
         settings |= {name: PhaseConfig(**settings[name]) for name in ("head", "fine_tune")}
-        return RobustConfig(**settings)
+        return recipe(**settings)
     except (KeyError, TypeError) as error:
         raise UsageError(
-            f"{folder}: expected settings of the robust recipe in the card ({error})"
+            f"{folder}: expected settings of the recipe in the card ({error})"
         ) from error
 
 

@@ -1,6 +1,6 @@
 """Trains MSEENet on the ALL image dataset and writes the weights and their card.
 
-    mseenet train --data DIR [--recipe robust|paper]
+    mseenet train --data DIR [--recipe robust|paper|cells]
 
 The images are divided as in the paper, 80/10/10 at random, 224x224 pixels.
 
@@ -10,6 +10,10 @@ blanked inside the network. What is shipped.
 
 paper: no augmentation; first the head on a frozen backbone, then the whole network, each
 with early stopping and a learning rate that drops on a plateau.
+
+cells: experimental, not what the shipped weights are made with. As robust, and training
+images also show cells on the background of fields of other classes, scattered, and none;
+series of captures are drawn more alike. See docs/explanation/experiments.md.
 
 After Ctrl-C or a kill, the same command with --resume goes on from the last whole epoch
 and comes to the same result. `mseenet crossvalidate` then measures the recipe
@@ -25,7 +29,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from mseenet import console
-from mseenet.config import RECIPES, PhaseConfig, RobustConfig, TrainingConfig
+from mseenet.config import (
+    RECIPES,
+    CellsConfig,
+    PhaseConfig,
+    RobustConfig,
+    TrainingConfig,
+)
 from mseenet.resources import weights_to_write
 from mseenet.training.provenance import recorded_command
 from mseenet.training.run import Job, checkpoint_folder, train
@@ -56,7 +66,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="keep the robust recipe's frozen features here for other runs, 38 kB an image and "
+        help="keep the frozen features of robust and cells here for other runs, 38 kB an image and "
         "copy (default: with the checkpoint, removed at the end)",
     )
     parser.add_argument(
@@ -74,9 +84,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--copies",
         type=console.whole_number(1),
-        default=RobustConfig().copies,
         metavar="N",
-        help="augmented copies of each image in the robust recipe (default: %(default)s)",
+        help="augmented copies of each image in the recipes robust and cells (default: "
+        f"{RobustConfig().copies} and {CellsConfig().copies})",
     )
     for phase in ("head", "fine-tune"):
         parser.add_argument(
@@ -155,8 +165,11 @@ def training_config(arguments: argparse.Namespace) -> TrainingConfig | RobustCon
     """The recipe's settings with what the command line changes."""
     if arguments.smoke:
         return replace(SMOKE_SETTINGS[arguments.recipe], seed=arguments.seed)
-    robust = arguments.recipe == "robust"
-    config = RobustConfig(copies=arguments.copies) if robust else TrainingConfig()
+    config = {"paper": TrainingConfig, "robust": RobustConfig, "cells": CellsConfig}[
+        arguments.recipe
+    ]()
+    if isinstance(config, RobustConfig) and arguments.copies is not None:
+        config = replace(config, copies=arguments.copies)
     changed = {}
     for name in ("head", "fine_tune"):
         phase: PhaseConfig = getattr(config, name)

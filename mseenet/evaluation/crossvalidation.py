@@ -1,4 +1,4 @@
-"""Trains and tests the folds of the protocol `blocks`; each is kept when it is done."""
+"""Trains and tests the folds of a protocol for unseen slides; each is kept when it is done."""
 
 import hashlib
 import inspect
@@ -12,11 +12,22 @@ from typing import Any
 import numpy as np
 
 from mseenet import __version__, console
-from mseenet.config import CLASS_NAMES, ModelConfig, RobustConfig
+from mseenet.config import CLASS_NAMES, CellsConfig, ModelConfig, RobustConfig
 from mseenet.evaluation.out_of_fold import OutOfFold
-from mseenet.files import own_folder, remove_own_folder, whole_file
+from mseenet.files import file_sha256, own_folder, remove_own_folder, whole_file
 from mseenet.training.dataset import DatasetIndex
-from mseenet.training.splits import FOLDS, Split, block_split
+from mseenet.training.series import (
+    CAPTURES_PATH,
+    EMBARGO,
+    PROTOCOLS,
+    find_captures,
+    read_captures,
+    series_split,
+)
+from mseenet.training.splits import EMBARGOES, FOLDS, Split, block_split
+
+BLOCKS = "blocks"
+"""The protocol of `block_split`; the others are those of `series.PROTOCOLS`."""
 
 PURPOSE = "folds"
 """What the marker of the folds' folder says that it is for."""
@@ -34,6 +45,7 @@ class Folds:
         model_config: Widths of the head.
         backbone_weights: As for `network.build_backbone`.
         backbone: Where they come from (`backbone_record`).
+        protocol: `BLOCKS` or a key of `series.PROTOCOLS`.
     """
 
     index: DatasetIndex
@@ -43,10 +55,25 @@ class Folds:
     model_config: ModelConfig
     backbone_weights: str | Path
     backbone: dict
+    protocol: str = BLOCKS
+
+    @property
+    def count(self) -> int:
+        """How many folds the protocol has."""
+        return FOLDS if self.protocol == BLOCKS else len(PROTOCOLS[self.protocol][0])
+
+    @property
+    def embargoes(self) -> tuple[int, ...]:
+        """With which embargoes it is run: in file numbers, or in captures."""
+        return EMBARGOES if self.protocol == BLOCKS else (EMBARGO,)
 
     def split(self, fold: int, embargo: int) -> Split:
         """Which images train and which are tested."""
-        return block_split(self.index.samples, fold, embargo, self.duplicates)
+        samples = self.index.samples
+        if self.protocol == BLOCKS:
+            return block_split(samples, fold, embargo, self.duplicates)
+        captures = find_captures(samples, read_captures())
+        return series_split(samples, captures, self.protocol, fold, self.duplicates)
 
     def tested(self, fold: int, embargo: int) -> list[str]:
         """`Sample.file` of the tested images, in the order of the index."""
@@ -55,11 +82,23 @@ class Folds:
 
     def key(self) -> str:
         """12 hex digits that differ wherever a fold's answers may differ."""
-        from mseenet.imaging import perturbations
+        from mseenet.imaging import nuclei, perturbations, transplant
         from mseenet.inference import network, novelty
-        from mseenet.training import augmentation, gate, loop, robust, splits
+        from mseenet.training import (
+            augmentation,
+            cells,
+            donors,
+            gate,
+            loop,
+            robust,
+            series,
+            splits,
+        )
 
-        modules = (perturbations, network, novelty, augmentation, gate, loop, robust, splits)
+        modules = (
+            *(nuclei, perturbations, transplant, network, novelty),
+            *(augmentation, cells, donors, gate, loop, robust, series, splits),
+        )
         basis = {
             "version": __version__,
             "code": [inspect.getsource(module) for module in modules],
@@ -68,7 +107,9 @@ class Folds:
             "backbone": self.backbone,
             "images": [(s.file, s.label, s.pixel_sha256) for s in self.index.samples],
             "duplicates": [list(map(int, pair)) for pair in self.duplicates],
-            "folds": FOLDS,
+            "protocol": self.protocol,
+            "folds": self.count,
+            "captures": file_sha256(CAPTURES_PATH),
         }
         return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -83,15 +124,15 @@ def run_folds(
     Args:
         folds: What they are made of.
         work: Folder for these folds alone; made if missing.
-        embargoes: In file numbers.
+        embargoes: Of `Folds.embargoes`.
         cache: Folder that keeps frozen features; None to compute them.
 
     Raises:
         UsageError: `work` or `cache` holds other files.
-        DatasetError: There are too few images for an embargo.
+        DatasetError: There are too few images for an embargo, or their series are unknown.
     """
     own_folder(work, PURPOSE)
-    wanted = [(embargo, fold) for embargo in embargoes for fold in range(FOLDS)]
+    wanted = [(embargo, fold) for embargo in embargoes for fold in range(folds.count)]
     for embargo, fold in wanted:
         folds.split(fold, embargo)  # too few images are told before hours of work
     missing = [pair for pair in wanted if not _is_kept(folds, work, *pair)]
@@ -117,7 +158,7 @@ def run_folds(
         for embargo, fold in missing:
             model.set_weights(initial)
             split = folds.split(fold, embargo)
-            answers = _train_and_test(folds, split, model, features, Path(scratch) / "run")
+            answers = _train_and_test(folds, split, model, features, Path(scratch), cache)
             with (
                 whole_file(_fold_path(work, fold, embargo)) as part,
                 part.open("wb") as stream,
@@ -129,24 +170,42 @@ def run_folds(
         del features  # it maps files of the folder that goes now
 
 
-def _train_and_test(folds: Folds, split: Split, model, features, scratch: Path) -> dict[str, Any]:
+def _train_and_test(
+    folds: Folds, split: Split, model, features, scratch: Path, cache: Path | None
+) -> dict[str, Any]:
     """Trains a network on one fold's train part and asks it about the test part.
+
+    Donors of the recipe `cells` are fields of the train part alone.
 
     Returns:
         `files` of the tested images, (n,), `logits` (n, C) and `novelty` (n,).
     """
     from mseenet.inference.network import fine_tuned_blocks
+    from mseenet.training.cells import donated_features, mixture
     from mseenet.training.checkpoint import Checkpoint
     from mseenet.training.gate import fit_novelty
-    from mseenet.training.loop import outputs_of
+    from mseenet.training.loop import Training, outputs_of
     from mseenet.training.robust import fit_head_then_fine_tune
 
     samples, labels, pooled = folds.index.samples, folds.index.labels, features.pooled()
     train, test = (split.indices(samples, name) for name in ("train", "test"))
-    checkpoint = Checkpoint(scratch, {})
-    fit_head_then_fine_tune(
-        model, (features.draw(train), labels[train]), None, folds.config, checkpoint
-    )
+    checkpoint = Checkpoint(scratch / "run", {})
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        drawn: Training = (features.draw(train), labels[train])
+        if isinstance(folds.config, CellsConfig):
+            donated = donated_features(
+                model,
+                samples,
+                folds.images,
+                train,
+                folds.config,
+                folds.backbone,
+                cache or Path(folder),
+            )
+            drawn = mixture(features, donated, samples, train, folds.config)
+            del donated
+        fit_head_then_fine_tune(model, drawn, None, folds.config, checkpoint)
+        del drawn  # it maps files of the folder that goes now
     checkpoint.delete()
     reference = fit_novelty(
         pooled[:, train].reshape(-1, pooled.shape[-1]), np.tile(labels[train], len(pooled))
@@ -162,7 +221,7 @@ def collect(folds: Folds, work: Path, embargo: int) -> OutOfFold:
     """The kept folds of one embargo as one, in the order of the index."""
     position = {sample.file: i for i, sample in enumerate(folds.index.samples)}
     parts = []
-    for fold in range(FOLDS):
+    for fold in range(folds.count):
         answers = _read_fold(_fold_path(work, fold, embargo))
         rows = np.array([position[file] for file in answers["files"]])
         parts.append((rows, np.full(len(rows), fold), answers["logits"], answers["novelty"]))
@@ -177,10 +236,16 @@ def collect(folds: Folds, work: Path, embargo: int) -> OutOfFold:
     )
 
 
-def remove_folds(work: Path, embargoes: Sequence[int]) -> None:
-    """Removes the files of `run_folds`, and `work` if nothing else is left in it."""
+def remove_folds(work: Path, embargoes: Sequence[int], count: int = FOLDS) -> None:
+    """Removes the files of `run_folds`, and `work` if nothing else is left in it.
+
+    Args:
+        work: Of `run_folds`.
+        embargoes: Of `run_folds`.
+        count: Of the folds of an embargo.
+    """
     for embargo in embargoes:
-        for fold in range(FOLDS):
+        for fold in range(count):
             _fold_path(work, fold, embargo).unlink(missing_ok=True)
     remove_own_folder(work, PURPOSE)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
@@ -21,10 +22,29 @@ Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Makes a batch of training inputs: (rows int (B,), generator) -> (B, ...)."""
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """Training images that are drawn unequally often, with a target of their own each time.
+
+    Attributes:
+        draw: Makes a batch: (rows int (B,), generator) -> inputs (B, ...), and the probability
+            that each class should get, float32 (B, C).
+        chances: Probability of each image to be drawn next, float64 (N,); an epoch draws N.
+    """
+
+    draw: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+    chances: np.ndarray
+
+
+Training = tuple[np.ndarray | Draw, np.ndarray] | Mixture
+"""What a phase trains on: inputs (N, ...), or what draws a batch of them, and labels int
+(N,), each image once an epoch; or a mixture."""
+
+
 def run_phase(
     name: str,
     model: keras.Model,
-    train: tuple[np.ndarray | Draw, np.ndarray],
+    train: Training,
     val: tuple[np.ndarray, np.ndarray] | None,
     config: TrainingConfig | RobustConfig,
     checkpoint: Checkpoint,
@@ -38,7 +58,7 @@ def run_phase(
     Args:
         name: Of the phase, a field of `config`.
         model: Inputs -> logits (B, C); its trainable weights are trained.
-        train: Inputs (N, ...), or what draws a batch of them, and labels int (N,).
+        train: Inputs and labels, or a mixture.
         val: Inputs and labels for early stopping, learning rate and choice of the epoch;
             a phase with a cosine schedule chooses nothing and needs none.
         config: Settings of the phase, batch size and seed.
@@ -52,10 +72,14 @@ def run_phase(
     batch_size = config.batch_size
     optimizer = keras.optimizers.AdamW(phase.learning_rate, weight_decay=phase.weight_decay)
     optimizer.build(model.trainable_variables)  # so that its state can be loaded
+    loss, accuracy = keras.losses.SparseCategoricalCrossentropy, "accuracy"
+    if isinstance(train, Mixture):
+        loss = keras.losses.CategoricalCrossentropy
+        accuracy = keras.metrics.MeanMetricWrapper(_named, name="accuracy")
     model.compile(
         optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        loss(from_logits=True),
+        metrics=[accuracy],
         jit_compile=False,  # XLA on a CPU slows TensorFlow down
     )
     state = checkpoint.restore(name, model)
@@ -64,9 +88,8 @@ def run_phase(
         state.record(phase, **_validate(model, val, batch_size))
         checkpoint.save(name, state, model)
 
-    inputs, labels = train
-    draw = inputs if callable(inputs) else lambda rows, random: inputs[rows]
-    steps = math.ceil(len(labels) / batch_size)
+    count, order_of, batch_of = _drawing(train)
+    steps = math.ceil(count / batch_size)
     bar = tqdm(
         desc=name,
         total=phase.epochs * steps,
@@ -77,7 +100,7 @@ def run_phase(
         while not state.finished(phase):
             random = np.random.default_rng([config.seed, *name.encode(), state.epoch])
             _seed_dropout(model, random)
-            order = random.permutation(len(labels))
+            order = order_of(random)
             totals = {"loss": 0.0, "accuracy": 0.0}
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
@@ -85,7 +108,7 @@ def run_phase(
                     done = (state.epoch + start / len(order)) / phase.epochs
                     state.learning_rate = _cosine(phase, done)
                 optimizer.learning_rate = state.learning_rate
-                logs = model.train_on_batch(draw(batch, random), labels[batch], return_dict=True)
+                logs = model.train_on_batch(*batch_of(batch, random), return_dict=True)
                 if not math.isfinite(logs["loss"]):
                     raise TrainingError(
                         f"{name}: the loss became {float(logs['loss'])} in epoch {state.epoch + 1}; "
@@ -123,6 +146,29 @@ def outputs_of(
     )
     outputs = [model.predict_on_batch(inputs[i : i + batch_size]) for i in batches]
     return np.concatenate([keras.ops.convert_to_numpy(output) for output in outputs])
+
+
+def _drawing(train: Training) -> tuple[int, Callable, Callable]:
+    """How many images an epoch draws, what draws their order, and what makes a batch."""
+    if isinstance(train, Mixture):
+        chances = train.chances
+        return (
+            len(chances),
+            lambda random: random.choice(len(chances), len(chances), p=chances),
+            train.draw,
+        )
+    inputs, labels = train
+
+    def batch_of(rows: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return inputs(rows, random) if callable(inputs) else inputs[rows], labels[rows]
+
+    return len(labels), lambda random: random.permutation(len(labels)), batch_of
+
+
+def _named(targets, logits):
+    """Probability that the targets give to the class named, (B,)."""
+    named = keras.ops.one_hot(keras.ops.argmax(logits, axis=-1), logits.shape[-1])
+    return keras.ops.sum(targets * named, axis=-1)
 
 
 def _cosine(phase: PhaseConfig, done: float) -> float:

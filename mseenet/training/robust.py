@@ -29,7 +29,7 @@ from mseenet.inference.network import (
 from mseenet.training import augmentation
 from mseenet.training.checkpoint import Checkpoint
 from mseenet.training.dataset import Sample
-from mseenet.training.loop import Draw, run_phase
+from mseenet.training.loop import Draw, Training, run_phase
 
 COMPRESSION = (30, 95)
 """Lowest and highest JPEG quality of the compressed images."""
@@ -44,7 +44,8 @@ nearly all or nearly nothing."""
 FEATURES_VERSION = 1
 """To be raised when frozen features change by something that `_key` does not see."""
 
-_BATCH = 64
+BATCH = 64
+"""Images that go through the frozen blocks at once, with random numbers of their own."""
 
 
 @dataclass(frozen=True)
@@ -118,21 +119,47 @@ def frozen_features(
     def features(copy: int | str, change: Callable[..., np.ndarray], mean: bool) -> np.ndarray:
         path = cache / f"frozen-{key}-{copy}.npy"
         files.append(path)
-        if not path.is_file():
-            batches = []
-            starts = range(0, len(images), _BATCH)
-            for start in console.progress(starts, f"frozen features, copy {copy}"):
-                batch = change(images[start : start + _BATCH], config.seed, copy, start)
-                batch = keras.ops.convert_to_numpy(network.predict_on_batch(batch))
-                batches.append((batch.mean(axis=(1, 2)) if mean else batch).astype(np.float16))
-            with whole_file(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, np.concatenate(batches))
-        return np.load(path, mmap_mode="r")
+
+        def batch(start: int) -> np.ndarray:
+            return change(images[start : start + BATCH], config.seed, copy, start)
+
+        return kept_features(network, batch, len(images), path, f"copy {copy}", mean)
 
     copies = tuple(features(copy, _copy, mean=False) for copy in range(config.copies + 1))
     kinds = (("compressed", _compressed), ("dimmed", _dimmed))
     processed = tuple(features(name, change, mean=True) for name, change in kinds)
     return FrozenFeatures(copies, processed, config.unchanged, config.mixed, tuple(files))
+
+
+def kept_features(
+    network: keras.Model,
+    batch: Callable[[int], np.ndarray],
+    count: int,
+    path: Path,
+    name: str,
+    mean: bool = False,
+) -> np.ndarray:
+    """Frozen features from their file, which is made if it is missing.
+
+    Args:
+        network: Of `frozen_blocks`.
+        batch: Start -> up to `BATCH` images from there on, float32 (B, 224, 224, 3).
+        count: Of all images.
+        path: Names all that the features depend on.
+        name: What the progress bar says.
+        mean: Whether only means over the positions are kept.
+
+    Returns:
+        float16 (count, 14, 14, 96) or (count, 96), mapped from the file.
+    """
+    if not path.is_file():
+        outputs = []
+        for start in console.progress(range(0, count, BATCH), f"frozen features, {name}"):
+            output = keras.ops.convert_to_numpy(network.predict_on_batch(batch(start)))
+            outputs.append((output.mean(axis=(1, 2)) if mean else output).astype(np.float16))
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.concatenate(outputs))
+    return np.load(path, mmap_mode="r")
 
 
 def _key(network: keras.Model, samples: Sequence[Sample], seed: int, backbone: dict) -> str:
@@ -141,7 +168,7 @@ def _key(network: keras.Model, samples: Sequence[Sample], seed: int, backbone: d
     basis = {
         "version": FEATURES_VERSION,
         "seed": seed,
-        "batch": _BATCH,  # of which each has its own random numbers
+        "batch": BATCH,
         "compression": COMPRESSION,
         "dimming": DIMMING,
         "corner": CORNER,
@@ -185,7 +212,7 @@ def mix_styles(features: np.ndarray, proportion: float, random: np.random.Genera
 
 def fit_head_then_fine_tune(
     model: keras.Model,
-    train: tuple,
+    train: Training,
     val: tuple | None,
     config: RobustConfig,
     checkpoint: Checkpoint,
@@ -194,7 +221,8 @@ def fit_head_then_fine_tune(
 
     Args:
         model: Of `build_model`, with the backbone's weights; trained in place.
-        train: What draws batches of frozen features, and labels, as for `loop.run_phase`.
+        train: What draws batches of frozen features, and labels, or a mixture, as for
+            `loop.run_phase`.
         val: Frozen features and labels, or None.
         config: Settings of the phases.
         checkpoint: To go on from, and kept up to date.

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from mseenet import console
-from mseenet.config import TARGET_LAYER, ModelConfig, RobustConfig, TrainingConfig
+from mseenet.config import (
+    TARGET_LAYER,
+    CellsConfig,
+    ModelConfig,
+    RobustConfig,
+    TrainingConfig,
+    recipe_name,
+)
 from mseenet.errors import UsageError
 from mseenet.files import FEATURES_PURPOSE, one_writer, own_folder, remove_own_folder
 from mseenet.inference.calibration import Calibration, fit_calibration
@@ -55,7 +62,7 @@ class Job:
 
     @property
     def model_config(self) -> ModelConfig:
-        """The robust recipe blanks the corner with the scale bar inside the network."""
+        """All recipes but the paper's blank the corner with the scale bar inside the network."""
         return ModelConfig(blank_corner=isinstance(self.config, RobustConfig))
 
 
@@ -216,6 +223,8 @@ def fit(
     console.import_keras()
     from mseenet.inference.backend import keras
     from mseenet.inference.network import build_model, freeze_batch_normalization
+    from mseenet.training.cells import donated_features, mixture
+    from mseenet.training.loop import Training
     from mseenet.training.paper import fit_head_then_all
     from mseenet.training.robust import fit_head_then_fine_tune, frozen_features
 
@@ -235,11 +244,19 @@ def fit(
     features = frozen_features(
         model, inputs.index.samples, inputs.images, config, inputs.backbone, cache
     )
-    train = (features.draw(rows["train"]), labels[rows["train"]])
+    files = features.files
+    train: Training = (features.draw(rows["train"]), labels[rows["train"]])
+    if isinstance(config, CellsConfig):
+        samples, chosen = inputs.index.samples, rows["train"]
+        donated = donated_features(
+            model, samples, inputs.images, chosen, config, inputs.backbone, cache
+        )
+        train = mixture(features, donated, samples, chosen, config)
+        files += donated.files
     val = (features.copies[0][rows["val"]].astype(np.float32), labels[rows["val"]])
     fit_head_then_fine_tune(model, train, val, config, checkpoint)
     gate = novelty_gate(features.pooled(), labels, rows)
-    return model, gate, () if job.cache else features.files
+    return model, gate, () if job.cache else files
 
 
 def measure_network(model, inputs: Inputs) -> Measured:
@@ -304,7 +321,7 @@ def publish_result(
         },
         "training": {
             "command": job.command,
-            "recipe": "robust" if isinstance(job.config, RobustConfig) else "paper",
+            "recipe": recipe_name(job.config),
             "settings": asdict(job.config),
             "backbone": inputs.backbone,
             "best_epoch": {name: checkpoint.best_epoch(name) for name in phases},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mseenet.config import CLASS_NAMES, PhaseConfig, RobustConfig, TrainingConfig
+from mseenet.config import CLASS_NAMES, CellsConfig, PhaseConfig, RobustConfig, TrainingConfig
 from mseenet.imaging.synthetic import STYLES, render_field
 
 PER_CLASS = 20
@@ -28,6 +28,19 @@ SMOKE_SETTINGS: dict[str, TrainingConfig | RobustConfig] = {
         batch_size=8,
         copies=1,
         unchanged=0.9,
+        mixed=0.0,
+        head=PhaseConfig(epochs=6, learning_rate=2e-3, cosine=True),
+        fine_tune=PhaseConfig(epochs=1, learning_rate=1e-6, cosine=True),
+    ),
+    # So does the ground here: few drawn fields lie on another one.
+    "cells": CellsConfig(
+        batch_size=8,
+        copies=1,
+        donated=1,
+        unchanged=0.85,
+        transplanted=0.02,
+        scattered=0.02,
+        emptied=0.02,
         mixed=0.0,
         head=PhaseConfig(epochs=6, learning_rate=2e-3, cosine=True),
         fine_tune=PhaseConfig(epochs=1, learning_rate=1e-6, cosine=True),

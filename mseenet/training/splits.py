@@ -157,7 +157,7 @@ def block_split(
     part: dict[int, str | None] = {}
     for label, class_name in enumerate(CLASS_NAMES):
         numbered = sorted(
-            (_file_number(sample), i) for i, sample in enumerate(samples) if sample.label == label
+            (file_number(sample), i) for i, sample in enumerate(samples) if sample.label == label
         )
         tested = np.array_split(np.arange(len(numbered)), folds)[fold]
         if not len(tested) or len(tested) == len(numbered):
@@ -229,7 +229,12 @@ def read_split(path: Path, index: DatasetIndex, protocol: str, seed: int | None)
     return Split(protocol, seed, {file: part for file, (part, _) in listed.items()})
 
 
-def _file_number(sample: Sample) -> int:
+def file_number(sample: Sample) -> int:
+    """The number that the file's name ends in.
+
+    Raises:
+        DatasetError: There is none.
+    """
     numbers = re.findall(r"\d+", Path(sample.file).stem)
     if not numbers:
         raise DatasetError(f"{sample.file}: expected a file name that ends in a number")

@@ -1,13 +1,20 @@
 import inspect
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mseenet.commands import crossvalidate
-from mseenet.config import CLASS_NAMES, ModelConfig, PhaseConfig, RobustConfig
+from mseenet.config import (
+    CLASS_NAMES,
+    CellsConfig,
+    ModelConfig,
+    PhaseConfig,
+    RobustConfig,
+    recipe_name,
+)
 from mseenet.errors import UsageError
 from mseenet.evaluation import crossvalidation
 from mseenet.evaluation.crossvalidation import Folds, collect, remove_folds
@@ -20,6 +27,7 @@ from mseenet.evaluation.out_of_fold import (
     read_out_of_fold,
 )
 from mseenet.evaluation.unseen import out_of_fold_of
+from mseenet.files import own_folder
 from mseenet.imaging import perturbations
 from mseenet.inference import network, novelty
 from mseenet.inference.calibration import Calibration
@@ -27,6 +35,7 @@ from mseenet.inference.card import read_card, update_card
 from mseenet.metrics import expected_calibration_error, softmax
 from mseenet.training import augmentation, gate, loop, robust, splits
 from mseenet.training.dataset import DatasetError, DatasetIndex, Sample, index_dataset
+from mseenet.training.series import EMBARGO, read_captures
 
 REJECT = 10.0
 
@@ -162,6 +171,8 @@ def folds() -> Folds:
     "change",
     [
         {"config": RobustConfig(seed=1)},
+        {"config": CellsConfig()},
+        {"protocol": "series"},
         {"config": RobustConfig(fine_tune=PhaseConfig(epochs=3, learning_rate=3e-4, cosine=True))},
         {"model_config": ModelConfig(dropout=0.1)},
         {"backbone": {"name": "b", "weights": "imagenet"}},
@@ -227,3 +238,73 @@ def test_folds_are_put_in_the_order_of_the_index(folds, tmp_path):
     remove_folds(tmp_path, (50,))
     # Only what `run_folds` made goes.
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.fixture
+def series_folds(folds) -> Folds:
+    """Folds of `series` over all that the table of captures lists, without pixels."""
+    samples = [
+        Sample(f"{name}/WBC-{number:04d}.jpg", Path(), CLASS_NAMES.index(name), f"{i}", f"{i}")
+        for i, (name, number) in enumerate(read_captures())
+    ]
+    index = DatasetIndex(Path(), tuple(samples), ())
+    images = np.zeros((len(samples), 1, 1, 3), np.uint8)
+    return replace(folds, index=index, images=images, protocol="series")
+
+
+def keep_folds(folds: Folds, work: Path, embargoes, cache=None) -> None:
+    """What `run_folds` leaves, with logits that name the class of every field."""
+    own_folder(work, crossvalidation.PURPOSE)
+    label = {sample.file: sample.label for sample in folds.index.samples}
+    for fold in range(folds.count):
+        files = folds.tested(fold, embargoes[0])
+        logits = np.eye(4)[[label[file] for file in files]]
+        path = crossvalidation._fold_path(work, fold, embargoes[0])
+        np.savez(path, files=files, logits=logits, novelty=np.ones(len(files)))
+
+
+def test_the_series_protocol_tests_every_field_once(series_folds, tmp_path):
+    assert (series_folds.count, series_folds.embargoes) == (5, (EMBARGO,))
+    keep_folds(series_folds, tmp_path / "work", series_folds.embargoes)
+    result = collect(series_folds, tmp_path / "work", EMBARGO)
+    assert result.files == [sample.file for sample in series_folds.index.samples]
+    assert replace(series_folds, protocol="series-siblings").count == 4
+
+
+def test_series_of_other_images_are_told_before_any_training(folds, tmp_path):
+    other = replace(folds, protocol="series")
+    with pytest.raises(DatasetError, match="expected a file of the published dataset"):
+        crossvalidation.run_folds(other, tmp_path / "work", other.embargoes)
+
+
+def test_a_series_protocol_leaves_the_card_as_it_is(series_folds, weights_copy, monkeypatch):
+    index, images = series_folds.index, series_folds.images
+    monkeypatch.setattr(crossvalidate, "index_dataset", lambda *_: index)
+    monkeypatch.setattr(crossvalidate, "load_images", lambda *_, **__: images)
+    monkeypatch.setattr(crossvalidate, "near_duplicates", lambda _: [])
+    monkeypatch.setattr(crossvalidate, "run_folds", keep_folds)
+    before = read_card(weights_copy).content
+    command = ["--data", "d", "--weights", str(weights_copy), "--protocol", "series"]
+    assert crossvalidate.main(command) == 0
+    assert read_card(weights_copy).content == before
+    (path,) = weights_copy.glob("out-of-fold-series-????????.csv")
+    (result,) = read_out_of_fold(weights_copy, path.name).values()
+    assert len(result.files) == 3256
+    np.testing.assert_array_equal(result.logits.argmax(axis=1), result.labels)
+    assert not (weights_copy / ".checkpoint").exists()
+
+
+def test_an_embargo_is_of_blocks_alone(capsys):
+    with pytest.raises(SystemExit):
+        crossvalidate.parse_arguments(["--data", "d", "--protocol", "series", "--embargo", "50"])
+    assert "--embargo is of the protocol blocks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", [RobustConfig(copies=2), CellsConfig(donated=1)])
+def test_the_recipe_is_read_from_the_card(gated_classifier, config):
+    card = gated_classifier.card
+    training = {"recipe": recipe_name(config), "settings": asdict(config)}
+    assert crossvalidate.recipe_of(replace(card, content={"training": training})) == config
+    for wrong in (training | {"recipe": "paper"}, training | {"settings": {"seed": 0}}):
+        with pytest.raises(UsageError, match="expected"):
+            crossvalidate.recipe_of(replace(card, content={"training": wrong}))

@@ -8,7 +8,7 @@ import pytest
 from mseenet.config import PhaseConfig, TrainingConfig
 from mseenet.errors import UsageError
 from mseenet.training.checkpoint import Checkpoint, PhaseState, TrainingError
-from mseenet.training.loop import outputs_of, run_phase
+from mseenet.training.loop import Mixture, outputs_of, run_phase
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(96, 5)).astype(np.float32)
@@ -193,3 +193,44 @@ def test_a_cosine_phase_chooses_nothing_and_ends_low(tmp_path):
     assert max(rates) < 0.01 > 100 * rates[-1] / 2
     assert all(record["val_loss"] is None for record in history)
     assert history[-1]["loss"] < history[1]["loss"]
+
+
+def cosine_config(epochs: int) -> TrainingConfig:
+    settings = config(epochs=epochs, learning_rate=0.01)
+    return replace(settings, head=replace(settings.head, cosine=True))
+
+
+def test_a_mixture_draws_by_its_chances(tmp_path):
+    chances = np.zeros(len(TRAIN[1]))
+    chances[[2, 5]] = 0.25, 0.75
+    drawn = []
+
+    def draw(rows, random):
+        drawn.extend(rows)
+        return TRAIN[0][rows], np.eye(4, dtype=np.float32)[TRAIN[1][rows]]
+
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    run_phase("head", small_model(), Mixture(draw, chances), None, cosine_config(1), checkpoint)
+    assert len(drawn) == len(TRAIN[1])
+    assert np.mean(np.array(drawn) == 5) == pytest.approx(0.75, abs=0.15)
+    assert set(drawn) == {2, 5}
+
+
+def test_a_mixture_teaches_its_targets(tmp_path):
+    # Half of the images are of class 1, and of the others nothing can be said.
+    targets = np.full((64, 4), 0.25, np.float32)
+    targets[::2] = np.eye(4)[1]
+    inputs = np.zeros((64, 5), np.float32)
+    inputs[::2] = 1
+    mixture = Mixture(lambda rows, random: (inputs[rows], targets[rows]), np.full(64, 1 / 64))
+    model = small_model()
+    run_phase("head", model, mixture, None, cosine_config(60), Checkpoint(tmp_path / "c", {}))
+    logits = outputs_of(model, inputs[:2])
+    odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert odds[0, 1] > 0.8
+    np.testing.assert_allclose(odds[1], 0.25, atol=0.08)
+    latest = Checkpoint(tmp_path / "c", {})
+    latest.open()
+    record = latest.history("head")[-1]
+    assert record["accuracy"] == pytest.approx(0.5 + 0.25 / 2, abs=0.15)
+    assert record["loss"] >= 0.5 * np.log(4) - 0.15  # what cannot be known costs this much

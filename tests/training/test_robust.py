@@ -1,4 +1,5 @@
-from dataclasses import replace
+import hashlib
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -6,13 +7,26 @@ import pytest
 
 from mseenet.config import FROZEN_LAYER, RobustConfig
 from mseenet.errors import UsageError
+from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.backend import keras
+from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
 from mseenet.inference.network import frozen_blocks
 from mseenet.training import robust
+from mseenet.training.checkpoint import Checkpoint
 from mseenet.training.dataset import Sample
+from mseenet.training.loop import run_phase
 from mseenet.training.robust import FrozenFeatures, frozen_features, mix_styles
 
 FEATURES = np.random.default_rng(0).normal(2, 3, (8, 14, 14, 5)).astype(np.float32)
+
+# Found with version 0.2.0 before the recipe `cells` was added.
+PINNED_DRAWS = "90f0cc2b4cd82c2b"
+PINNED_MEANS = {
+    0: (229.761, 228.586, 218.324, 236.816),
+    1: (143.693, 254.350, 220.428, 231.006),
+    2: (219.431, 226.436, 214.911, 125.789),
+}
+PINNED_STYLES = (2.1412, 1.9698, 1.9284, 2.1550, 2.0816, 1.9983, 2.0818, 1.9435)
 
 
 def style(features: np.ndarray) -> np.ndarray:
@@ -101,3 +115,46 @@ def test_a_foreign_folder_is_no_cache(tiny, tmp_path):
     with pytest.raises(UsageError, match=r"it holds mine\.npy"):
         frozen_features(model, samples, images, RobustConfig(), {}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.npy"]
+
+
+# The shipped card describes this recipe: what it does must not change by the way.
+
+
+def test_the_shipped_weights_are_made_with_the_default_settings():
+    training = read_card(DEFAULT_WEIGHTS).content["training"]
+    assert training["recipe"] == "robust"
+    assert training["settings"] == asdict(RobustConfig())
+
+
+def test_images_and_their_copies_are_drawn_as_for_the_shipped_weights(tmp_path):
+    # Copy c of image i holds the value 100 c + i everywhere.
+    copies = tuple(
+        (np.arange(40)[:, None, None, None] + 100 * c + np.zeros((1, 2, 2, 3))).astype(np.float16)
+        for c in range(7)
+    )
+    config = RobustConfig()
+    config = replace(config, batch_size=16, fine_tune=replace(config.fine_tune, epochs=2))
+    features = FrozenFeatures(copies, (), config.unchanged, mixed=0.0)
+    draw, drawn = features.draw(np.arange(40)[::-1]), []
+
+    def record(rows, random):
+        batch = draw(rows, random)
+        drawn.append(np.round(batch[:, 0, 0, 0]).astype(np.int32))
+        return batch
+
+    inputs = keras.Input((2, 2, 3))
+    dropped = keras.layers.Dropout(0.3)(keras.layers.Flatten()(inputs))  # is seeded first
+    model = keras.Model(inputs, keras.layers.Dense(4)(dropped))
+    checkpoint = Checkpoint(tmp_path / "c", {})
+    run_phase("fine_tune", model, (record, np.arange(40) % 4), None, config, checkpoint)
+    digest = hashlib.sha256(np.concatenate(drawn).tobytes()).hexdigest()[:16]
+    assert digest == PINNED_DRAWS
+
+
+def test_copies_and_styles_are_as_for_the_shipped_weights():
+    fields = np.stack([render_field(style, seed=20 + k) for k, style in enumerate(STYLES)])
+    for copy, means in PINNED_MEANS.items():
+        changed = robust._copy(fields, 0, copy, 0)
+        np.testing.assert_allclose(changed.mean(axis=(1, 2, 3)), means, atol=0.01)
+    mixed = mix_styles(FEATURES, 0.5, np.random.default_rng(1)).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(mixed, PINNED_STYLES, atol=1e-3)

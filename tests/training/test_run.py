@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from mseenet.commands.train import main, parse_arguments, training_config
-from mseenet.config import RobustConfig, TrainingConfig
+from mseenet.config import RECIPES, CellsConfig, RobustConfig, TrainingConfig, recipe_name
 from mseenet.errors import MSEENetError, UsageError
 from mseenet.files import LOCK_NAME, file_sha256, one_writer, own_folder
 from mseenet.inference.card import CARD_NAME, read_card
@@ -44,6 +44,16 @@ def test_the_command_line_sets_the_training_settings():
     assert training_config(paper) == TrainingConfig()
     robust = training_config(parse_arguments(["--data", "d", "--fine-tune-epochs", "2"]))
     assert robust.fine_tune == replace(RobustConfig().fine_tune, epochs=2)
+    cells = training_config(parse_arguments(["--data", "d", "--recipe", "cells"]))
+    assert cells == CellsConfig()
+    cells = parse_arguments(["--data", "d", "--recipe", "cells", "--copies", "5"])
+    assert training_config(cells) == CellsConfig(copies=5)
+
+
+def test_each_recipe_names_itself():
+    for recipe in RECIPES:
+        config = training_config(parse_arguments(["--data", "d", "--recipe", recipe]))
+        assert recipe_name(config) == recipe
 
 
 @pytest.mark.parametrize(
