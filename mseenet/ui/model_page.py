@@ -45,7 +45,7 @@ _STYLE = """
   .hoverlayer text) { fill: currentColor !important; }
 .st-key-model-page [data-testid="stExpanderDetails"] [data-testid="stMarkdownContainer"] {
   overflow-x: auto; font-size: .9rem; }
-.st-key-chart-audit .errorbar path { stroke: currentColor !important; }
+.st-key-model-page :is(.st-key-chart-audit, .st-key-chart-stress) .errorbar path { stroke: currentColor !important; }
 .mseenet-measured { display: grid; gap: 1rem; margin: .3rem 0 !important;
   padding: 0 !important; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
 .mseenet-measured > div { border-top: 3px solid #7a5bc0; padding-top: .5rem; }
