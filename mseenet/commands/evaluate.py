@@ -1,4 +1,4 @@
-"""Measures weights: known slides, unseen slides, other light, foreign images.
+"""Measures weights: known slides, unseen slides, other light, other backgrounds, foreign images.
 
     mseenet evaluate --data DIR [--foreign DIR]
 
@@ -26,6 +26,7 @@ from mseenet.evaluation.known import (
 )
 from mseenet.evaluation.model_card import model_card
 from mseenet.evaluation.report import evaluation_markdown
+from mseenet.evaluation.stress import file_order_blocks, measure_stress
 from mseenet.evaluation.unseen import measure_malignant, measure_unseen, out_of_fold_of
 from mseenet.files import write_atomically
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, update_card
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     index = index_dataset(arguments.data, console.progress)
     console.say(index.describe())
     split = checked_split(card, index)
+    groups = file_order_blocks(index)
     images = load_images(index.samples, progress=console.progress)
     console.import_keras()
     classifier = Classifier.load(arguments.weights)
@@ -74,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         "parts": measure_parts(classifier, split, index, images),
         "statuses": measure_statuses(classifier, images[test], foreign),
         "robustness": measure_robustness(classifier, images[test], index.labels[test]),
+        "stress": measure_stress(classifier, images[test], index.labels[test], groups[test]),
     }
     if out_of_fold is None or card.novelty is None:
         console.say("unseen slides are left out: run mseenet crossvalidate first")

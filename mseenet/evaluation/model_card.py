@@ -4,6 +4,7 @@ import json
 
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.markdown import proportion_percent, table
+from mseenet.evaluation.stress import ANOTHER_CLASS, NO_CELLS, SAME_CLASS, follows_background
 from mseenet.inference.calibration import temperature_text
 
 
@@ -61,7 +62,8 @@ def model_card(card: dict, evaluation: dict, audit: dict | None = None) -> str:
         "",
         "## Figures",
         "",
-        "95 % intervals in brackets: of accuracy on unseen slides a bootstrap over blocks, else "
+        "95 % intervals in brackets: of accuracy on unseen slides and of cells on other backgrounds "
+        "a bootstrap over blocks, else "
         "Wilson's, which takes fields for independent. Every figure with its conditions is in EVALUATION.md.",
         "",
         *table(["measured", "n:", "percent"], _figures(evaluation)),
@@ -76,6 +78,7 @@ def model_card(card: dict, evaluation: dict, audit: dict | None = None) -> str:
         "- One laboratory, one stain; which patients the fields are of is not known. Colour alone "
         "predicts the class well in this dataset, and no evaluation on it can rule out that the "
         "network uses that.",
+        *_limit_of_stress(evaluation.get("stress")),
         "- Accuracy falls on unseen slides, most on those that look like none in training.",
         "- Heatmaps show where the evidence lies in cells of 32 pixels, not which cell, and not why.",
         "- Thresholds were set on fields of this dataset; their rates elsewhere are unknown.",
@@ -87,6 +90,16 @@ def model_card(card: dict, evaluation: dict, audit: dict | None = None) -> str:
         "doi:10.34740/KAGGLE/DSV/2175623) and against redistribution.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _limit_of_stress(stress: dict | None) -> list[str]:
+    """What the stress tests found, if it is a limit."""
+    if not stress or not follows_background(stress["tests"]):
+        return []
+    return [
+        "- The answer follows red cells and plasma as well as the nucleated cells: on the background "
+        "of another class the same cells are called right less often than on that of their own."
+    ]
 
 
 def _figures(evaluation: dict) -> list[tuple[str, int, str]]:
@@ -119,4 +132,12 @@ def _figures(evaluation: dict) -> list[tuple[str, int, str]]:
     for kind, severities in evaluation["robustness"].items():
         severity, worst = min(severities.items(), key=lambda item: item[1]["proportion"])
         rows.append(row(f"accuracy, {kind}, worst at {severity}", worst))
+    stress = evaluation.get("stress", {}).get("tests", {})
+    for name in (*SAME_CLASS.values(), *ANOTHER_CLASS.values()):
+        if name in stress:
+            rows.append(row(f"accuracy, cells on {name}", stress[name]["right"]))
+        if "donor" in stress.get(name, {}):
+            rows.append(row("the same, class of the background named", stress[name]["donor"]))
+    if NO_CELLS in stress:
+        rows += [row(f"{NO_CELLS}: {s}", stress[NO_CELLS][s]) for s in ("ok", "rejected")]
     return rows

@@ -8,6 +8,7 @@ import numpy as np
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.markdown import percent, proportion_percent, table
 from mseenet.evaluation.unseen import BINS, COVERAGE
+from mseenet.imaging.transplant import HELD_OUT
 from mseenet.inference.calibration import temperature_text
 from mseenet.metrics import SUMMARY_NAMES, class_metrics, wilson_interval
 from mseenet.training.splits import FOLDS
@@ -62,6 +63,8 @@ def evaluation_markdown(result: dict, card: dict, history: Mapping[str, Sequence
         lines += _risk_coverage(result["blocks"])
     lines += _statuses(result["statuses"])
     lines += _robustness(result["robustness"], test["n"])
+    if "stress" in result:
+        lines += _stress(result["stress"])
     lines += _training(history, card["training"].get("best_epoch", {}))
     return "\n".join(lines) + "\n"
 
@@ -331,6 +334,57 @@ def _robustness(changes: dict[str, dict], n: int) -> list[str]:
         "",
         *table(["change", "accuracy by severity"], rows),
     ]
+
+
+def _stress(stress: dict) -> list[str]:
+    measures = ("right", "donor", "ok", "right_of_ok", "review", "rejected")
+    rows = [
+        [
+            name,
+            figures["n"],
+            *(_share(figures.get(measure)) for measure in measures),
+            f"{100 * figures['mean_confidence']:.1f}",
+        ]
+        for name, figures in stress["tests"].items()
+    ]
+    head = [
+        "test fields",
+        "n:",
+        "right class",
+        "background's or stain's class",
+        "ok",
+        "right of ok",
+        "to review",
+        "rejected",
+        "mean confidence:",
+    ]
+    return [
+        "",
+        "## Cells or slide",
+        "",
+        "Test fields, changed so that a haematologist would still name the same class: the "
+        "nucleated cells with their rim are cut out and put on another test field from which its "
+        "own were removed, of the same or of another class, by two cutters, of which no training "
+        f"recipe uses `{HELD_OUT}`; cells and background get the optical density of a field of another "
+        "class; half of the nucleated cells, drawn at random, are removed; all but the nucleated cells is blanked out. "
+        "Without nucleated cells (their places are filled from elsewhere in the field) there is "
+        "nothing to name, and right is only what the field was. The right class and the "
+        "background's are counted whatever the gate says; ok, to review and rejected are what it "
+        "says.",
+        "",
+        "Percent, with 95 % intervals: a bootstrap over blocks of file order, as fields of one "
+        "slide fail together; Wilson's over fields where all or none are counted, which is too "
+        "narrow. Fields in which no nucleated cell is found (for half of the cells: fewer than "
+        "two) are left out. Known slides only.",
+        "",
+        *table(head, rows),
+        *(line for finding in stress["summary"] for line in ("", finding)),
+    ]
+
+
+def _share(record: dict | None) -> str:
+    """Percent of a record; none where it does not apply or nothing was there to count."""
+    return proportion_percent(record) if record and record["n"] else "-"
 
 
 def _training(history: Mapping[str, Sequence[dict]], best: Mapping[str, int]) -> list[str]:

@@ -389,6 +389,49 @@ def audit_bars(audit: dict) -> go.Figure:
     return figure
 
 
+def stress_bars(stress: dict[str, dict]) -> go.Figure:
+    """How often the class of the cells, and that of background or stain, is named.
+
+    Args:
+        stress: `stress.tests` of the report.
+    """
+    figure, names = go.Figure(), list(stress)
+    for measure, title, color in (
+        ("right", "class of the cells", HIGHLIGHT),
+        ("donor", "class of the field that lent background or stain", ORANGE),
+    ):
+        records = {
+            names.index(name): figures[measure]
+            for name, figures in stress.items()
+            if measure in figures
+        }
+        values = [100 * record["proportion"] for record in records.values()]
+        figure.add_bar(
+            x=values,
+            y=list(records),
+            orientation="h",
+            marker_color=color,
+            error_x=_error_bars(values, [record["interval_95"] for record in records.values()]),
+            name=title,
+            customdata=[
+                [record["n"], interval_text(record["interval_95"])] for record in records.values()
+            ],
+            hovertemplate=f"{title}: " + "%{x:.1f} % of %{customdata[0]:,} fields<br>"
+            "95 % interval %{customdata[1]}<extra></extra>",
+        )
+    figure.update_traces(error_x_width=6)
+    _lay_out(figure, height=52 * len(names) + 100)
+    figure.update_layout(barmode="group", bargap=0.3)
+    figure.update_xaxes(title="named, percent", range=[0, 104])
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=[f"{name}<br>n = {figures['n']:,}" for name, figures in stress.items()],
+        range=[len(names) - 0.5, -0.5],
+        showgrid=False,
+    )
+    return figure
+
+
 def _error_bars(values: Sequence[float], intervals: Sequence[Sequence[float]]) -> dict:
     """From values in percent and intervals in [0, 1]; rounding must not make a bar negative."""
     return {

@@ -22,6 +22,7 @@ from mseenet.ui.evaluation_charts import (
     reliability,
     risk_coverage,
     robustness,
+    stress_bars,
 )
 
 RANDOM = "Random test"
@@ -43,7 +44,7 @@ _STYLE = """
   .hoverlayer text) { fill: currentColor !important; }
 .st-key-model-page [data-testid="stExpanderDetails"] [data-testid="stMarkdownContainer"] {
   overflow-x: auto; font-size: .9rem; }
-.st-key-chart-audit .errorbar path { stroke: currentColor !important; }
+.st-key-model-page :is(.st-key-chart-audit, .st-key-chart-stress) .errorbar path { stroke: currentColor !important; }
 .mseenet-measured { display: grid; gap: 1rem; margin: .3rem 0 !important;
   padding: 0 !important; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
 .mseenet-measured > div { border-top: 3px solid #7a5bc0; padding-top: .5rem; }
@@ -85,6 +86,7 @@ def draw_model_page(classifier: Classifier) -> None:
             _draw_confidence(evaluation)
             _draw_refused(evaluation)
             _draw_robustness(evaluation)
+            _draw_stress(evaluation.get("stress"))
         else:
             _draw_missing(
                 "These weights were not evaluated",
@@ -328,6 +330,39 @@ def _draw_robustness(evaluation: dict) -> None:
         "rejects or flags some of these fields; a real change of microscope or stain may do more.",
         "robustness",
     )
+
+
+def _draw_stress(stress: dict | None) -> None:
+    st.header("Does it follow the cells or the slide?", anchor="stress")
+    if not stress:
+        _draw_missing(
+            "The cells were not put on other backgrounds",
+            "Whether the answer goes with the cells or with the slide is not known.",
+            "mseenet evaluate --data DIR",
+        )
+        return
+    tests = stress["tests"]
+    rows = [
+        f"{name} {percentage(figures['right']['proportion'])} right"
+        + (
+            f", {percentage(figures['donor']['proportion'])} the class of the other field"
+            if "donor" in figures
+            else ""
+        )
+        for name, figures in tests.items()
+    ]
+    _draw_chart(
+        "The same cells on other backgrounds",
+        f"Random test, at most {max(figures['n'] for figures in tests.values()):,} fields a bar; "
+        "95 % intervals over blocks of file order",
+        stress_bars(tests),
+        f"Bar chart of what is named: {'; '.join(rows)}.",
+        "A long orange bar means that the class of the field that lent its background or stain is "
+        "named, not that of the cells. Without nucleated cells nothing is right; the bar shows how "
+        "often the field's class is named all the same. The images are pasted from known slides.",
+        "stress",
+    )
+    st.markdown(" ".join(stress["summary"]))
 
 
 def _draw_audit(audit: dict | None) -> None:

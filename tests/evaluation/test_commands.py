@@ -179,6 +179,14 @@ def test_evaluate(weights, data, foreign, loaded, parts, capsys):
     record = result["robustness"]["gamma"]["0.7"]
     assert record["proportion"] == right(loaded, darkened, labels) / len(labels)
 
+    # One field of each class: nothing can lend a background of the same class.
+    tests = result["stress"]["tests"]
+    assert "restained like a field of another class" in tests
+    assert not [name for name in tests if "of the same class" in name]
+    assert tests["as they are"]["right"]["proportion"] == right(loaded, images, labels) / len(
+        labels
+    )
+
     gate = before.novelty
     expected = measure_unseen(out_of_fold_of(before), gate.review, gate.reject)
     assert result["blocks"] == json.loads(json.dumps(expected))

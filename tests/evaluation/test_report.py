@@ -82,6 +82,37 @@ def test_every_point_of_the_charts_stands_in_a_table(evaluation):
         assert row[5] == f"{100 * epoch['val_accuracy']:.1f}"
 
 
+def test_every_figure_of_the_stress_tests_stands_in_the_report(evaluation):
+    tests = evaluation["stress"]["tests"]
+    rows = section(write(evaluation), "Cells or slide")[1:]
+    measures = ("right", "donor", "ok", "right_of_ok", "review", "rejected")
+    for row, (name, figures) in zip(rows, tests.items(), strict=True):
+        assert row[:2] == [name, str(figures["n"])]
+        for cell, measure in zip(row[2:8], measures, strict=True):
+            record = figures.get(measure)
+            expected = f"{100 * record['proportion']:.2f} (" if record and record["n"] else "-"
+            assert cell.startswith(expected)
+        assert row[8] == f"{100 * figures['mean_confidence']:.1f}"
+
+
+def test_the_limit_of_the_model_card_follows_the_stress_tests(evaluation):
+    limit = "The answer follows red cells and plasma"
+    tests = evaluation["stress"]["tests"]
+    names = [(name, name.replace("another", "the same")) for name in tests if "another" in name]
+    for other, same in [pair for pair in names if pair[1] in tests]:
+        tests[same]["right"] = {"proportion": 0.9, "n": 9, "interval_95": [0.8, 0.95]}
+        tests[other]["right"] = {"proportion": 0.4, "n": 9, "interval_95": [0.3, 0.5]}
+    card = model_card(read(CARD_NAME), evaluation)
+    assert limit in card
+    assert "| accuracy, cells on background of another class, feathered cut | 9 | 40.00 (" in card
+    for _, same in [pair for pair in names if pair[1] in tests]:
+        tests[same]["right"]["interval_95"] = [0.5, 0.95]
+    assert limit not in model_card(read(CARD_NAME), evaluation)
+    del evaluation["stress"]
+    assert limit not in model_card(read(CARD_NAME), evaluation)
+    assert "Cells or slide" not in write(evaluation)
+
+
 def test_other_numbers_make_another_report(evaluation):
     confusion = [[40, 2, 0, 0], [0, 85, 0, 0], [0, 3, 80, 0], [0, 0, 0, 69]]
     evaluation["parts"]["test"] |= {"confusion": confusion, "accuracy": 274 / 279}

@@ -20,6 +20,7 @@ from mseenet.ui.evaluation_charts import (
     reliability,
     risk_coverage,
     robustness,
+    stress_bars,
 )
 
 REPORTS = ("evaluation.json", "audit.json", "MODEL_CARD.md", "EVALUATION.md")
@@ -132,6 +133,20 @@ def test_robustness(evaluation):
     assert {shape.x0 for shape in figure.layout.shapes} == {100 * test["accuracy"]}
 
 
+def test_stress(evaluation):
+    tests = evaluation["stress"]["tests"]
+    figure = stress_bars(tests)
+    for trace, measure in zip(figure.data, ("right", "donor"), strict=True):
+        rows = {i: f[measure] for i, f in enumerate(tests.values()) if measure in f}
+        assert list(trace.y) == list(rows)
+        assert proportions(trace.x) == [record["proportion"] for record in rows.values()]
+        assert bounds(trace.error_x, trace.x) == [r["interval_95"] for r in rows.values()]
+        assert [n for n, _ in trace.customdata] == [record["n"] for record in rows.values()]
+    assert list(figure.layout.yaxis.ticktext) == [
+        f"{name}<br>n = {figures['n']:,}" for name, figures in tests.items()
+    ]
+
+
 def test_audit(audit):
     for trace, part in zip(
         audit_bars(audit).data, ("network", "frozen_features", "color_alone"), strict=True
@@ -150,6 +165,7 @@ def test_every_chart_lets_the_theme_through(evaluation, audit):
         reliability(blocks),
         risk_coverage(blocks),
         robustness(evaluation["robustness"], test),
+        stress_bars(evaluation["stress"]["tests"]),
         audit_bars(audit),
     ):
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
@@ -205,7 +221,7 @@ def change(folder: Path, name: str, edit) -> None:
 def test_the_model_page(folder, evaluation):
     app = draw(folder)
     charts = [chart.proto for chart in app.get("plotly_chart")]
-    assert len(charts) == 6
+    assert len(charts) == 7
     assert all(len(chart.alt) > 60 for chart in charts)
     assert not app.code
     assert not app.warning
@@ -221,6 +237,18 @@ def test_the_model_page(folder, evaluation):
     ]
     assert set(levels(app)) == {2, 3}
     assert levels(app)[0] == 2
+
+
+def test_what_the_stress_tests_found_is_said(folder, evaluation):
+    said = " ".join(evaluation["stress"]["summary"])
+    assert said in [element.value for element in draw(folder).markdown]
+
+
+def test_a_report_without_stress_tests_says_how_to_make_them(folder):
+    change(folder, "evaluation.json", lambda content: content.pop("stress"))
+    app = draw(folder)
+    assert [code.value for code in app.code] == ["mseenet evaluate --data DIR"]
+    assert len(app.get("plotly_chart")) == 6
 
 
 def test_another_confusion_matrix(folder, evaluation):
@@ -284,13 +312,13 @@ def test_weights_that_were_not_cross_validated(folder):
 
     change(folder, "evaluation.json", forget)
     app = draw(folder)
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 5
     assert all("mseenet crossvalidate" in code.value for code in app.code)
     assert not app.get("button_group")
 
 
 @pytest.mark.parametrize(
-    ("name", "charts", "command"), [("evaluation.json", 1, "evaluate"), ("audit.json", 5, "audit")]
+    ("name", "charts", "command"), [("evaluation.json", 1, "evaluate"), ("audit.json", 6, "audit")]
 )
 def test_a_report_of_another_release_is_not_drawn(folder, name, charts, command):
     change(folder, name, lambda content: content.update(release="0" * 12))
