@@ -176,7 +176,7 @@ def _open(stream: BinaryIO, image_format: formats.Format) -> Image.Image:
     """Reads the headers of any format but TIFF."""
     try:
         if image_format is formats.HEIC:
-            from pi_heif import HeifImageFile  # a library that few need
+            from pillow_heif import HeifImageFile  # 25 MB of libraries that few need
 
             return HeifImageFile(stream)
         return Image.open(stream, formats=image_format.pillow)
