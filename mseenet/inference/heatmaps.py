@@ -18,7 +18,6 @@ Reference:
 """
 
 import io
-import os
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mseenet.config import IMAGE_SIZE, TARGET_LAYER
+from mseenet.files import write_atomically
 from mseenet.imaging.formats import OVERLAY_SOFTWARE
 
 NO_EVIDENCE = 0.05
@@ -187,12 +187,7 @@ def save_overlay(path: Path, rgb: np.ndarray) -> None:
     Raises:
         OSError: The file cannot be written; one that was there is as before.
     """
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(encode_overlay(rgb))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(path, encode_overlay(rgb))
 
 
 def is_overlay(path: Path) -> bool:
