@@ -161,12 +161,12 @@ class CellsConfig(RobustConfig):
             alike, 1 all its series alike. Classes are drawn equally often.
     """
 
-    copies: int = 3
+    copies: int = 4
     unchanged: float = 0.1
     fine_tune: PhaseConfig = PhaseConfig(
         epochs=8, learning_rate=3e-4, cosine=True, weight_decay=0.01
     )
-    donated: int = 3
+    donated: int = 5
     transplanted: float = 0.35
     scattered: float = 0.25
     emptied: float = 0.15
