@@ -170,7 +170,10 @@ def run_folds(
             model.set_weights(initial)
             split = folds.split(protocol, fold)
             checkpoint = Checkpoint(Path(scratch) / "run", {})
-            answers = _train_and_test(folds, split, model, features, donated, checkpoint, kept)
+            parts = folds.parts(protocol, np.full(len(samples), fold))
+            answers = _train_and_test(
+                folds, split, parts, model, features, donated, checkpoint, kept
+            )
             with (
                 whole_file(_fold_path(work, protocol, fold)) as part,
                 part.open("wb") as stream,
@@ -183,7 +186,14 @@ def run_folds(
 
 
 def _train_and_test(
-    folds: Folds, split: Split, model, features, donated, checkpoint: Checkpoint, cache: Path
+    folds: Folds,
+    split: Split,
+    parts: list[str],
+    model,
+    features,
+    donated,
+    checkpoint: Checkpoint,
+    cache: Path,
 ) -> dict[str, Any]:
     """Trains a network on one fold's train part and asks it about the test part.
 
@@ -217,6 +227,7 @@ def _train_and_test(
         frozen_blocks(model),
         folds.images[test],
         labels[test],
+        [parts[i] for i in test],
         [samples[i].pixel_sha256 for i in test],
         cache,
     )

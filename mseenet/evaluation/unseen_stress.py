@@ -7,7 +7,7 @@ the fold's network (frozen features, image quality, nucleated cells) is kept, to
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +17,17 @@ import numpy as np
 
 from mseenet import console
 from mseenet.evaluation import stress
-from mseenet.evaluation.stress import STRESS_TESTS, stress_fields
+from mseenet.evaluation.stress import STRESS_TESTS, UNCHANGED, stress_fields
 from mseenet.files import FEATURES_PURPOSE, file_sha256, own_folder, whole_file
 from mseenet.imaging import nuclei, quality, transplant
 from mseenet.imaging.nuclei import count_nucleated_cells, nucleus_mask
 from mseenet.imaging.quality import check_quality
 from mseenet.training.dataset import DatasetError
 from mseenet.training.loop import outputs_of
+
+MOST = 60
+"""Of how many fields of a part images are made, evenly spaced: fields of one slide fail
+together, so that more of them would not tell more."""
 
 STRESS_VERSION = 1
 """To be raised when the kept images change by something that `_key` does not see."""
@@ -74,14 +78,22 @@ class StressAnswers:
 
 
 def stress_inputs(
-    network, images: np.ndarray, labels: np.ndarray, pixel_sha256: list[str], cache: Path
+    network,
+    images: np.ndarray,
+    labels: np.ndarray,
+    parts: Sequence[str],
+    pixel_sha256: list[str],
+    cache: Path,
 ) -> dict[str, StressInputs]:
     """Makes the images of all stress tests from one fold's tested fields, some 0.3 s a field.
+
+    Unchanged are all fields, changed at most `MOST` of each part.
 
     Args:
         network: Of `frozen_blocks`; all of them are the same, whatever was trained.
         images: The tested fields, RGB pixels, uint8 (N, 224, 224, 3) in [0, 255].
         labels: int (N,).
+        parts: Which fields fail together, (N,).
         pixel_sha256: Of each field.
         cache: Folder that keeps them, 0.4 MB a field; made if missing.
 
@@ -89,13 +101,24 @@ def stress_inputs(
         By test; one for which no image can be made is left out.
     """
     own_folder(cache, FEATURES_PURPOSE)
-    path = cache / f"stress-{_key(network, labels, pixel_sha256)}.npz"
+    path = cache / f"stress-{_key(network, labels, parts, pixel_sha256)}.npz"
     if not path.is_file():
-        made = stress_fields(images, labels)
+        chosen = _evenly(parts)
+        made = stress_fields(images[chosen], labels[chosen])
         arrays: dict[str, Any] = {}
-        for test in STRESS_TESTS:
-            for name, array in _make(network, made, test).items():
-                arrays[f"{STRESS_TESTS.index(test)}/{name}"] = array
+        for i, test in enumerate(STRESS_TESTS):
+            if test == UNCHANGED:
+                found = _seen(network, dict(enumerate(images)), np.full(len(images), -1))
+            else:
+                donors = made.donors(test)
+                pairs = console.progress(enumerate(donors), test, len(donors))
+                changed = {k: made.make(test, k, donor) for k, donor in pairs}
+                known = {k: image for k, image in changed.items() if image is not None}
+                found = _seen(network, known, donors)
+                for name in ("rows", "donors"):  # positions among all tested fields
+                    if found:
+                        found[name] = np.where(found[name] >= 0, chosen[found[name]], -1)
+            arrays |= {f"{i}/{name}": array for name, array in found.items()}
         with whole_file(path) as part, part.open("wb") as stream:
             np.savez(stream, **arrays)
     names = [field.name for field in fields(StressInputs)]
@@ -107,33 +130,40 @@ def stress_inputs(
         }
 
 
-def _make(network, made: stress.StressFields, test: str) -> dict[str, np.ndarray]:
-    donors = made.donors(test)
-    rows, changed, findings, cells, clear = [], [], [], [], []
-    for i, donor in enumerate(console.progress(donors, test)):
-        image = made.make(test, i, donor)
-        if image is None:
-            continue
+def _evenly(parts: Sequence[str]) -> np.ndarray:
+    """Positions of at most `MOST` fields of each part, evenly spaced, int (n,), rising."""
+    names = np.array(parts)
+    chosen = []
+    for name in np.unique(names):
+        mine = np.flatnonzero(names == name)
+        places = np.linspace(0, len(mine) - 1, min(MOST, len(mine))).round().astype(int)
+        chosen.append(mine[places])
+    return np.sort(np.concatenate(chosen))
+
+
+def _seen(network, images: dict[int, np.ndarray], donors: np.ndarray) -> dict[str, np.ndarray]:
+    """What can be told of the images of one test without a trained network."""
+    if not images:
+        return {}
+    findings, cells, clear = [], [], []
+    for image in images.values():
         found = check_quality(image, image.shape[:2])
         counted = count_nucleated_cells(image, nucleus_mask(image))
-        rows.append(i)
-        changed.append(image)
         findings.append(max((1 + finding.severe for finding in found), default=0))
         cells.append(counted.count)
         clear.append(counted.clear)
-    if not rows:
-        return {}
+    rows = np.array(list(images))
     return {
-        "rows": np.array(rows),
+        "rows": rows,
         "donors": donors[rows],
-        "features": outputs_of(network, np.stack(changed)).astype(np.float16),
+        "features": outputs_of(network, np.stack(list(images.values()))).astype(np.float16),
         "findings": np.array(findings, np.int8),
         "cells": np.array(cells, np.int16),
         "clear": np.array(clear, np.int16),
     }
 
 
-def _key(network, labels: np.ndarray, pixel_sha256: list[str]) -> str:
+def _key(network, labels: np.ndarray, parts: Sequence[str], pixel_sha256: list[str]) -> str:
     """12 hex digits that differ wherever the images or their features may differ."""
     weights = hashlib.sha256(b"".join(array.tobytes() for array in network.get_weights()))
     modules = (stress, nuclei, quality, transplant)
@@ -142,7 +172,11 @@ def _key(network, labels: np.ndarray, pixel_sha256: list[str]) -> str:
         "code": [file_sha256(Path(module.__file__ or "")) for module in modules],
         "network": weights.hexdigest(),
         "layers": [type(layer).__name__ for layer in network.layers],
-        "images": [(sha, int(label)) for sha, label in zip(pixel_sha256, labels, strict=True)],
+        "most": MOST,
+        "images": [
+            (sha, int(label), str(part))
+            for sha, label, part in zip(pixel_sha256, labels, parts, strict=True)
+        ],
     }
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:12]
 
