@@ -58,9 +58,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="ImageNet weights of the bare backbone (default: download them)",
     )
-    parser.add_argument(
-        "--recipe", choices=RECIPES, default="cells", help="(default: %(default)s)"
-    )
+    parser.add_argument("--recipe", choices=RECIPES, default="cells", help="(default: %(default)s)")
     parser.add_argument(
         "--cache",
         type=Path,

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from mseenet import console
-from mseenet.config import CLASS_NAMES
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.evaluation.markdown import proportion_percent, table
 from mseenet.imaging.nuclei import (
     background_color,
@@ -21,6 +22,9 @@ from mseenet.training.dataset import DatasetIndex
 from mseenet.training.splits import EMBARGOES, FOLDS, Split, block_split, near_duplicates
 
 AS_THEY_ARE = "as they are"
+
+GRID_CELL = IMAGE_SIZE // 7
+"""Width of what one position of the heatmap stands for, in pixels; more than a blast."""
 
 PARTS = {
     "network": "network",
@@ -146,7 +150,8 @@ def measure_occlusion(
         By variant of `occlude`: the accuracy as a record of `mseenet.metrics.proportion`; how
         many answers `changed`, how many fields are `rejected`, the mean confidence and how
         often each class is `named`. For the images as they are also the proportions of
-        heatmap and area on nucleated cells and in the scale bar's corner.
+        heatmap and area on nucleated cells, on these with a rim of `GRID_CELL`, and in the
+        scale bar's corner.
     """
     masks = [nucleus_mask(rgb) for rgb in images]
     results: dict[str, dict] = {}
@@ -174,9 +179,13 @@ def _heat(predictions: Sequence[Prediction], cells: np.ndarray) -> dict[str, flo
     heat = np.stack([p.heatmap for p in predictions if p.heatmap is not None])  # each has one
     mass = heat.sum(axis=(1, 2)) + 1e-9  # a map may be empty
     corner = scale_bar_corner(cells.shape[1:])
+    near = np.stack([ndimage.distance_transform_edt(~mask) <= GRID_CELL for mask in cells])
+    near &= cells.any(axis=(1, 2), keepdims=True)
     return {
         "heat_on_cells": float(np.mean((heat * cells).sum(axis=(1, 2)) / mass)),
         "area_of_cells": float(cells.mean()),
+        "heat_near_cells": float(np.mean((heat * near).sum(axis=(1, 2)) / mass)),
+        "area_near_cells": float(near.mean()),
         "heat_in_corner": float(np.mean((heat * corner).sum(axis=(1, 2)) / mass)),
         "area_of_corner": float(corner.mean()),
     }
@@ -210,9 +219,10 @@ def findings(result: dict) -> list[str]:
             )
     lines.append(
         f"{100 * plain['heat_on_cells']:.1f} % of the heatmaps' mass lies on nucleated cells, which cover "
-        f"{100 * plain['area_of_cells']:.1f} % of the fields; {100 * plain['heat_in_corner']:.1f} % lies in the "
-        f"scale-bar corner, {100 * plain['area_of_corner']:.1f} % of the area. A heatmap cell is 32 pixels "
-        "wide, more than a blast."
+        f"{100 * plain['area_of_cells']:.1f} % of the fields, and {100 * plain['heat_near_cells']:.1f} % on them with "
+        f"a rim of one grid cell of the heatmap, {GRID_CELL} pixels, {100 * plain['area_near_cells']:.1f} % of the "
+        f"fields; {100 * plain['heat_in_corner']:.1f} % lies in the scale-bar corner, "
+        f"{100 * plain['area_of_corner']:.1f} % of the area."
     )
     return lines
 

@@ -397,7 +397,9 @@ def _draw_audit(audit: dict | None) -> None:
     )
     st.markdown(
         f"Of the heatmaps' mass {percentage(plain['heat_on_cells'])} lies on nucleated cells, which "
-        f"cover {percentage(plain['area_of_cells'])} of the fields, and "
+        f"cover {percentage(plain['area_of_cells'])} of the fields, "
+        f"{percentage(plain['heat_near_cells'])} on them with a rim of one grid cell, "
+        f"{percentage(plain['area_near_cells'])} of the fields, and "
         f"{percentage(plain['heat_in_corner'])} in the corner of the scale bar, "
         f"{percentage(plain['area_of_corner'])} of the area (n = {plain['n']:,})."
     )

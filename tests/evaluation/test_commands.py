@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import encode
+from scipy import ndimage
 
 from mseenet.commands import audit, evaluate
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
-from mseenet.evaluation.audit import occlude
+from mseenet.evaluation.audit import GRID_CELL, occlude
 from mseenet.evaluation.known import foreign_images
 from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, OutOfFold, out_of_fold_csv
 from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of
@@ -255,6 +256,11 @@ def test_audit(weights, data, loaded, parts, capsys):
             on_cells = [h[m].sum() / h.sum() for h, m in zip(heat, masks, strict=True) if h.sum()]
             total = sum(on_cells) / len(images)
             assert plain["heat_on_cells"] == pytest.approx(total, rel=1e-4)
+            assert all(m.any() for m in masks)
+            near = [ndimage.distance_transform_edt(~m) <= GRID_CELL for m in masks]
+            on_cells = [h[m].sum() / h.sum() for h, m in zip(heat, near, strict=True) if h.sum()]
+            assert plain["heat_near_cells"] == pytest.approx(sum(on_cells) / len(images), rel=1e-4)
+            assert plain["area_near_cells"] == pytest.approx(np.mean(near))
     assert plain["changed"]["proportion"] == 0
 
     text = (weights / "AUDIT.md").read_text(encoding="utf-8")
