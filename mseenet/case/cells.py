@@ -4,6 +4,7 @@ Only small numbers are kept for each field. Crops and outlines are made when the
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -115,3 +116,29 @@ def geojson(field: Field, with_answer: bool = True) -> dict:
             }
         )
     return {"type": "FeatureCollection", "features": features}
+
+
+@dataclass(frozen=True, eq=False)
+class FieldCells:
+    """The cells of one field for the exports, made when they are asked for.
+
+    Attributes:
+        field: A readable one.
+        with_answer: Whether the network's answer is exported too.
+    """
+
+    field: Field
+    with_answer: bool
+
+    def geojson(self) -> dict:
+        """See `geojson`."""
+        return geojson(self.field, self.with_answer)
+
+    def crops(self, most: int) -> list[tuple[np.ndarray, float]]:
+        """The most decisive cells, RGB uint8 (n, n, 3), and their shares of the evidence.
+
+        None without an answer.
+        """
+        chosen = self.field.cells[:most] if self.with_answer else ()
+        shares = [cell.share for cell in chosen]
+        return list(zip(crops(self.field, chosen) if chosen else [], shares, strict=True))

@@ -274,7 +274,7 @@ def outline(numbers: np.ndarray, cell: Cell) -> np.ndarray:
     largest = max(rings, key=enclosed_area)
     before, after = largest - np.roll(largest, 1, 0), np.roll(largest, -1, 0) - largest
     corners = largest[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
-    return corners + (left - 1, top - 1)
+    return corners + np.array([left - 1, top - 1])
 
 
 def enclosed_area(points: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +65,18 @@ class Prediction:
     def nucleus_mask(self) -> np.ndarray | None:
         """Where the nucleated cells lie in the squeezed image, bool (224, 224); None for an error."""
         return None if self.nuclei is None else unpacked(self.nuclei)
+
+
+def without_answer(prediction: Prediction) -> Prediction:
+    """The same without class, probabilities and heatmap: what is known of a rejected field."""
+    return replace(
+        prediction,
+        class_name=None,
+        probabilities=None,
+        confidence=None,
+        heatmap=None,
+        heatmap_class=None,
+    )
 
 
 class _Field(NamedTuple):
@@ -239,9 +251,14 @@ class Classifier:
             status, novelty, reasons = self._judge(
                 field.findings.result(), found.cells, values, float(novelties[row])
             )
-            cells = {"nucleated_cells": found.cells.count, "nuclei": found.packed}
             if status == "rejected" and not include_rejected:
-                yield Prediction(status, novelty=novelty, reasons=reasons, **cells)
+                yield Prediction(
+                    status,
+                    novelty=novelty,
+                    reasons=reasons,
+                    nucleated_cells=found.cells.count,
+                    nuclei=found.packed,
+                )
                 row += 1
                 continue
             predicted = CLASS_NAMES[values.argmax()]
@@ -260,7 +277,8 @@ class Classifier:
                 heatmap_class=predicted if heatmaps == "predicted" else heatmaps,
                 novelty=novelty,
                 reasons=reasons,
-                **cells,
+                nucleated_cells=found.cells.count,
+                nuclei=found.packed,
             )
             row += 1
 
