@@ -3,7 +3,7 @@
 Only small numbers are kept for each field. Crops and outlines are made when they are shown.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,10 @@ CROP_SIDE = 96
 
 
 def decisive_cells(
-    fields: Iterable[Field], class_name: str, limit: int = DECISIVE
+    fields: Iterable[Field],
+    class_name: str,
+    limit: int = DECISIVE,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> list[tuple[Field, Cell]]:
     """The cells with the most evidence for a class, in the fields that are called so.
 
@@ -36,6 +39,8 @@ def decisive_cells(
         fields: Analysed ones.
         class_name: One of `CLASS_NAMES`.
         limit: How many at most.
+        progress: Told from time to time which part of the fields, in [0, 1], was looked into. What
+            was found is kept with the fields, so that it may end this by an exception.
 
     Returns:
         Fields and cells, the most decisive first.
@@ -46,7 +51,9 @@ def decisive_cells(
         if (answer := counted_answer(field.result)) and answer.class_name == class_name
     ]
     best: list[tuple[Field, Cell]] = []
-    for field in sorted(called, key=lambda field: -field.largest_evidence):
+    for place, field in enumerate(sorted(called, key=lambda field: -field.largest_evidence)):
+        if place % 16 == 0:
+            progress(place / len(called))
         if len(best) == limit and field.largest_evidence <= best[-1][1].evidence:
             break
         best += [(field, cell) for cell in field.cells if cell.evidence > 0]

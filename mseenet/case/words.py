@@ -83,7 +83,7 @@ BACKGROUND_EVIDENCE_SHORT = "Mostly background: a reason for doubt."
 
 BACKGROUND_EVIDENCE = (
     "Most of the evidence lies away from the nucleated cells: the answer rests on stain, plasma and "
-    "red cells as well. That is common for this network (see Model), and a reason for doubt."
+    "red cells, a reason for doubt."
 )
 
 OUTPUT_WITHOUT_MEANING = "Output without validated meaning"

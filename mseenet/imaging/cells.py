@@ -214,6 +214,11 @@ def largest_evidence(mask: np.ndarray, heatmap: np.ndarray) -> float:
     return float(np.bincount(pieces.ravel(), heatmap.ravel())[1:].max(initial=0.0))
 
 
+def with_rim(mask: np.ndarray) -> np.ndarray:
+    """The mask, wider by `GRID_CELL` in every direction, bool (224, 224)."""
+    return (ndimage.distance_transform_edt(~mask) <= GRID_CELL) if mask.any() else mask
+
+
 def evidence_on(mask: np.ndarray, heatmap: np.ndarray) -> tuple[float, float]:
     """How much of a heatmap lies on the cells, without and with a rim of `GRID_CELL`.
 
@@ -226,7 +231,7 @@ def evidence_on(mask: np.ndarray, heatmap: np.ndarray) -> tuple[float, float]:
     """
     if not mask.any():
         return 0.0, 0.0
-    near = ndimage.distance_transform_edt(~mask) <= GRID_CELL
+    near = with_rim(mask)
     total = heatmap.sum()
     return float(heatmap[mask].sum() / total), float(heatmap[near].sum() / total)
 

@@ -67,7 +67,8 @@ def layer(case: Case, field: Field, answer: Answer | None) -> dict[str, object]:
 
     Returns:
         `cells`: x and y in turn of each outline, in proportion to the sides; `crops`, if there is
-        an answer, and `galleryTitle`; `marked`: the place of the cell to be shown first, or None.
+        an answer, and `galleryTitle`; `marked`: the place of a cell that the user asked for, and
+        `asked`: when that was, if there is one.
     """
     kept = _kept(case)
     data: dict[str, object] = {
@@ -97,7 +98,9 @@ def layer(case: Case, field: Field, answer: Answer | None) -> dict[str, object]:
         )
     marked = st.session_state.get("marked-cell")
     if marked and marked[0] == field.key:
-        data["marked"] = marked[1]
+        data |= {"marked": marked[1], "asked": marked[2]}
+    else:  # the user has gone on to another field
+        st.session_state.pop("marked-cell", None)
     return data
 
 
@@ -156,7 +159,10 @@ def draw_case_cells(view: CaseView) -> None:
         "Class", classes, key="cells-class", required=True, label_visibility="collapsed"
     )
     with st.spinner("Looking for the most decisive cells ..."):
-        best = decisive_cells(done, class_name)
+        # Each step of the bar is a moment at which the page can take what the user does.
+        place = st.empty()
+        best = decisive_cells(done, class_name, progress=place.progress)
+        place.empty()
         wanted: dict[str, list[Cell]] = {}
         for field, cell in best:
             wanted.setdefault(field.key, []).append(cell)
@@ -198,5 +204,8 @@ def open_cell(view: CaseView, chosen: str | None) -> None:
         return
     key, place = chosen.split(" ")
     if key in view.case.fields:
-        st.session_state["marked-cell"] = (key, int(place))
+        # The last number lets the same cell be asked for again.
+        st.session_state["marked-cell"] = (key, int(place), view.steps)
+        for filtered in ("statuses", "classes"):  # by which the field may not be listed
+            st.session_state[filtered] = []
         view.step_to(key)

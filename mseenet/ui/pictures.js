@@ -53,7 +53,7 @@ class View {
       this.find("scale-colors").style.background = `linear-gradient(to right, ${data.colors})`;
     }
     if (this.field !== data.field) this.reset();
-    const asked = `${data.field} ${data.marked}`;
+    const asked = `${data.field} ${data.marked} ${data.asked}`;
     this.showCells(data.cells ?? [], data.crops ?? [], data.galleryTitle ?? "");
     if (this.field !== data.field) this.mark(null);
     if (data.marked != null && this.asked !== asked) this.mark(data.marked, true);
@@ -126,6 +126,7 @@ class View {
       Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys),
     ];
     const scale = Math.min(Math.max(CELL / Math.max(right - left, bottom - top), 1), LARGEST / 2);
+    this.find("frames").scrollIntoView({ block: "nearest" });
     this.place(scale, 0.5 - (scale * (left + right)) / 2, 0.5 - (scale * (top + bottom)) / 2);
   }
 

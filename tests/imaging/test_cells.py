@@ -73,7 +73,9 @@ def test_cells_come_by_their_share_of_the_evidence():
     heatmap[200:, 200:] = 0.1
     cells = measured(numbers, heatmap)
     assert [numbers[50, 150], numbers[50, 50], numbers[180, 60]] == [c.number for c in cells]
-    assert cells[0].share == pytest.approx(heatmap[disc(50, 150, 10)].sum() / heatmap.sum(), abs=1e-5)
+    assert cells[0].share == pytest.approx(
+        heatmap[disc(50, 150, 10)].sum() / heatmap.sum(), abs=1e-5
+    )
     assert cells[0].area == disc(50, 150, 10).sum()
     assert cells[0].box == (40, 61, 140, 161)
     assert cells[2].share == 0
