@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 
@@ -16,10 +17,28 @@ from mseenet.case.summary import summarize_case
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS, encode_overlay, overlay
 
-CASE_HEADER = (*CSV_HEADER, "evidence_on_nuclei", "synthetic", "case", "made", "version")
+CASE_HEADER = (
+    *CSV_HEADER,
+    "evidence_on_nuclei",
+    "evidence_near_nuclei",
+    "synthetic",
+    "case",
+    "made",
+    "version",
+)
 """Columns of `case_csv`."""
 
 NO_MEANING = "what the network says about a rejected field has no validated meaning"
+
+
+class CellPictures(Protocol):
+    """Makes what is exported of a field's nucleated cells, such as `cells.FieldCells`."""
+
+    def geojson(self) -> dict:
+        """Outlines as a GeoJSON FeatureCollection."""
+
+    def crops(self, most: int) -> list[tuple[np.ndarray, float]]:
+        """The most decisive cells, RGB uint8 (n, n, 3), and their shares of the evidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +55,9 @@ class CaseField:
         evidence_on_nuclei: Proportion of the heatmap's mass on nucleated cells, in [0, 1], or
             None if it is not known.
         synthetic: Whether this project rendered the field.
+        evidence_near_nuclei: The same as `evidence_on_nuclei` with a rim of one grid cell of the
+            heatmap around the cells.
+        cells: Outlines and crops of the nucleated cells, or None if they are not to be shown.
     """
 
     name: str
@@ -43,6 +65,8 @@ class CaseField:
     pixels: Callable[[], np.ndarray] | None
     evidence_on_nuclei: float | None
     synthetic: bool = False
+    evidence_near_nuclei: float | None = None
+    cells: CellPictures | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,9 @@ def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
         made = context.made.isoformat(timespec="seconds")
         synthetic = {True: "yes", False: "no", None: None}[row["synthetic"]]
         origin = (context.label, made, context.version)
-        extra = csv_row((row["evidence_on_nuclei"], synthetic, *origin))
+        extra = csv_row(
+            (row["evidence_on_nuclei"], row["evidence_near_nuclei"], synthetic, *origin)
+        )
         lines.append(f"{csv_line(row)},{extra}")
     return "\ufeff".encode() + _utf8("".join(line + "\r\n" for line in lines))
 
@@ -106,7 +132,8 @@ def case_zip(
     opacity: float,
     color_map: str = COLOR_MAPS[0],
 ) -> bytes:
-    """Everything of a case: `case.csv`, `case.json`, and overlays where there is a heatmap.
+    """Everything of a case: `case.csv`, `case.json`, overlays where there is a heatmap, and
+    outlines of nucleated cells as GeoJSON.
 
     Args:
         fields: At least one.
@@ -134,10 +161,15 @@ def case_zip(
         for number, (field, row) in enumerate(zip(fields, records, strict=True), start=1):
             row["overlay"] = None
             if field.pixels is not None and field.prediction.heatmap is not None:
-                row["overlay"] = _entry_name(number, field)
+                row["overlay"] = _entry_name("overlays", number, field, "png")
                 blended = overlay(field.pixels(), field.prediction.heatmap, opacity, color_map)
                 picture = encode_overlay(blended, compress_level=1)
                 add(row["overlay"], picture, zipfile.ZIP_STORED)
+            row["cells"] = None
+            if field.cells is not None:
+                row["cells"] = _entry_name("cells", number, field, "geojson")
+                lines = json.dumps(field.cells.geojson(), ensure_ascii=False, allow_nan=False)
+                add(row["cells"], _utf8(lines + "\n"), zipfile.ZIP_DEFLATED)
         case = {
             "research_use": words.RESEARCH_USE,
             "context": {
@@ -175,7 +207,11 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
         row = record(field.name, field.prediction, context.weights, context.release)
         if row["status"] == "rejected" and row["predicted"] is not None:
             row["reasons"] = [NO_MEANING, *row["reasons"]]
-        own = {"evidence_on_nuclei": field.evidence_on_nuclei, "synthetic": field.synthetic}
+        own = {
+            "evidence_on_nuclei": field.evidence_on_nuclei,
+            "evidence_near_nuclei": field.evidence_near_nuclei,
+            "synthetic": field.synthetic,
+        }
         records.append(row | own)
     return records
 
@@ -192,21 +228,23 @@ def _missing(context: CaseContext) -> list[dict]:
             "probabilities": None,
             "confidence": None,
             "novelty": None,
+            "nucleated_cells": None,
             "reasons": [reason],
             "weights": context.weights,
             "release": context.release,
             "evidence_on_nuclei": None,
+            "evidence_near_nuclei": None,
             "synthetic": None,
         }
         for name, status, reason in (*waiting, *left_out)
     ]
 
 
-def _entry_name(number: int, field: CaseField) -> str:
+def _entry_name(folder: str, number: int, field: CaseField, kind: str) -> str:
     """A name that every file system takes; the number keeps equal names apart."""
     marks = (field.prediction.status == "rejected", "rejected"), (field.synthetic, "synthetic")
     suffix = "".join(f"-{mark}" for on, mark in marks if on)
-    return f"overlays/{number:03d}-{file_stem(field.name)}{suffix}.png"
+    return f"{folder}/{number:03d}-{file_stem(field.name)}{suffix}.{kind}"
 
 
 def _utf8(text: str) -> bytes:

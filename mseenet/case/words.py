@@ -74,14 +74,16 @@ STATUS_TITLES = {"ok": "ok", "review": "to review", "rejected": "rejected", "err
 
 NOVELTY = "Distance from the training fields: from 1 on a field is rejected."
 
+NUCLEATED_CELLS = "Nucleated cells found by their colour; touching ones may count as one."
+
 MOSTLY = 0.5
-"""Evidence of which a smaller proportion lies on nucleated cells is called mostly background."""
+"""Evidence of which a smaller proportion lies on nucleated cells and around them is called mostly background."""
 
 BACKGROUND_EVIDENCE_SHORT = "Mostly background: a reason for doubt."
 
 BACKGROUND_EVIDENCE = (
-    "Most of the evidence lies beside the nucleated cells: the answer rests on stain, plasma and "
-    "red cells as well. That is common for this network (see Model), and a reason for doubt."
+    "Most of the evidence lies away from the nucleated cells: the answer rests on stain, plasma and "
+    "red cells, a reason for doubt."
 )
 
 OUTPUT_WITHOUT_MEANING = "Output without validated meaning"
@@ -96,6 +98,8 @@ TERMS = {
     "90 %, nine in ten should be right. It holds for slides of one laboratory.",
     "Novelty": "says how far the field lies from those of training, whatever its class. From 1 on no "
     "class is named. Below 1 does not mean that the answer is right.",
+    "Nucleated cells": "are found by their colour, without the network; touching ones may count as one. "
+    "A field without any is rejected.",
     "Heatmap": "shows where in the field something speaks for a class. It does not show what, "
     "and not that a cell there is a blast.",
 }

@@ -23,6 +23,7 @@ COLUMNS = {
     "Status": "Most doubtful first",
     "Class": "Class",
     "Confidence": "Least confident first",
+    "Cells": "Fewest cells first",
     "File": "File name",
     "Novelty": "Most novel first",
 }
@@ -38,6 +39,9 @@ ORDERS = {
     "Least confident first": _by(lambda f: (named_class(f) is None, f.result.confidence or 0)),
     "Most confident first": _by(lambda f: (named_class(f) is None, -(f.result.confidence or 0))),
     "Most novel first": _by(lambda f: -(f.result.novelty or 0)),
+    "Fewest cells first": _by(
+        lambda f: (f.result.nucleated_cells is None, f.result.nucleated_cells or 0)
+    ),
     "Class": _by(lambda f: [*CLASS_NAMES, None].index(named_class(f))),
     "File name": _by(lambda f: f.name.casefold()),
     "As added": list,
@@ -142,6 +146,7 @@ def _draw_table(view: CaseView, listed: list[Field], page: list[Field]) -> None:
                 percent(answer.confidence) if (answer := counted_answer(field.result)) else None
                 for field in page
             ],
+            "Cells": [field.result.nucleated_cells for field in page],
             "File": [field.name for field in page],
             "Reasons": ["; ".join(field.result.reasons) for field in page],
             "Novelty": [field.result.novelty for field in page],
@@ -155,6 +160,7 @@ def _draw_table(view: CaseView, listed: list[Field], page: list[Field]) -> None:
             "Status": st.column_config.TextColumn(width=88),
             "Class": st.column_config.TextColumn(width=92),
             "Confidence": st.column_config.TextColumn(width=84, alignment="right"),
+            "Cells": st.column_config.NumberColumn(width=60, help=words.NUCLEATED_CELLS),
             "File": st.column_config.TextColumn(width=190),
             "Reasons": st.column_config.TextColumn(width="large"),
             "Novelty": st.column_config.NumberColumn(

@@ -19,6 +19,8 @@ SETTINGS = (
     "method",
     "color-map",
     "opacity",
+    "case-cells",
+    "cells-class",
 )
 """Names of the widgets whose values belong to the session."""
 

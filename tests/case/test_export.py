@@ -51,7 +51,18 @@ def prediction(status="ok", name="Pre-B", confidence=0.91, **changes) -> Predict
     heatmap = np.zeros((224, 224), np.float32)
     heatmap[40:90, 40:90] = 0.9
     settings = {"heatmap": heatmap, "heatmap_class": name, "novelty": 0.42} | changes
+    settings = {"nucleated_cells": 11} | settings
     return Prediction(status, name, probabilities, confidence, **settings)
+
+
+class Cells:
+    """Stands for the cells of a field."""
+
+    def geojson(self) -> dict:
+        return {"type": "FeatureCollection", "features": []}
+
+    def crops(self, most: int) -> list[tuple[np.ndarray, float]]:
+        return [(np.full((40, 40, 3), 90, np.uint8), share) for share in (0.61, 0.07)][:most]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,7 @@ def case(fields) -> list[CaseField]:
     refused = Prediction("rejected", novelty=1.83, reasons=(UNLIKE,))
     review = prediction("review", "Early Pre-B", 0.52, reasons=("low confidence: 52 %",))
     return [
-        CaseField("Müller-Öz.png", prediction(), as_made(fields[0]), 0.634),
+        CaseField("Müller-Öz.png", prediction(), as_made(fields[0]), 0.234, False, 0.634, Cells()),
         CaseField("Мазок-7.tif", review, as_made(wide), 0.25),
         CaseField("血液.png", prediction(name="Benign"), as_made(fields[2]), None),
         CaseField("foreign.png", refused, as_made(fields[3]), None),
@@ -114,7 +125,8 @@ def test_csv_has_a_row_for_each_field(case):
     first = table[0]
     assert (first["predicted"], float(first["confidence"])) == ("Pre-B", 0.91)
     assert float(first["Benign"]) == pytest.approx(0.03)
-    assert (first["evidence_on_nuclei"], first["synthetic"]) == ("0.634", "no")
+    assert (first["evidence_on_nuclei"], first["synthetic"]) == ("0.234", "no")
+    assert (first["evidence_near_nuclei"], first["nucleated_cells"]) == ("0.634", "11")
     assert (first["case"], first["made"]) == ("Fall Ä-17", "2026-01-05T14:03:07+01:00")
     assert (first["weights"], first["version"]) == (WEIGHTS, "9.8.7")
     assert (table[3]["predicted"], table[3]["novelty"]) == ("", "1.83")
@@ -170,7 +182,11 @@ def test_zip_holds_overlays_records_and_table(case):
         "overlays/005-shown-rejected.png",
         "overlays/007-example-synthetic.png",
     ]
-    assert sorted(archive.namelist()) == sorted([*overlays, "case.json", "case.csv"])
+    assert sorted(archive.namelist()) == sorted(
+        [*overlays, "cells/001-Müller-Öz.geojson", "case.json", "case.csv"]
+    )
+    cells = json.loads(archive.read("cells/001-Müller-Öz.geojson"))
+    assert cells == Cells().geojson()
     for name in overlays:  # which never come back as fields
         with pytest.raises(OwnOverlayError):
             decode_image(archive.read(name))
@@ -198,7 +214,9 @@ def test_zip_json_is_complete(case):
     assert [record["file"] for record in content["fields"]] == [field.name for field in case]
     first, refused, shown = (content["fields"][i] for i in (0, 3, 4))
     assert first["probabilities"]["Pre-B"] == 0.91
-    assert (first["evidence_on_nuclei"], first["synthetic"]) == (0.634, False)
+    assert (first["evidence_on_nuclei"], first["synthetic"]) == (0.234, False)
+    assert (first["evidence_near_nuclei"], first["nucleated_cells"]) == (0.634, 11)
+    assert first["cells"] == "cells/001-Müller-Öz.geojson"
     assert first["overlay"] == "overlays/001-Müller-Öz.png"
     assert (refused["predicted"], refused["overlay"]) == (None, None)
     assert shown["reasons"] == [NO_MEANING, UNLIKE]
@@ -312,10 +330,10 @@ def test_pdf_holds_the_summary(pdf):
 
 def test_pdf_lists_all_fields(case):
     text = flat(case_pdf(case, CONTEXT, [], 0.6))
-    assert "1 Müller-Öz.png ok Pre-B 91.0 % 0.42" in text
-    assert "2 Мазок-7.tif to review Early Pre-B 52.0 % 0.42 low confidence: 52 %" in text
-    assert "4 foreign.png rejected - - 1.83 unlike the fields" in text
-    assert "5 shown.png rejected - - 0.42 unlike the fields" in text
+    assert "1 Müller-Öz.png ok Pre-B 91.0 % 0.42 11" in text
+    assert "2 Мазок-7.tif to review Early Pre-B 52.0 % 0.42 11 low confidence: 52 %" in text
+    assert "4 foreign.png rejected - - 1.83 - unlike the fields" in text
+    assert "5 shown.png rejected - - 0.42 11 unlike the fields" in text
     assert "6 notes.txt not read - - - expected an image" in text
     assert "7 example.png (synthetic) ok Pre-B" in text
     assert "Chosen fields" not in text
@@ -328,7 +346,8 @@ def test_pdf_shows_chosen_fields(case, pdf):
     assert "Chosen fields" in text
     assert "Predicted class Pre-B ALL Confidence 91.0 %" in text
     assert "Benign 3.0 % Early Pre-B 3.0 % Pre-B 91.0 % Pro-B 3.0 %" in text
-    assert "Evidence on nucleated cells: 63.4 %" in text
+    assert "Nucleated cells: 11 Evidence on nucleated cells: 63.4 %" in text
+    assert "61.0 % 7.0 %" in text  # below the crops
     assert f"{words.REVIEW}: low confidence: 52 %." in text
     assert f"{words.REJECTED}: {UNLIKE}." in text
     assert f"{words.REJECTED_SHOWN}: {UNLIKE}." in text
