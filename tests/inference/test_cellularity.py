@@ -3,13 +3,14 @@ import pytest
 
 from mseenet.imaging.nuclei import NucleatedCells, blank_nuclei, nucleus_mask
 from mseenet.inference import cellularity
-from mseenet.inference.cellularity import DOUBTFUL, EVEN, FEWEST, doubt, refusal, refuses
+from mseenet.inference.cellularity import DOUBTFUL, EVEN, FEWEST, SURE, doubt, refusal, refuses
 
 
 @pytest.mark.parametrize(
     ("cells", "confidence", "words"),
     [
-        (NucleatedCells(0, 0), 0.99, "no nucleated cell found"),
+        (NucleatedCells(0, 0), SURE - 0.01, "no nucleated cell found"),
+        (NucleatedCells(0, 0), SURE, None),
         (NucleatedCells(0, 0), 0.3, "no nucleated cell found"),
         (NucleatedCells(4, 0), DOUBTFUL - 0.01, "no nucleated cell found: 4 pieces have"),
         (NucleatedCells(1, 0), DOUBTFUL - 0.01, "no nucleated cell found: one piece has"),
@@ -29,7 +30,7 @@ def test_a_field_without_cells_is_refused_and_the_reason_says_what_was_found(
 
 def test_arrays_are_judged_as_single_fields():
     count, clear = np.array([0, 4, 4, 4, 4]), np.array([0, 0, 0, 2, 2])
-    confidence = np.array([0.9, 0.5, 0.7, 0.3, 0.5])
+    confidence = np.array([0.8, 0.5, 0.7, 0.3, 0.5])
     refused = refuses(count, clear, confidence)
     assert refused.tolist() == [True, True, False, True, False]
     single = [
@@ -41,7 +42,8 @@ def test_arrays_are_judged_as_single_fields():
 def test_few_cells_are_for_a_person():
     assert doubt(NucleatedCells(1, 1)).startswith("too few cells to judge: 1 nucleated cell found")
     assert f"at least {FEWEST}" in doubt(NucleatedCells(FEWEST - 1, 0))
-    assert doubt(NucleatedCells(FEWEST, 0)) is doubt(NucleatedCells(0, 0)) is None
+    assert doubt(NucleatedCells(0, 0)).startswith("too few cells to judge: 0 nucleated cells found")
+    assert doubt(NucleatedCells(FEWEST, 0)) is None
 
 
 def test_a_field_whose_cells_are_gone_names_no_class(classifier, fields):
