@@ -127,7 +127,7 @@ def _limit_of_stress(evaluation: dict, recipe: str) -> list[str]:
     sentence = found and background_sentence(found[1]["tests"], recipe)
     if not found or not sentence:
         return []
-    lines = [f"- On {found[0]}: {sentence}"]
+    lines = [f"- {sentence.removesuffix('.')} (on {found[0]})."]
     if follows_background(found[1]["tests"]):
         lines.append("- The answer follows red cells and plasma as well as the nucleated cells.")
     return lines

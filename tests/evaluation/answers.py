@@ -50,7 +50,7 @@ def stress_answers(result: OutOfFold, seed: int) -> dict[str, StressAnswers]:
             follows = rng.random(n) < 0.4
             logits[follows] = 6 * np.eye(4)[result.labels[donors[follows]]]
         if test in SAME_CLASS.values():
-            donors = (rows // 30) * 30 + (rows + 1) % 30
+            donors = ((rows // 30) * 30 + (rows + 1) % 30) % n
         if test == NO_CELLS:
             cells[: n // 2], clear[: n // 2] = 0, 0
         if test != UNCHANGED:
