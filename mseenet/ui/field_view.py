@@ -210,8 +210,8 @@ def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
         threshold = point["threshold"]
         mark = f'<i style="left:{100 * threshold:.1f}%"></i>'
         note = (
-            f"<small>Mark: from {percent(threshold)} on counts as malignant; set to catch "
-            f"{100 * point['sensitivity']:.1f} % of the malignant fields of unseen slides.</small>"
+            f"<small>Mark: from {percent(threshold)} on counts as malignant; "
+            f"{words.operating_point(point, card.content.get('metrics') or {})}.</small>"
         )
     return (
         f'<div class="mseenet-malignancy"><p>{proportions}</p><div>'
