@@ -13,7 +13,7 @@ from scipy import ndimage
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging import nuclei
 
-GRID_CELL = 32
+GRID_CELL = IMAGE_SIZE // 7
 """Side of what one value of the network's last feature maps covers, in pixels of 224: a
 heatmap cannot say more closely where evidence lies."""
 
