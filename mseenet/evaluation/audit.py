@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from mseenet import console
 from mseenet.case.words import protocol_title
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE
+from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.markdown import proportion_percent, table
+from mseenet.imaging.cells import GRID_CELL, with_rim
 from mseenet.imaging.nuclei import (
     background_color,
     blank_background,
@@ -23,9 +23,6 @@ from mseenet.training.dataset import DatasetIndex
 from mseenet.training.splits import EMBARGOES, FOLDS, Split, block_split, near_duplicates
 
 AS_THEY_ARE = "as they are"
-
-GRID_CELL = IMAGE_SIZE // 7
-"""Width of what one position of the heatmap stands for, in pixels; more than a blast."""
 
 PARTS = {
     "network": "network",
@@ -187,8 +184,7 @@ def _heat(predictions: Sequence[Prediction], cells: np.ndarray) -> dict[str, flo
     heat = np.stack([p.heatmap for p in predictions if p.heatmap is not None])  # each has one
     mass = heat.sum(axis=(1, 2)) + 1e-9  # a map may be empty
     corner = scale_bar_corner(cells.shape[1:])
-    near = np.stack([ndimage.distance_transform_edt(~mask) <= GRID_CELL for mask in cells])
-    near &= cells.any(axis=(1, 2), keepdims=True)
+    near = np.stack([with_rim(mask) for mask in cells])
     return {
         "heat_on_cells": float(np.mean((heat * cells).sum(axis=(1, 2)) / mass)),
         "area_of_cells": float(cells.mean()),

@@ -11,9 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from mseenet.config import IMAGE_SIZE
-from mseenet.imaging import nuclei
 
-GRID_CELL = 32
+GRID_CELL = IMAGE_SIZE // 7
 """Side of what one value of the network's last feature maps covers, in pixels of 224: a
 heatmap cannot say more closely where evidence lies."""
 
@@ -22,141 +21,6 @@ CROP = 1.6
 
 SMALLEST_CROP = 32
 """Least side of a crop, in pixels of 224; a blast measures about 23."""
-
-
-_OUTSIDE = ~nuclei.scale_bar_corner((IMAGE_SIZE, IMAGE_SIZE))
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """The nucleated cells of a field.
-
-    Attributes:
-        cells: How many there are.
-        packed: Where they lie, a mask of 224x224 as bits (`numpy.packbits`), read-only uint8
-            (6272,); see `unpacked`.
-    """
-
-    cells: nuclei.NucleatedCells
-    packed: np.ndarray
-
-
-def find_cells(rgb: np.ndarray) -> Found:
-    """Finds and counts the nucleated cells, as `nucleus_mask` and `count_nucleated_cells` do.
-
-    Other than the mask of `nucleus_mask`, this one holds only pieces that are counted: no
-    platelets, precipitate and violet red cells. Takes a quarter of the time of those two, as it
-    runs beside every prediction; the tests hold the results against theirs.
-
-    Args:
-        rgb: RGB pixels of one field, uint8 (224, 224, 3) in [0, 255].
-    """
-    excess = _excess(rgb)
-    mask = excess > np.clip(_otsu(excess[_OUTSIDE]), nuclei.LOWEST, nuclei.HIGHEST)
-    mask = _filled(_opened(mask))
-    pieces, count = ndimage.label(mask)
-    flat, cores = pieces.ravel(), pieces[excess > nuclei.CORE]
-    sizes = np.bincount(flat, minlength=count + 1)
-    sizes[0] = 0  # the label of everything outside
-    reaches_out = np.bincount(pieces[_OUTSIDE], minlength=count + 1) > 0
-    keep = sizes >= np.where(reaches_out, nuclei.SMALLEST, nuclei.SMALLEST_AT_SCALE_BAR)
-    keep &= (sizes > 0) & (np.bincount(cores, minlength=count + 1) >= sizes / 10)
-    density = np.bincount(flat, excess.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
-    probable, clear = (
-        keep & (sizes >= smallest) & (density >= palest)
-        for smallest, palest, _ in (nuclei.PROBABLE, nuclei.CLEAR)
-    )
-    wide = np.bincount(pieces[_wide(keep[pieces])], minlength=count + 1) > 0
-    cells = nuclei.NucleatedCells(int(probable.sum()), int((clear & wide).sum()))
-    packed = np.packbits(probable[pieces])
-    packed.flags.writeable = False
-    return Found(cells, packed)
-
-
-def unpacked(packed: np.ndarray) -> np.ndarray:
-    """The mask of `Found.packed`, bool (224, 224)."""
-    return np.unpackbits(packed).astype(bool).reshape(IMAGE_SIZE, IMAGE_SIZE)
-
-
-def _excess(field: np.ndarray) -> np.ndarray:
-    """The optical density that `mseenet.imaging.nuclei` is about, by a table of the 256 levels."""
-    green = field[..., 1]
-    levels = np.bincount(green[_OUTSIDE], minlength=256)
-    bright = _OUTSIDE & (green >= _quantile(levels, 0.75))
-    plasma = [
-        _quantile(np.bincount(field[..., channel][bright], minlength=256), 0.5)
-        for channel in range(3)
-    ]
-    table = np.log10((np.array(plasma) + 1) / (np.arange(256)[:, None] + 1.0)) * (-0.5, 1, -0.5)
-    sums = np.take(table[:, 1], green)
-    sums += np.take(table[:, 0], field[..., 0])
-    sums += np.take(table[:, 2], field[..., 2])
-    return ndimage.gaussian_filter(sums, 1.0)
-
-
-def _quantile(counts: np.ndarray, proportion: float) -> float:
-    """`numpy.quantile` of whole numbers, from how often each of them occurs."""
-    ranks = np.cumsum(counts)
-    place = proportion * (ranks[-1] - 1)
-    below, above = np.searchsorted(ranks, [np.floor(place), np.ceil(place)], side="right")
-    return float(below + (place - np.floor(place)) * (above - below))
-
-
-def _otsu(values: np.ndarray) -> float:
-    """Otsu's threshold over 128 bins from 0 to 0.7."""
-    bins, highest = 128, 0.7
-    inside = values[(values >= 0) & (values <= highest)]
-    places = np.minimum((inside * (bins / highest)).astype(np.int32), bins - 1)
-    counts = np.bincount(places, minlength=bins)
-    edges = np.linspace(0, highest, bins + 1)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    sums = np.cumsum(counts * centres)
-    difference = sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)
-    return float(edges[1 + np.argmax(below * above * difference**2)])
-
-
-def _opened(mask: np.ndarray) -> np.ndarray:
-    """Opening by a cross, twice, with nothing beyond the border."""
-    result = np.pad(mask, 3)
-    for combine in (np.logical_and, np.logical_and, np.logical_or, np.logical_or):
-        before = result.copy()
-        combine(result[1:], before[:-1], out=result[1:])
-        combine(result[:-1], before[1:], out=result[:-1])
-        combine(result[:, 1:], before[:, :-1], out=result[:, 1:])
-        combine(result[:, :-1], before[:, 1:], out=result[:, :-1])
-    return result[3:-3, 3:-3]
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """The mask with its holes: what no way leads to from the border."""
-    ground, count = ndimage.label(~mask)
-    hole = np.ones(count + 1, bool)
-    for border in (ground[0], ground[-1], ground[:, 0], ground[:, -1]):
-        hole[border] = False
-    hole[0] = True  # the mask itself
-    return hole[ground]
-
-
-def _wide(mask: np.ndarray) -> np.ndarray:
-    """Where the ground is at least as far away as the radius of a clear cell, bool (H, W)."""
-    radius = nuclei.CLEAR[2]
-    height, width = mask.shape
-    padded = np.pad(mask, radius, constant_values=True)  # nothing is known beyond the border
-    middle = slice(radius, radius + width)
-    rows = padded[:, middle].copy()  # eroded by `reach` to both sides
-    reach = 0
-    result = np.ones(mask.shape, bool)
-    for away in range(radius - 1, -1, -1):
-        # The row of a circle of offsets nearer than the radius reaches so far to the sides.
-        while (reach + 1) ** 2 + away**2 < radius**2:
-            reach += 1
-            rows &= padded[:, radius - reach : radius - reach + width]
-            rows &= padded[:, radius + reach : radius + reach + width]
-        result &= rows[radius - away : radius - away + height]
-        result &= rows[radius + away : radius + away + height]
-    return result
 
 
 @dataclass(frozen=True)

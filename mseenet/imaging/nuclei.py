@@ -11,6 +11,7 @@ of red and blue, relative to the field's own plasma; the lamp's brightness cance
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -76,7 +77,8 @@ def background_color(rgb: np.ndarray) -> np.ndarray:
     """
     pixels = rgb[~scale_bar_corner(rgb.shape[:2])]
     green = pixels[:, 1]
-    return np.median(pixels[green >= np.quantile(green, 0.75)], axis=0)
+    bright = pixels[green >= _quantile(green, 0.75)]
+    return np.array([_quantile(channel, 0.5) for channel in bright.T])
 
 
 def nucleus_mask(rgb: np.ndarray) -> np.ndarray:
@@ -92,20 +94,8 @@ def nucleus_mask(rgb: np.ndarray) -> np.ndarray:
         bool (H, W). All False in a field that shows no nucleated cell.
     """
     height, width = rgb.shape[:2]
-    field = squeeze(rgb)
-    excess = _excess(field)
-    outside = ~scale_bar_corner(excess.shape)
-
-    mask = excess > np.clip(_otsu(excess[outside]), LOWEST, HIGHEST)
-    mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask, iterations=2))
-    pieces, count = ndimage.label(mask)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-    cores = np.bincount(pieces[excess > CORE], minlength=count + 1)
-    reaches_out = np.bincount(pieces[outside], minlength=count + 1) > 0
-    smallest = np.where(reaches_out, SMALLEST, SMALLEST_AT_SCALE_BAR)
-    keep = (sizes >= smallest) & (cores >= sizes / 10)
-    keep[0] = False  # the label of everything outside
-    mask = keep[pieces]
+    pieces = _pieces(_excess(squeeze(rgb)))
+    mask = pieces.kept[pieces.numbers]
     if (height, width) == mask.shape:
         return mask
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
@@ -125,6 +115,42 @@ class NucleatedCells:
     clear: int
 
 
+@dataclass(frozen=True, eq=False)
+class FoundCells:
+    """The nucleated cells of a field.
+
+    Attributes:
+        cells: How many there are.
+        packed: Where they lie, a mask of 224x224 as bits (`numpy.packbits`), read-only uint8
+            (6272,); see `unpacked`.
+    """
+
+    cells: NucleatedCells
+    packed: np.ndarray
+
+
+def find_cells(rgb: np.ndarray) -> FoundCells:
+    """Finds and counts the nucleated cells in one pass.
+
+    Other than the mask of `nucleus_mask`, this one holds only pieces that are counted
+    (`count_nucleated_cells`).
+
+    Args:
+        rgb: RGB pixels of one field, uint8 (224, 224, 3) in [0, 255].
+    """
+    excess = _excess(rgb)
+    pieces = _pieces(excess)
+    probable, clear = _judge(excess, pieces, pieces.kept[pieces.numbers])
+    packed = np.packbits(probable[pieces.numbers])
+    packed.flags.writeable = False
+    return FoundCells(NucleatedCells(int(probable.sum()), int(clear.sum())), packed)
+
+
+def unpacked(packed: np.ndarray) -> np.ndarray:
+    """The mask of `FoundCells.packed`, bool (224, 224)."""
+    return np.unpackbits(packed).astype(bool).reshape(IMAGE_SIZE, IMAGE_SIZE)
+
+
 def count_nucleated_cells(rgb: np.ndarray, mask: np.ndarray) -> NucleatedCells:
     """Counts nucleated cells, without platelets, precipitate and violet red cells.
 
@@ -136,27 +162,111 @@ def count_nucleated_cells(rgb: np.ndarray, mask: np.ndarray) -> NucleatedCells:
         rgb: RGB pixels of one field, uint8 (224, 224, 3) in [0, 255].
         mask: Of `nucleus_mask`, bool (224, 224).
     """
-    pieces, count = ndimage.label(mask)
-    if not count:
-        return NucleatedCells(0, 0)
-    numbers = np.arange(1, count + 1)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
-    density = ndimage.mean(_excess(rgb), pieces, numbers)
-    radius = ndimage.maximum(ndimage.distance_transform_edt(mask), pieces, numbers)
+    numbers, count = ndimage.label(mask)
+    kept = np.arange(count + 1) > 0
+    probable, clear = _judge(_excess(rgb), _Pieces(numbers, _sizes(numbers, count), kept), mask)
+    return NucleatedCells(int(probable.sum()), int(clear.sum()))
 
-    def fitting(bounds: tuple[float, float, float]) -> int:
-        smallest, palest, narrowest = bounds
-        chosen = (sizes >= smallest) & (density >= palest) & (radius >= narrowest)
-        return int(np.sum(chosen))
 
-    return NucleatedCells(fitting(PROBABLE), fitting(CLEAR))
+class _Pieces(NamedTuple):
+    """Connected pieces of a mask: which one each pixel belongs to, int (H, W), 0 for none; how
+    large each is, and whether it may be a nucleus, by number, with a 0 and False for none."""
+
+    numbers: np.ndarray
+    sizes: np.ndarray
+    kept: np.ndarray
+
+
+def _pieces(excess: np.ndarray) -> _Pieces:
+    """What stands out of a field in the colour of a nucleus, by its optical density (H, W)."""
+    outside = ~scale_bar_corner(excess.shape)
+    mask = excess > np.clip(_otsu(excess[outside]), LOWEST, HIGHEST)
+    numbers, count = ndimage.label(_filled(_opened(mask)))
+    sizes = _sizes(numbers, count)
+    cores = np.bincount(numbers[excess > CORE], minlength=count + 1)
+    reaches_out = np.bincount(numbers[outside], minlength=count + 1) > 0
+    kept = sizes >= np.where(reaches_out, SMALLEST, SMALLEST_AT_SCALE_BAR)
+    return _Pieces(numbers, sizes, kept & (cores >= sizes / 10))
+
+
+def _sizes(numbers: np.ndarray, count: int) -> np.ndarray:
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
+    sizes[0] = 0  # what is no piece
+    return sizes
+
+
+def _judge(excess: np.ndarray, pieces: _Pieces, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which pieces are probably nucleated cells, and which clearly are, by number."""
+    flat = pieces.numbers.ravel()
+    weight = np.bincount(flat, excess.ravel(), minlength=len(pieces.sizes))
+    density = weight / np.maximum(pieces.sizes, 1)
+    probable, clear = (
+        pieces.kept & (pieces.sizes >= smallest) & (density >= palest)
+        for smallest, palest, _ in (PROBABLE, CLEAR)
+    )
+    wide = np.bincount(pieces.numbers[_wide(mask, CLEAR[2])], minlength=len(pieces.sizes)) > 0
+    return probable, clear & wide
 
 
 def _excess(field: np.ndarray) -> np.ndarray:
-    """Optical density in green beyond the mean of red and blue, float64 (H, W)."""
-    density = np.log10((background_color(field) + 1) / (field + 1.0))
-    excess = density[..., 1] - (density[..., 0] + density[..., 2]) / 2
-    return ndimage.gaussian_filter(excess, 1.0)  # below the grain of JPEG and chromatin
+    """Optical density in green beyond the mean of red and blue, float64 (H, W).
+
+    From a table of the 256 levels: a logarithm for each pixel would take most of the time.
+    """
+    table = np.log10((background_color(field) + 1) / (np.arange(256)[:, None] + 1.0))
+    red, green, blue = (np.take(table[:, k], field[..., k]) for k in range(3))
+    return ndimage.gaussian_filter(green - (red + blue) / 2, 1.0)  # below the grain of JPEG
+
+
+def _quantile(values: np.ndarray, proportion: float) -> float:
+    """`numpy.quantile` of grey levels, uint8 (N,), from how often each occurs."""
+    ranks = np.cumsum(np.bincount(values, minlength=256))
+    place = proportion * (ranks[-1] - 1)
+    below, above = np.searchsorted(ranks, [np.floor(place), np.ceil(place)], side="right")
+    return float(below + (place - np.floor(place)) * (above - below))
+
+
+def _opened(mask: np.ndarray) -> np.ndarray:
+    """Opening by a cross, twice, with nothing beyond the border; faster than scipy's."""
+    result = np.pad(mask, 3)
+    for combine in (np.logical_and, np.logical_and, np.logical_or, np.logical_or):
+        before = result.copy()
+        combine(result[1:], before[:-1], out=result[1:])
+        combine(result[:-1], before[1:], out=result[:-1])
+        combine(result[:, 1:], before[:, :-1], out=result[:, 1:])
+        combine(result[:, :-1], before[:, 1:], out=result[:, :-1])
+    return result[3:-3, 3:-3]
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask with its holes, what no way leads to from the border; faster than scipy's."""
+    ground, count = ndimage.label(~mask)
+    hole = np.ones(count + 1, bool)
+    for border in (ground[0], ground[-1], ground[:, 0], ground[:, -1]):
+        hole[border] = False
+    hole[0] = True  # the mask itself
+    return hole[ground]
+
+
+def _wide(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Where the ground is at least so far away as `radius`, in pixels, bool (H, W).
+
+    The same as a distance transform tells, in a fraction of its time.
+    """
+    height, width = mask.shape
+    padded = np.pad(mask, radius, constant_values=True)  # nothing is known beyond the border
+    rows = padded[:, radius : radius + width].copy()  # eroded by `reach` to both sides
+    reach = 0
+    result = np.ones(mask.shape, bool)
+    for away in range(radius - 1, -1, -1):
+        # The row of a circle of offsets nearer than the radius reaches so far to the sides.
+        while (reach + 1) ** 2 + away**2 < radius**2:
+            reach += 1
+            rows &= padded[:, radius - reach : radius - reach + width]
+            rows &= padded[:, radius + reach : radius + reach + width]
+        result &= rows[radius - away : radius - away + height]
+        result &= rows[radius + away : radius + away + height]
+    return result
 
 
 def blank_nuclei(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER
-from mseenet.imaging.cells import Found, find_cells, unpacked
 from mseenet.imaging.decoding import ImageError, ImageSource, decode_image, squeeze
-from mseenet.imaging.nuclei import NucleatedCells
+from mseenet.imaging.nuclei import FoundCells, NucleatedCells, find_cells, unpacked
 from mseenet.imaging.quality import Finding, check_quality
 from mseenet.inference import cellularity
 from mseenet.inference.cam import METHODS, CamExplainer
@@ -84,7 +83,7 @@ class _Field(NamedTuple):
 
     pixels: np.ndarray
     findings: Future[tuple[Finding, ...]]
-    cells: Future[Found]
+    cells: Future[FoundCells]
 
 
 class Classifier:

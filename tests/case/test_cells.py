@@ -13,7 +13,8 @@ from mseenet.case.cells import (
 )
 from mseenet.case.fields import Field
 from mseenet.config import CLASS_NAMES
-from mseenet.imaging.cells import enclosed_area, find_cells
+from mseenet.imaging.cells import enclosed_area
+from mseenet.imaging.nuclei import find_cells
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.classifier import Prediction
 

@@ -16,11 +16,12 @@ from mseenet.case.words import protocol_title
 from mseenet.commands import audit, evaluate
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
-from mseenet.evaluation.audit import GRID_CELL, occlude
+from mseenet.evaluation.audit import occlude
 from mseenet.evaluation.known import foreign_images
 from mseenet.evaluation.out_of_fold import OutOfFold, out_of_fold_csv
 from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of, stress_of
 from mseenet.evaluation.unseen_stress import stress_npz
+from mseenet.imaging.cells import GRID_CELL
 from mseenet.imaging.nuclei import nucleus_mask, scale_bar_corner
 from mseenet.imaging.perturbations import PERTURBATIONS, brightness
 from mseenet.imaging.synthetic import write_dataset

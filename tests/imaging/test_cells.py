@@ -8,12 +8,11 @@ from mseenet.imaging.cells import (
     crop,
     enclosed_area,
     evidence_on,
-    find_cells,
     largest_evidence,
     measured,
     outline,
-    unpacked,
 )
+from mseenet.imaging.nuclei import find_cells, unpacked
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.imaging.transplant import separate
 
@@ -45,7 +44,7 @@ def strange(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_cells_are_those_of_the_slower_functions(seed):
+def test_one_pass_finds_what_mask_and_count_find(seed):
     rgb = render_field(STYLES[seed % 2], seed)
     blurred = ndimage.gaussian_filter(rgb, (1.5, 1.5, 0))
     emptied = nuclei.blank_nuclei(rgb, nuclei.nucleus_mask(rgb))
