@@ -331,7 +331,11 @@ def _with_rim(mask: np.ndarray) -> np.ndarray:
 
 def _otsu(values: np.ndarray) -> float:
     """The threshold with the largest variance between the two sides (N. Otsu, 1979)."""
-    counts, edges = np.histogram(values, bins=128, range=(0, 0.7))
+    bins, highest = 128, 0.7
+    inside = values[(values >= 0) & (values <= highest)]
+    places = np.minimum((inside * (bins / highest)).astype(np.int32), bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    edges = np.linspace(0, highest, bins + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below
