@@ -10,13 +10,27 @@ from datetime import datetime
 import numpy as np
 
 from mseenet.case import words
+from mseenet.case.fields import Source
 from mseenet.case.names import file_stem
 from mseenet.case.records import CSV_HEADER, csv_line, csv_row, record
 from mseenet.case.summary import summarize_case
+from mseenet.case.verdicts import (
+    VERDICT_HEADER,
+    Agreement,
+    Verdict,
+    agreement,
+    agreement_record,
+    verdict_cells,
+    verdict_record,
+)
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS, encode_overlay, overlay
 
-CASE_HEADER = (*CSV_HEADER, "evidence_on_nuclei", "synthetic", "case", "made", "version")
+CASE_HEADER = (
+    *CSV_HEADER,
+    *VERDICT_HEADER,
+    *("evidence_on_nuclei", "synthetic", "case", "made", "version"),
+)
 """Columns of `case_csv`."""
 
 NO_MEANING = "what the network says about a rejected field has no validated meaning"
@@ -36,6 +50,8 @@ class CaseField:
         evidence_on_nuclei: Proportion of the heatmap's mass on nucleated cells, in [0, 1], or
             None if it is not known.
         synthetic: Whether this project rendered the field.
+        verdict: What the reader says of it, if anything.
+        recorded: What gave the answer, if not the network in use.
     """
 
     name: str
@@ -43,6 +59,8 @@ class CaseField:
     pixels: Callable[[], np.ndarray] | None
     evidence_on_nuclei: float | None
     synthetic: bool = False
+    verdict: Verdict | None = None
+    recorded: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,8 @@ def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
         made = context.made.isoformat(timespec="seconds")
         synthetic = {True: "yes", False: "no", None: None}[row["synthetic"]]
         origin = (context.label, made, context.version)
-        extra = csv_row((row["evidence_on_nuclei"], synthetic, *origin))
+        reader = verdict_cells(row["verdict"])
+        extra = csv_row((*reader, row["evidence_on_nuclei"], synthetic, *origin))
         lines.append(f"{csv_line(row)},{extra}")
     return "\ufeff".encode() + _utf8("".join(line + "\r\n" for line in lines))
 
@@ -150,6 +169,7 @@ def case_zip(
                 "settings": dict(context.settings),
             },
             "summary": asdict(summarize_case(field.prediction for field in fields)),
+            "agreement": agreement_record(agreement_in(fields)),
             "fields": records,
             "waiting": list(context.waiting),
             "left_out": [{"file": name, "reason": why} for name, why in context.left_out],
@@ -168,14 +188,24 @@ def check(fields: Sequence[CaseField], opacity: float = 0.0) -> None:
         raise ValueError(f"expected opacity in [0, 1]; received {opacity}")
 
 
+def agreement_in(fields: Sequence[CaseField]) -> Agreement:
+    """How far network and reader agree on the fields; synthetic ones do not count."""
+    return agreement((f.prediction, f.verdict) for f in fields if not f.synthetic)
+
+
 def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     check(fields)
     records = []
     for field in fields:
-        row = record(field.name, field.prediction, context.weights, context.release)
+        source = field.recorded or context
+        row = record(field.name, field.prediction, source.weights, source.release)
         if row["status"] == "rejected" and row["predicted"] is not None:
             row["reasons"] = [NO_MEANING, *row["reasons"]]
-        own = {"evidence_on_nuclei": field.evidence_on_nuclei, "synthetic": field.synthetic}
+        own = {
+            "verdict": verdict_record(field.prediction, field.verdict),
+            "evidence_on_nuclei": field.evidence_on_nuclei,
+            "synthetic": field.synthetic,
+        }
         records.append(row | own)
     return records
 
@@ -197,6 +227,7 @@ def _missing(context: CaseContext) -> list[dict]:
             "release": context.release,
             "evidence_on_nuclei": None,
             "synthetic": None,
+            "verdict": None,
         }
         for name, status, reason in (*waiting, *left_out)
     ]

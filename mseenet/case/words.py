@@ -100,4 +100,9 @@ TERMS = {
     "and not that a cell there is a blast.",
 }
 
+TRAINING_FOLDER = (
+    "The uploaded files of all fields for which you name a class, in one folder a class, for "
+    "`mseenet train --data` after unpacking. Add them to the data that you train with."
+)
+
 NOT_A_CASE_RESULT = "Fields of one slide are not independent, and this is no result for a patient."

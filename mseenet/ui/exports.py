@@ -8,10 +8,11 @@ import streamlit as st
 from mseenet.case import words
 from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.fields import Case, Field, by_doubt
+from mseenet.case.labelled import labelled, missing_classes, training_folder
 from mseenet.case.pdf import case_pdf
 from mseenet.inference.classifier import Classifier, Prediction
 from mseenet.ui.field_view import evidence_on_nuclei
-from mseenet.ui.session import CaseView
+from mseenet.ui.session import CaseView, reads_blind
 from mseenet.version import version_text
 
 SHOWN_IN_REPORT = 12
@@ -25,7 +26,9 @@ def draw_exports(view: CaseView, classifier: Classifier) -> None:
     if missing := words.missing_from_exports(len(case.waiting()), len(case.left_out)):
         st.caption(f":material/info: {missing}")
     with st.container(horizontal=True, vertical_alignment="center", key="exports"):
-        chosen = _choose_pictures(view, by_doubt(case.done()))
+        # In blind reading even an order tells of the answers.
+        order = list if reads_blind() else by_doubt
+        chosen = _choose_pictures(view, order(case.done()))
 
         # All of it is read on the click: opacity, colours and what is analysed by then change
         # without this being drawn.
@@ -57,6 +60,21 @@ def draw_exports(view: CaseView, classifier: Classifier) -> None:
                 key=f"download-{suffix}",
                 on_click="ignore",
             )
+        if labels := len(labelled(case.done())):
+            st.download_button(
+                f"Training folder: {labels}",
+                lambda: training_folder(case.done(), datetime.now()),
+                f"mseenet-labelled-{datetime.now():%Y%m%d-%H%M}.zip",
+                "application/zip",
+                key="download-training",
+                on_click="ignore",
+                help=words.TRAINING_FOLDER,
+            )
+    if labels and (absent := missing_classes(case.done())):
+        st.caption(
+            f":material/info: The training folder has no field of {', '.join(absent)}; training "
+            "needs all four classes, so add it to a folder that has them."
+        )
 
 
 def _choose_pictures(view: CaseView, fields: list[Field]) -> list[str]:
@@ -115,6 +133,7 @@ def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
     exported = []
     for field in fields:
         prediction = field.result
+        field.seen = True  # to whoever opens the file
         if prediction.status == "rejected" and not field.include_rejected:
             prediction = Prediction(
                 prediction.status, novelty=prediction.novelty, reasons=prediction.reasons
@@ -123,5 +142,15 @@ def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
         if heatmap is not None and heatmap.any():
             evidence = evidence_on_nuclei(field, heatmap)[0]
         pixels = field.pixels if field.readable and field.key in pictured else None
-        exported.append(CaseField(field.name, prediction, pixels, evidence, field.synthetic))
+        exported.append(
+            CaseField(
+                field.name,
+                prediction,
+                pixels,
+                evidence,
+                field.synthetic,
+                field.verdict,
+                field.recorded,
+            )
+        )
     return exported

@@ -10,6 +10,12 @@
       setTimeout(() => document.activeElement?.blur(), 0);
   });
 
+  // Enter keeps a comment; what is pressed next is meant for the page, not for the comment.
+  addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.closest?.(".st-key-verdict"))
+      setTimeout(() => event.target.blur(), 0);
+  });
+
   // To leave the page forgets the case: the browser asks first while one is open.
   addEventListener("beforeunload", (event) => {
     if (document.querySelector(".mseenet-open-case")) event.preventDefault();

@@ -354,7 +354,7 @@ def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     assert pictures(app)["heat"] is None  # the field alone
     assert app.warning[0].value.startswith(words.REJECTED)
     assert tiles(app) == {"fields analysed": 1, "rejected": 1}
-    app.toggle[0].set_value(True).run()
+    next(t for t in app.toggle if t.key.startswith("include-")).set_value(True).run()
     assert len(app.get("plotly_chart")) == 1
     assert pictures(app)["heat"]
     assert app.warning[0].value.startswith(words.REJECTED_SHOWN)
