@@ -10,9 +10,9 @@
       setTimeout(() => document.activeElement?.blur(), 0);
   });
 
-  // Enter keeps a comment; what is pressed next is meant for the page, not for the comment.
+  // Enter keeps a comment, label or name; what is pressed next is meant for the page.
   addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.closest?.(".st-key-verdict"))
+    if (event.key === "Enter" && event.target.closest?.(".st-key-verdict, .st-key-case-bar"))
       setTimeout(() => event.target.blur(), 0);
   });
 

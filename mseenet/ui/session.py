@@ -42,6 +42,7 @@ class CaseView:
         pictured: Keys of the fields that the user chose for the report; None before that.
         kept_copies: Keys of the fields that the user wants to count, copies or not.
         undo: Keys of the fields that got a verdict, in that order, each with the verdict before.
+        looked_at: Key of the field that the page last asked a verdict for.
         saved: What the case was like when it was last saved or opened; None before that.
         restored: Values of `SETTINGS` from a saved case that was just opened.
     """
@@ -55,6 +56,7 @@ class CaseView:
     pictured: list[str] | None = None
     kept_copies: set[str] = field(default_factory=set)
     undo: list[tuple[str, Verdict | None]] = field(default_factory=list)
+    looked_at: str | None = None
     saved: object = None
     restored: dict[str, object] = field(default_factory=dict)
 

@@ -118,6 +118,7 @@ def draw_verdict(view: CaseView, field: Field, following: str | None) -> None:
     agreed = agreeing_choice(field.result)
     choices: list[tuple[str, str | None, str]] = [("Agree", agreed, "A")]
     choices += [(name[0].upper() + name[1:], name, KEYS[name]) for name in CHOICES]
+    view.looked_at = field.key
     # Named by the field: a key that is pressed before the page shows the next field never counts
     # for one that was not looked at.
     mark = field.key[:12]
@@ -160,9 +161,13 @@ def draw_verdict(view: CaseView, field: Field, following: str | None) -> None:
 
 
 def give(view: CaseView, key: str, choice: str | None, following: str | None) -> None:
-    """Notes a verdict, and turns to the next field."""
+    """Notes a verdict, and turns to the next field.
+
+    A key that is pressed while the page turns comes from the field before: it is passed over, as it
+    was meant neither for that one any more nor for one that was not yet to be seen.
+    """
     field = view.case.fields.get(key)
-    if field is None or choice is None:
+    if field is None or choice is None or key != view.looked_at:
         return
     comment = st.session_state.get(_comment_key(field)) or ""
     known = field.verdict

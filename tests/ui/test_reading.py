@@ -19,7 +19,7 @@ from mseenet.case.verdicts import FEWEST, NOT_JUDGED, UNSURE
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.ui.saved_case import ONE_CASE
-from mseenet.ui.verdict import HIDDEN
+from mseenet.ui.verdict import HIDDEN, give
 
 
 @pytest.fixture
@@ -93,6 +93,19 @@ def test_a_verdict_is_noted_and_the_next_field_follows(app):
     ]
     assert "with your verdict" in html(app)
     assert not app.exception
+
+
+def test_a_key_pressed_while_the_page_turns_counts_for_no_field(app):
+    upload(app, *files(3))
+    names = listed(app, "File")
+    view, fields = view_of(app), fields_of(app)
+    first, second = (fields[name] for name in names[:2])
+    press(app, "2")
+    assert view.looked_at == second.key
+    give(view, first.key, "Pro-B", second.key)  # from the button of the field before
+    assert first.verdict.choice == "Early Pre-B"
+    assert second.verdict is None
+    assert len(view.undo) == 1
 
 
 def test_undo_goes_back_step_by_step(app):
