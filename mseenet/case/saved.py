@@ -26,7 +26,7 @@ from mseenet.case.fields import Case, Earlier, Field, LeftOut, Source, no_room, 
 from mseenet.case.limits import Limits
 from mseenet.case.names import entry_name
 from mseenet.case.summary import STATUSES
-from mseenet.case.verdicts import Verdict
+from mseenet.case.verdicts import LONGEST_COMMENT, LONGEST_NAME, Verdict
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.errors import MSEENetError
 from mseenet.inference.classifier import Prediction
@@ -247,7 +247,7 @@ def open_case(content: bytes, limits: Limits) -> SavedCase:
     return SavedCase(
         fields=list(fields.values()),
         label=manifest.text("label", 80),
-        reader=manifest.text("reader", 80),
+        reader=manifest.text("reader", LONGEST_NAME),
         opacity=settings.number("opacity", 0, 1),
         color_map=settings.one_of("color_map", COLOR_MAPS),
         left_out=left_out,
@@ -320,7 +320,7 @@ def _field(record: "_Record") -> Field:
         include_rejected=record.flag("include_rejected"),
         seen=record.flag("answer_seen"),
         verdict=verdict and _verdict(verdict),
-        draft=record.text("draft"),
+        draft=record.text("draft", LONGEST_COMMENT),
     )
 
 

@@ -36,8 +36,9 @@ KAPPA = (
 )
 
 DEPENDENT = (
-    "95 % interval over fields. Fields of one slide are not independent, so it is too narrow, and a "
-    "reader who saw the network's answer first agrees more easily: only blind verdicts are free of that."
+    "95 % interval over fields. Fields of one slide are not independent, so it is too narrow; it is "
+    "no result for a patient. A reader who saw the network's answer first agrees more easily: only "
+    "blind verdicts are free of that."
 )
 
 VERDICT_HEADER = (

@@ -237,11 +237,9 @@ def _draw_card(view: CaseView, field: Field, selected: bool, hidden: bool) -> No
         # What has no class is called by its status below the picture already.
         mark = status_title(field) if status == "review" or field.synthetic else ""
         verdict = _given(field) if hidden else reader_text(field)
-        if hidden:
-            mark = ""
+        label = f"<small>{html.escape(mark)}</small>" if mark and not hidden else ""
         if verdict:
-            mark = f"{mark}, reader: {verdict}" if mark else f"reader: {verdict}"
-        label = f"<small>{html.escape(mark)}</small>" if mark else ""
+            label += f'<small class="mseenet-read">reader: {html.escape(verdict)}</small>'
         st.html(f'<div class="mseenet-card">{picture}{label}</div>')
         shown = HIDDEN if hidden else words.STATUS_TITLES[status]
         if answer:

@@ -238,7 +238,7 @@ def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
 
 
 def _heading(field: Field, card: Card, hidden: bool) -> str:
-    badges = [HIDDEN] if hidden else [words.STATUS_TITLES[field.result.status]]
+    badges = [f"answer {HIDDEN}"] if hidden else [words.STATUS_TITLES[field.result.status]]
     badges += [] if hidden else source_badges(field, card)
     if field.synthetic:
         badges.append("synthetic example")

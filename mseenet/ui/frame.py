@@ -98,6 +98,8 @@ _STYLE = """
   border-radius: .4rem; background: #8a839a33; }
 .mseenet-card small { position: absolute; left: .3rem; bottom: .3rem; padding: 0 .4rem; border-radius: .3rem;
   color: #fff; background: #33274f; }
+.mseenet-card small.mseenet-read { top: .3rem; bottom: auto; background: #1f5a69; }
+.st-key-case-bar .stCheckbox, .st-key-case-bar .stCheckbox label { min-height: 0; align-items: center; }
 @media (max-width: 1000px) {
   .stMainBlockContainer:has(.st-key-case) .mseenet-title p { display: none; }
   .stMainBlockContainer { padding-left: 1.5rem; padding-right: 1.5rem; }

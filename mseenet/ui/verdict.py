@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from mseenet.case import words
 from mseenet.case.fields import Case, Field
 from mseenet.case.records import percent
 from mseenet.case.verdicts import (
@@ -226,7 +225,8 @@ def _said(field: Field) -> str:
 
 def reader_text(field: Field) -> str | None:
     """The verdict as the list shows it; None without one."""
-    return verdict_text(field.result, field.verdict)
+    text = verdict_text(field.result, field.verdict)
+    return text and text.replace(NOT_JUDGED, "not judged")
 
 
 def agreement_of(case: Case) -> Agreement:
@@ -263,7 +263,7 @@ def draw_agreement(case: Case) -> None:
     st.markdown(f"**Agreement** {_measured(found.measured)}")
     if found.blind is not None:
         st.markdown(f"**Blind verdicts alone** {_measured(found.blind)}")
-    st.caption(f"{DEPENDENT} {words.NOT_A_CASE_RESULT}")
+    st.caption(DEPENDENT)
     st.caption(KAPPA)
 
 

@@ -89,7 +89,7 @@ def test_a_verdict_is_noted_and_the_next_field_follows(app):
     assert listed(app, "Reader") == [
         first.prediction.class_name,
         f"≠ {other}",
-        f"≠ {NOT_JUDGED}",
+        "≠ not judged",
     ]
     assert "with your verdict" in html(app)
     assert not app.exception
@@ -150,6 +150,15 @@ def test_comments_belong_to_their_field_and_are_never_lost(app):
     press(app, "Z")
     assert first.verdict is None
     assert comment().value != ""
+
+
+def test_the_verdict_on_a_copy_is_kept_with_the_field(app, fields):
+    upload(app, ("a.png", encode(fields[0])), ("a.tif", encode(fields[0], "TIFF")))
+    choose(app, "a.tif")
+    press(app, "3")
+    next(b for b in app.button if b.label == "Count each field once").click().run()
+    (field,) = fields_of(app).values()
+    assert (field.name, field.verdict.choice) == ("a.png", "Pre-B")
 
 
 def test_filter_and_order_by_where_we_differ(app):
