@@ -37,7 +37,7 @@ UNSEEN_SLIDES = (
 
 INTAKE = (
     "PNG, JPEG, TIFF, BMP, WebP or HEIC, or a ZIP of them; whole fields at 100x, as in the training "
-    "data."
+    "data. A saved case is opened here, too."
 )
 
 

@@ -314,6 +314,20 @@ def test_a_saved_case_is_opened_as_it_was(app, downloads):
     assert 'class="mseenet-open-case"' in html(again)
 
 
+def test_a_case_that_was_read_blindly_is_opened_so(app, downloads):
+    app.run()
+    app.toggle(key="blind").set_value(True).run()
+    upload(app, *files(2))
+    press(app, "1")
+    content = saved_content(app, downloads)
+    again = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    upload(again, ("saved.zip", content))
+    assert again.toggle(key="blind").value is True
+    assert listed(again, "Status")[1] == HIDDEN
+    press(again, "2")
+    assert [f.verdict.blind for f in fields_of(again).values()] == [True, True]
+
+
 def test_a_later_release_leaves_the_answers_until_asked(
     app, downloads, networks, ungated_weights, classifier
 ):
