@@ -35,8 +35,16 @@ def saved(page) -> bytes:
 def turned_to(page, number: int, total: int) -> None:
     """Waits until the page shows a field, by its place in the list, and all that follows of it."""
     page.get_by_text(f"Field {number} of {total} listed").wait_for()
+    # The buttons of the field before are gone, and those of this one are there.
     page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
+        """() => {
+            const app = document.querySelector("[data-testid=stApp]");
+            const agree = document.querySelectorAll("[class*=st-key-verdict-A-]");
+            const drawn = agree.length === 1 && agree[0].className !== window.agreeBefore;
+            if (app.dataset.testScriptState !== "notRunning" || !drawn) return false;
+            window.agreeBefore = agree[0].className;
+            return true;
+        }"""
     )
 
 
