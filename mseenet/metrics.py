@@ -114,34 +114,6 @@ def proportion(count: int, n: int) -> dict:
     return {"proportion": count / max(n, 1), "n": n, "interval_95": list(wilson_interval(count, n))}
 
 
-def bootstrap_intervals(
-    confusion: np.ndarray, draws: int = 5000, seed: int = 0
-) -> dict[str, tuple[float, float] | None]:
-    """Percentile bootstrap over images of each measure of `summary_measures`, 95 %.
-
-    For measures that are no plain proportion.
-
-    Args:
-        confusion: Counts, int (C, C), rows are the true labels.
-        draws: Number of resamples.
-        seed: Of the resampling.
-
-    Returns:
-        Lower and upper bound for each of `SUMMARY_NAMES`; None if there is no error to
-        resample, as the interval would have no width and claim certainty.
-    """
-    n = int(confusion.sum())
-    if np.trace(confusion) == n:
-        return dict.fromkeys(SUMMARY_NAMES)
-    proportions = confusion.ravel() / n
-    resampled = np.random.default_rng(seed).multinomial(n, proportions, size=draws)
-    values = summary_measures(resampled.reshape(draws, *confusion.shape))
-    return {
-        name: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975)))
-        for name, v in values.items()
-    }
-
-
 def grouped_interval(
     values: np.ndarray, groups: np.ndarray, draws: int = 5000, seed: int = 0
 ) -> tuple[float, float]:
@@ -156,12 +128,69 @@ def grouped_interval(
         draws: Number of resamples.
         seed: Of the resampling.
     """
-    names, group = np.unique(groups, return_inverse=True)
-    total, size = np.bincount(group, weights=values), np.bincount(group)
-    proportions = np.full(len(names), 1 / len(names))
-    counts = np.random.default_rng(seed).multinomial(len(names), proportions, size=draws)
-    low, high = np.quantile((counts @ total) / (counts @ size), (0.025, 0.975))
+    _, group = np.unique(groups, return_inverse=True)
+    sums = np.column_stack([np.bincount(group, weights=values), np.bincount(group)])
+    total, size = _resample(sums, draws, seed).T
+    low, high = np.quantile(total / size, (0.025, 0.975))
     return float(low), float(high)
+
+
+def grouped_proportion(values: np.ndarray, groups: np.ndarray) -> dict:
+    """A record as of `proportion`, but of values of which those of one group belong together.
+
+    Args:
+        values: What is counted, bool (N,).
+        groups: As for `grouped_interval`, (N,). Where all or none are counted there is nothing
+            to draw, and the interval is Wilson's over the values, which is too narrow.
+    """
+    record = proportion(int(np.sum(values)), len(values))
+    if np.any(values) and not np.all(values):
+        record["interval_95"] = list(grouped_interval(np.asarray(values, float), groups))
+    return record
+
+
+def grouped_intervals(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int
+) -> dict[str, tuple[float, float] | None]:
+    """Percentile bootstrap over groups of each measure of `summary_measures`, 95 %.
+
+    For measures that are no plain proportion.
+
+    Args:
+        labels: int (N,).
+        predicted: int (N,).
+        groups: As for `grouped_interval`, (N,); one for each image if they are independent.
+        classes: Number of classes.
+
+    Returns:
+        Lower and upper bound for each of `SUMMARY_NAMES`; None if there is no error to
+        resample, as the interval would have no width and claim certainty.
+    """
+    if np.array_equal(labels, predicted):
+        return dict.fromkeys(SUMMARY_NAMES)
+    names, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), classes, classes))
+    np.add.at(counts, (group, labels, predicted), 1)
+    drawn = _resample(counts.reshape(len(names), -1), 5000, 0)
+    return {
+        name: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975)))
+        for name, v in summary_measures(drawn.reshape(-1, classes, classes)).items()
+    }
+
+
+def _resample(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Sums over as many groups as there are, drawn with replacement.
+
+    Args:
+        sums: Of each group, (G, K).
+        draws: Number of resamples.
+        seed: Of the resampling.
+
+    Returns:
+        (draws, K).
+    """
+    equal = np.full(len(sums), 1 / len(sums))
+    return np.random.default_rng(seed).multinomial(len(sums), equal, size=draws) @ sums
 
 
 def softmax(logits: np.ndarray, temperature: float | np.ndarray = 1.0) -> np.ndarray:
@@ -228,6 +257,11 @@ class ConfidenceBin:
     n: int
 
 
+def confidence_bins(confidence: np.ndarray, bins: int = 15) -> np.ndarray:
+    """In which of equally wide bins over (0, 1] each confidence lies, int (N,) in [0, bins)."""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
 ) -> list[ConfidenceBin]:
@@ -243,7 +277,7 @@ def reliability(
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    bin_of = confidence_bins(confidence, bins)
     return [
         ConfidenceBin(float(confidence[b].mean()), float(correct[b].mean()), int(b.sum()))
         for b in (bin_of == number for number in np.unique(bin_of))
@@ -271,25 +305,40 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.sum((probabilities - truth) ** 2, axis=1)))
 
 
-def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
+def measure(
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+) -> dict:
     """All figures of one part of a split, ready for JSON.
 
     Args:
         probabilities: Calibrated, (N, C).
         labels: (N,).
+        groups: Which images belong together, (N,), as for `grouped_interval`; None to take
+            them for independent.
 
     Returns:
-        `n`; each of `SUMMARY_NAMES`; `interval_95` of each (Wilson for the accuracy,
-        bootstrap for the macro-averages, None without errors); `confusion` (rows are the true labels);
-        `ece` and `brier`.
+        `n`; each of `SUMMARY_NAMES`; `interval_95` of each, a bootstrap over groups (of the
+        accuracy Wilson's without groups or errors, of the others None without errors);
+        `by_class`, the sensitivity for each class as a record of `proportion`; `confusion`
+        (rows are the true labels); `ece` and `brier`.
     """
-    confusion = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-    correct = int(np.trace(confusion))
-    intervals = bootstrap_intervals(confusion) | {"accuracy": wilson_interval(correct, len(labels))}
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    confusion = confusion_matrix(labels, predicted, classes)
+    right = predicted == labels
+
+    def counted(chosen: np.ndarray) -> dict:
+        if groups is None:
+            return proportion(int(right[chosen].sum()), int(chosen.sum()))
+        return grouped_proportion(right[chosen], groups[chosen])
+
+    together = np.arange(len(labels)) if groups is None else groups
+    intervals = grouped_intervals(labels, predicted, together, classes)
+    intervals["accuracy"] = counted(np.full(len(labels), True))["interval_95"]
     return {
         "n": len(labels),
         **{name: float(value) for name, value in summary_measures(confusion).items()},
         "interval_95": {name: interval and list(interval) for name, interval in intervals.items()},
+        "by_class": [counted(labels == c) for c in range(classes)],
         "confusion": confusion.tolist(),
         "ece": expected_calibration_error(probabilities, labels),
         "brier": brier_score(probabilities, labels),

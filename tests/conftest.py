@@ -128,7 +128,7 @@ def smoke_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_weights(smoke_data) -> Path:
-    """What a smoke run of the robust recipe leaves: weights, card, gate, split, history.
+    """What a smoke run of the default recipe leaves: weights, card, gate, split, history.
 
     Not to be changed; a test that writes beside the weights copies the folder first. Beside
     the folder are `random.weights.h5`, the backbone that it began with, and `killed`, the

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mseenet.case import words
 from mseenet.case.export import CASE_HEADER
 from mseenet.case.limits import VARIABLES, Limits
 from mseenet.case.records import CSV_HEADER, record
 from mseenet.cli import COMMANDS, TOOLS
 from mseenet.inference.classifier import Prediction
+from tools import figures
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -182,19 +184,24 @@ def test_card_entries_are_in_the_reference():
     assert {entry for entry in card if f"`{entry}`" not in text} == set()
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/explanation/figures.md"])
-@pytest.mark.parametrize("embargo", [50, 100])
-def test_figures_of_unseen_slides_are_those_of_the_card(document, embargo):
-    metrics = json.loads((ROOT / "weights/card.json").read_text("utf-8"))["metrics"]
-    figures = metrics[f"blocks, embargo {embargo}"]
-    low, high = (100 * end for end in figures["interval_95"]["accuracy"])
-    row = re.search(
-        rf"^\| unseen slides, embargo {embargo} \|.*$",
-        (ROOT / document).read_text("utf-8"),
-        re.MULTILINE,
-    )[0]
-    assert f"{100 * figures['mean_accuracy']:.1f} %" in row
-    assert f"({low:.1f}-{high:.1f})" in row
+@pytest.mark.parametrize("document", figures.DOCUMENTS, ids=name_of)
+def test_figures_are_those_of_the_report(document):
+    """`python -m tools.figures` fills them in."""
+    evaluation = json.loads((ROOT / "weights/evaluation.json").read_text("utf-8"))
+    text = document.read_text("utf-8")
+    assert text.count(figures.START) == 1
+    assert figures.filled(text, evaluation) == text
+
+
+def test_figures_of_every_protocol_are_filled_in():
+    evaluation = json.loads((ROOT / "weights/evaluation.json").read_text("utf-8"))
+    text = figures.filled(f"a\n{figures.START}\nstale text\n{figures.END}\nb", evaluation)
+    assert "stale text" not in text
+    for protocol, measured in evaluation["unseen"].items():
+        low, high = (100 * end for end in measured["interval_95"]["accuracy"])
+        title = words.protocol_title(protocol)
+        row = re.search(rf"^\| {re.escape(title)} \|.*$", text, re.MULTILINE)[0]
+        assert f"{100 * measured['accuracy']:.1f} % ({low:.1f}-{high:.1f})" in row
 
 
 @pytest.mark.parametrize("document", CURRENT, ids=name_of)

@@ -10,13 +10,15 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from mseenet.metrics import (
-    bootstrap_intervals,
+    SUMMARY_NAMES,
     brier_score,
     class_metrics,
     confusion_matrix,
     cross_entropy,
     expected_calibration_error,
     grouped_interval,
+    grouped_intervals,
+    grouped_proportion,
     measure,
     proportion,
     reliability,
@@ -91,7 +93,7 @@ def test_bootstrap_intervals_equal_a_loop_over_images(name, reference):
     for _ in range(1500):
         drawn = rng.integers(0, len(LABELS), len(LABELS))
         values.append(reference(LABELS[drawn], PREDICTED[drawn]))
-    found = bootstrap_intervals(confusion_matrix(LABELS, PREDICTED, 4))[name]
+    found = grouped_intervals(LABELS, PREDICTED, np.arange(len(LABELS)), 4)[name]
     assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.008)
 
 
@@ -132,8 +134,36 @@ def test_a_proportion_carries_its_interval():
     assert proportion(0, 0) == {"proportion": 0, "n": 0, "interval_95": [0, 1]}
 
 
+def test_a_proportion_of_groups_has_their_interval():
+    values, groups = np.arange(60) % 6 > 0, np.repeat(np.arange(10), 6)
+    values[:12] = False
+    record = grouped_proportion(values, groups)
+    assert (record["proportion"], record["n"]) == (values.mean(), 60)
+    assert record["interval_95"] == pytest.approx(grouped_interval(values.astype(float), groups))
+    assert grouped_proportion(values[12:13], groups[12:13]) == proportion(0, 1)
+    assert grouped_proportion(np.array([], bool), np.array([])) == proportion(0, 0)
+
+
+def test_measures_of_groups_have_their_intervals():
+    """Fields that fail together widen every interval, by class too."""
+    labels = np.repeat(np.arange(4), 50)
+    named = np.where(np.arange(200) % 50 < 10, (labels + 1) % 4, labels)
+    groups = np.arange(200) // 10
+    together = measure(np.eye(4)[named], labels, groups)
+    alone = measure(np.eye(4)[named], labels)
+    for name in SUMMARY_NAMES:
+        (low, high), (near, far) = together["interval_95"][name], alone["interval_95"][name]
+        assert high - low > 1.3 * (far - near)
+    right = named == labels
+    for c, record in enumerate(together["by_class"]):
+        mine = labels == c
+        assert record == grouped_proportion(right[mine], groups[mine])
+    assert alone["by_class"][0] == proportion(40, 50)
+
+
 def test_bootstrap_without_errors_claims_nothing():
-    assert set(bootstrap_intervals(np.diag([5, 5])).values()) == {None}
+    sure = np.array([0, 1, 1])
+    assert set(grouped_intervals(sure, sure, sure, 2).values()) == {None}
     figures = measure(softmax(5 * np.eye(4)[LABELS]), LABELS)
     assert figures["interval_95"]["mcc"] is None
     assert figures["interval_95"]["accuracy"] == pytest.approx(wilson_interval(200, 200))

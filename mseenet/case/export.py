@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 
@@ -29,11 +30,26 @@ from mseenet.inference.heatmaps import COLOR_MAPS, encode_overlay, overlay
 CASE_HEADER = (
     *CSV_HEADER,
     *VERDICT_HEADER,
-    *("evidence_on_nuclei", "synthetic", "case", "made", "version"),
+    "evidence_on_nuclei",
+    "evidence_near_nuclei",
+    "synthetic",
+    "case",
+    "made",
+    "version",
 )
 """Columns of `case_csv`."""
 
 NO_MEANING = "what the network says about a rejected field has no validated meaning"
+
+
+class CellPictures(Protocol):
+    """Makes what is exported of a field's nucleated cells, such as `cells.FieldCells`."""
+
+    def geojson(self) -> dict:
+        """Outlines as a GeoJSON FeatureCollection."""
+
+    def crops(self, most: int) -> list[tuple[np.ndarray, float]]:
+        """The most decisive cells, RGB uint8 (n, n, 3), and their shares of the evidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +68,9 @@ class CaseField:
         synthetic: Whether this project rendered the field.
         verdict: What the reader says of it, if anything.
         recorded: What gave the answer, if not the network in use.
+        evidence_near_nuclei: The same as `evidence_on_nuclei` with a rim of one grid cell of the
+            heatmap around the cells.
+        cells: Outlines and crops of the nucleated cells, or None if they are not to be shown.
     """
 
     name: str
@@ -61,6 +80,8 @@ class CaseField:
     synthetic: bool = False
     verdict: Verdict | None = None
     recorded: Source | None = None
+    evidence_near_nuclei: float | None = None
+    cells: CellPictures | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +135,8 @@ def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
         synthetic = {True: "yes", False: "no", None: None}[row["synthetic"]]
         origin = (context.label, made, context.version)
         reader = verdict_cells(row["verdict"])
-        extra = csv_row((*reader, row["evidence_on_nuclei"], synthetic, *origin))
+        evidence = (row["evidence_on_nuclei"], row["evidence_near_nuclei"])
+        extra = csv_row((*reader, *evidence, synthetic, *origin))
         lines.append(f"{csv_line(row)},{extra}")
     return "\ufeff".encode() + _utf8("".join(line + "\r\n" for line in lines))
 
@@ -125,7 +147,8 @@ def case_zip(
     opacity: float,
     color_map: str = COLOR_MAPS[0],
 ) -> bytes:
-    """Everything of a case: `case.csv`, `case.json`, and overlays where there is a heatmap.
+    """Everything of a case: `case.csv`, `case.json`, overlays where there is a heatmap, and
+    outlines of nucleated cells as GeoJSON.
 
     Args:
         fields: At least one.
@@ -153,10 +176,15 @@ def case_zip(
         for number, (field, row) in enumerate(zip(fields, records, strict=True), start=1):
             row["overlay"] = None
             if field.pixels is not None and field.prediction.heatmap is not None:
-                row["overlay"] = _entry_name(number, field)
+                row["overlay"] = _entry_name("overlays", number, field, "png")
                 blended = overlay(field.pixels(), field.prediction.heatmap, opacity, color_map)
                 picture = encode_overlay(blended, compress_level=1)
                 add(row["overlay"], picture, zipfile.ZIP_STORED)
+            row["cells"] = None
+            if field.cells is not None:
+                row["cells"] = _entry_name("cells", number, field, "geojson")
+                lines = json.dumps(field.cells.geojson(), ensure_ascii=False, allow_nan=False)
+                add(row["cells"], _utf8(lines + "\n"), zipfile.ZIP_DEFLATED)
         case = {
             "research_use": words.RESEARCH_USE,
             "context": {
@@ -204,6 +232,7 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
         own = {
             "verdict": verdict_record(field.prediction, field.verdict),
             "evidence_on_nuclei": field.evidence_on_nuclei,
+            "evidence_near_nuclei": field.evidence_near_nuclei,
             "synthetic": field.synthetic,
         }
         records.append(row | own)
@@ -222,10 +251,12 @@ def _missing(context: CaseContext) -> list[dict]:
             "probabilities": None,
             "confidence": None,
             "novelty": None,
+            "nucleated_cells": None,
             "reasons": [reason],
             "weights": context.weights,
             "release": context.release,
             "evidence_on_nuclei": None,
+            "evidence_near_nuclei": None,
             "synthetic": None,
             "verdict": None,
         }
@@ -233,11 +264,11 @@ def _missing(context: CaseContext) -> list[dict]:
     ]
 
 
-def _entry_name(number: int, field: CaseField) -> str:
+def _entry_name(folder: str, number: int, field: CaseField, kind: str) -> str:
     """A name that every file system takes; the number keeps equal names apart."""
     marks = (field.prediction.status == "rejected", "rejected"), (field.synthetic, "synthetic")
     suffix = "".join(f"-{mark}" for on, mark in marks if on)
-    return f"overlays/{number:03d}-{file_stem(field.name)}{suffix}.png"
+    return f"{folder}/{number:03d}-{file_stem(field.name)}{suffix}.{kind}"
 
 
 def _utf8(text: str) -> bytes:

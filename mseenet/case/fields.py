@@ -14,8 +14,10 @@ from mseenet.case.limits import MEGABYTE, Limits
 from mseenet.case.names import look_of, unique_name
 from mseenet.case.pictures import encoded
 from mseenet.case.verdicts import Verdict
+from mseenet.config import IMAGE_SIZE
+from mseenet.imaging.cells import Cell, largest_evidence, measured
 from mseenet.imaging.decoding import decode_image, squeeze
-from mseenet.imaging.nuclei import nucleus_mask
+from mseenet.imaging.transplant import separate
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS
 
@@ -79,7 +81,7 @@ class Earlier(NamedTuple):
 
     Attributes:
         source: What gave it.
-        prediction: The answer, without its heatmap.
+        prediction: The answer, without heatmap and `nuclei`.
     """
 
     source: Source
@@ -185,10 +187,26 @@ class Field:
         small = Image.fromarray(squeeze(decode_image(self.content)))
         return np.asarray(small.resize((LOOK, LOOK), Image.Resampling.BOX))
 
-    @cached_property
+    @property
     def nuclei(self) -> np.ndarray:
         """Where nucleated cells lie in what the network sees, bool (224, 224)."""
-        return nucleus_mask(squeeze(decode_image(self.content)))
+        mask = self.result.nucleus_mask()
+        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool) if mask is None else mask
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The nucleated cells, touching ones divided, the most decisive first."""
+        return measured(separate(self.nuclei), self._heat)
+
+    @cached_property
+    def largest_evidence(self) -> float:
+        """No cell has more evidence than this; far sooner known than `cells`."""
+        return largest_evidence(self.nuclei, self._heat)
+
+    @property
+    def _heat(self) -> np.ndarray:
+        heatmap = self.result.heatmap
+        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32) if heatmap is None else heatmap
 
 
 @dataclass(eq=False)
@@ -293,9 +311,11 @@ class Case:
         for recorded in self.fields.values():
             source = recorded.recorded
             if source is not None and source.release != release and recorded.prediction:
-                answer = replace(recorded.prediction, heatmap=None)
+                answer = replace(recorded.prediction, heatmap=None, nuclei=None)
                 recorded.earlier = Earlier(source, answer)
                 recorded.prediction = recorded.recorded = None
+                for known in ("cells", "largest_evidence"):  # of that answer
+                    vars(recorded).pop(known, None)
 
     def leave_out_copy(self, key: str) -> None:
         """Forgets a field that another one shows too, and notes so for the exports."""

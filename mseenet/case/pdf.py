@@ -40,8 +40,11 @@ MEANINGS = {
     "independent, so it says nothing about another slide or about the patient.",
     "Heatmap": "Where in the field the evidence for a class lies. It is coarse, and it does not "
     "show that a cell there is a blast.",
-    "Evidence on nucleated cells": "Proportion of the heatmap that lies on nucleated cells, which are "
-    "found by their colour. The rest lies on plasma and red cells.",
+    "Nucleated cells": "Found by their colour, without the network; touching ones may count as one. "
+    "Crops show those with the largest shares of the heatmap of the class that is named.",
+    "Evidence on nucleated cells": "Proportion of the heatmap that lies on nucleated cells with a rim "
+    "of one cell of its grid, as it cannot say more closely where. The rest lies on plasma and red "
+    "cells.",
     "ok": "A class is named, and no check has raised a doubt. The class can still be wrong.",
     "To review": "A class is named and counted, but a person should look at the field first.",
     "Rejected": "The field lies outside of what the network was validated for. It is not counted.",
@@ -116,6 +119,9 @@ _PICTURE, _GAP = 59.0, 4.0
 
 _ANSWER = 50.0
 """Height of class, bars and numbers beside the pictures, in mm."""
+
+_CROPS, _CROP, _CROP_SIZE = 9, 18.0, (120, 120)
+"""How many cells are shown of a field, and the side of their pictures in mm and in pixels."""
 
 _PICTURE_PIXELS = 512
 """Largest side of an embedded picture: 220 dots an inch."""
@@ -315,6 +321,7 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]
         *(["Reader"] * read),
         "Confidence",
         "Novelty",
+        "Cells",
         "Reasons",
     )
     rows: list[tuple[str, ...]] = [head]
@@ -330,11 +337,12 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]
                 *([verdict_text(prediction, field.verdict) or none] * read),
                 percent(answer.confidence) if answer else none,
                 none if prediction.novelty is None else f"{prediction.novelty:.2f}",
+                none if prediction.nucleated_cells is None else str(prediction.nucleated_cells),
                 pdf.safe("; ".join(filter(None, (_reasons(prediction), _recorded(pdf, field))))),
             )
         )
-    align = ("LEFT",) * (4 + read) + ("RIGHT", "RIGHT", "LEFT")
-    widths = (9, 41, 17, 21, 23, 20, 15, 34) if read else (9, 49, 18, 21, 21, 16, 46)
+    align = ("LEFT",) * (4 + read) + ("RIGHT", "RIGHT", "RIGHT", "LEFT")
+    widths = (9, 37, 17, 20, 22, 20, 15, 11, 29) if read else (9, 45, 18, 21, 21, 16, 12, 38)
     pdf.grid(rows, widths, align, size=7)
 
 
@@ -437,6 +445,9 @@ def _draw_field(pdf: _Report, heading: str, field: CaseField, look: Mapping) -> 
     if rgb is not None:
         tall, wide = rgb.shape[:2]
         pictures = max(5 + _PICTURE * tall / max(tall, wide), _ANSWER if answer else 0.0)
+    cells = field.cells.crops(_CROPS) if field.cells is not None and rgb is not None else []
+    if cells:
+        pictures += _CROP + 6
     height = 5 + pdf.height_of(heading, 10, bold=True) + pdf.height_of(note) + pictures
     height += pdf.height_of(verdict)
     if pdf.will_page_break(height):
@@ -462,6 +473,12 @@ def _draw_field(pdf: _Report, heading: str, field: CaseField, look: Mapping) -> 
         _draw_picture(pdf, blended, left + _PICTURE + _GAP, top, evidence)
     if answer is not None:
         _draw_answer(pdf, field, answer, left + 2 * (_PICTURE + _GAP), top)
+    for place, (pixels, share) in enumerate(cells):
+        x, y = left + place * (_CROP + _GAP / 2), top + pictures - _CROP - 4.5
+        jpeg = encoded(Image.fromarray(pixels).resize(_CROP_SIZE), "JPEG", quality=88)
+        pdf.image(jpeg, x, y, _CROP, _CROP, alt_text=f"Nucleated cell {place + 1}")
+        pdf.set_xy(x, y + _CROP + 0.5)
+        pdf.text_of(percent(share), 7, color=_GREY, width=_CROP)
     pdf.set_xy(left, top + pictures)
 
 
@@ -496,10 +513,13 @@ def _draw_answer(pdf: _Report, field: CaseField, answer: Answer, x: float, y: fl
         pdf.cell(width - 20, 5, percent(probability), align="R")
         pdf.ln()
     pdf.set_xy(x, pdf.y + 2)
-    if field.evidence_on_nuclei is not None:
-        proportion = percent(field.evidence_on_nuclei)
+    if prediction.nucleated_cells is not None:
+        pdf.text_of(f"Nucleated cells: {prediction.nucleated_cells}", 7.5, width=width)
+        pdf.set_x(x)
+    if field.evidence_near_nuclei is not None:
+        proportion = percent(field.evidence_near_nuclei)
         pdf.text_of(f"Evidence on nucleated cells: {proportion}", 7.5, width=width)
-        if field.evidence_on_nuclei < words.MOSTLY:
+        if field.evidence_near_nuclei < words.MOSTLY:
             pdf.set_x(x)
             pdf.text_of(words.BACKGROUND_EVIDENCE_SHORT, 7.5, color=_WARNING, width=width)
     if prediction.novelty is not None:

@@ -20,10 +20,11 @@ def record(file: str, prediction: Prediction, weights: str, release: str) -> dic
         release: Names weights, calibration and gate together (`Card.release`).
 
     Returns:
-        file, status, predicted, probabilities, confidence, novelty, reasons, weights, release.
+        file, status, predicted, probabilities, confidence, novelty, nucleated_cells, reasons,
+        weights, release.
         `predicted`, `probabilities` and `confidence` are None for an image that was not
         read, and for a rejected one unless the network's output was asked for; `novelty`
-        is None for an image that was not read.
+        and `nucleated_cells` are None for an image that was not read.
     """
     probabilities = prediction.probabilities
     return {
@@ -33,6 +34,7 @@ def record(file: str, prediction: Prediction, weights: str, release: str) -> dic
         "probabilities": None if probabilities is None else dict(probabilities),
         "confidence": prediction.confidence,
         "novelty": prediction.novelty,
+        "nucleated_cells": prediction.nucleated_cells,
         "reasons": list(prediction.reasons),
         "weights": weights,
         "release": release,
@@ -51,6 +53,7 @@ CSV_HEADER = (
     "confidence",
     *CLASS_NAMES,
     "novelty",
+    "nucleated_cells",
     "reasons",
     "weights",
     "release",
@@ -68,6 +71,7 @@ def csv_line(record: dict) -> str:
             record["confidence"],
             *probabilities.values(),
             record["novelty"],
+            record["nucleated_cells"],
             "; ".join(record["reasons"]),
             record["weights"],
             record["release"],
@@ -98,16 +102,19 @@ def percent(proportion: float) -> str:
 
 
 def table_line(record: dict) -> str:
-    """One line for the terminal: status, class, confidence, file, reasons."""
+    """One line for the terminal: status, class, confidence, cells, file, reasons."""
     named = record["predicted"] is not None
     answer = record["predicted"] if named else "-"
     confidence = percent(record["confidence"]) if named else "-"
     reasons = f": {'; '.join(record['reasons'])}" if record["reasons"] else ""
-    return f"{record['status']:<10}{answer:<12}{confidence:>10}  {record['file']}{reasons}"
+    cells = "-" if record["nucleated_cells"] is None else record["nucleated_cells"]
+    return (
+        f"{record['status']:<10}{answer:<12}{confidence:>10}{cells:>7}  {record['file']}{reasons}"
+    )
 
 
 FORMATS: dict[str, tuple[str | None, Callable[[dict], str]]] = {
-    "table": (f"{'status':<10}{'class':<12}{'confidence':>10}  file", table_line),
+    "table": (f"{'status':<10}{'class':<12}{'confidence':>10}{'cells':>7}  file", table_line),
     "json": (None, json_line),
     "csv": (",".join(CSV_HEADER), csv_line),
 }

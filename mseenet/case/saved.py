@@ -12,7 +12,7 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -48,7 +48,10 @@ DAMAGED_FIELD = "damaged in the saved case; expected the content that was saved"
 
 DAMAGED_HEATMAP = "the saved heatmap is damaged; the network in use computes it anew"
 
+DAMAGED_NUCLEI = "damaged in the saved case: where the nucleated cells lie, so none is outlined"
+
 _HEATMAP = (IMAGE_SIZE, IMAGE_SIZE)
+_NUCLEI = IMAGE_SIZE * IMAGE_SIZE // 8
 _HEX = re.compile(r"[0-9a-f]{1,128}")
 
 
@@ -136,14 +139,18 @@ def save_case(case: Case, source: Source, made: datetime, reading: Reading | Non
             prediction = item.prediction  # of one moment
             file = f"fields/{entry_name(item.name, f'{number:04d}')}"
             add(file, item.content)
-            heatmap = None
-            if prediction is not None and prediction.heatmap is not None:
-                heatmap = f"heatmaps/{number:04d}.bin"
-                add(heatmap, _packed(prediction.heatmap))
             answer = None
             if prediction is not None:
+                heatmap = nuclei = None
+                if prediction.heatmap is not None:
+                    heatmap = f"heatmaps/{number:04d}.bin"
+                    add(heatmap, _packed(prediction.heatmap))
+                if prediction.nuclei is not None:
+                    nuclei = f"nuclei/{number:04d}.bin"
+                    add(nuclei, prediction.nuclei.tobytes())
                 answer = _answer_record(prediction, item.recorded or source)
                 answer |= {"heatmap": heatmap, "heatmap_class": prediction.heatmap_class}
+                answer["nuclei"] = nuclei
             earlier = item.earlier
             records.append(
                 {
@@ -239,8 +246,8 @@ def open_case(content: bytes, limits: Limits) -> SavedCase:
             damaged.append(LeftOut(restored.name, DAMAGED_FIELD))
             continue
         restored.content = content_or_reason
-        if not _add_answer(restored, record, entries):
-            notices.append(f"{restored.name}: {DAMAGED_HEATMAP}")
+        damages = _add_answer(restored, record, entries)
+        notices += [f"{restored.name}: {damage}" for damage in damages]
         fields[restored.key] = restored
     settings, reading = manifest.record("settings"), manifest.record("reading")
     selected, pictured = reading.value("selected"), reading.value("pictured")
@@ -286,6 +293,7 @@ def _answer_record(prediction: Prediction, source: Source) -> dict:
         "class_name": prediction.class_name,
         "probabilities": None if probabilities is None else dict(probabilities),
         "novelty": prediction.novelty,
+        "nucleated_cells": prediction.nucleated_cells,
         "reasons": list(prediction.reasons),
     }
 
@@ -335,31 +343,37 @@ def _content(entry: Entry | None, limits: Limits) -> bytes | str:
     return content if len(content) <= limits.file else too_large(limits)
 
 
-def _add_answer(field: Field, record: "_Record", entries: Mapping[str, Entry]) -> bool:
-    """Adds what the network has said; False if the heatmap cannot be read and is left out."""
+def _add_answer(field: Field, record: "_Record", entries: Mapping[str, Entry]) -> list[str]:
+    """Adds what the network has said; returns what of it is damaged and left out."""
     earlier = record.record("earlier", optional=True)
     if earlier:
         field.earlier = Earlier(_source(earlier), _prediction(earlier))
     answer = record.record("answer", optional=True)
     if not answer:
-        return True
-    heatmap = heatmap_class = None
-    expected = answer.value("heatmap") is not None
-    if expected:
-        heatmap = _heatmap(entries.get(answer.text("heatmap")))
+        return []
+    damages: list[str] = []
+    heatmap = heatmap_class = nuclei = None
+    if answer.value("heatmap") is not None:
+        content = _exactly(2 * IMAGE_SIZE * IMAGE_SIZE, entries.get(answer.text("heatmap")))
+        heatmap = None if content is None else _unpacked(content)
+        damages += [DAMAGED_HEATMAP] * (content is None)
         heatmap_class = answer.one_of("heatmap_class", CLASS_NAMES)
-    field.prediction = _prediction(answer, heatmap, heatmap_class)
+    if answer.value("nuclei") is not None:
+        content = _exactly(_NUCLEI, entries.get(answer.text("nuclei")))
+        nuclei = None if content is None else np.frombuffer(content, np.uint8)  # read-only
+        damages += [DAMAGED_NUCLEI] * (content is None)
+    field.prediction = replace(_prediction(answer, heatmap, heatmap_class), nuclei=nuclei)
     field.recorded = _source(answer)
-    return not expected or heatmap is not None
+    return damages
 
 
-def _heatmap(entry: Entry | None) -> np.ndarray | None:
-    size = 2 * IMAGE_SIZE * IMAGE_SIZE
+def _exactly(size: int, entry: Entry | None) -> bytes | None:
+    """The content of an entry; None if it is damaged or of another size."""
     try:
         content = b"" if entry is None else entry.read(size + 1)
     except ArchiveError:
         return None
-    return _unpacked(content) if len(content) == size else None
+    return content if len(content) == size else None
 
 
 def _source(record: "_Record") -> Source:
@@ -391,6 +405,7 @@ def _prediction(
         heatmap_class=heatmap_class,
         novelty=None if novelty is None else record.number("novelty", 0, math.inf),
         reasons=tuple(record.texts("reasons")),
+        nucleated_cells=record.count("nucleated_cells", IMAGE_SIZE**2),
     )
 
 
@@ -452,6 +467,14 @@ class _Record:
         if not known or not low <= value <= high or abs(value) > 1e9:
             raise self.wrong(key, f"a number in [{low}, {high}]", value)
         return float(value)
+
+    def count(self, key: str, most: int) -> int | None:
+        value = self.value(key)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise self.wrong(key, f"a whole number in [0, {most}]", value)
+        return value
 
     def one_of(self, key: str, options: Sequence[str]) -> str:
         value = self.value(key)

@@ -1,5 +1,7 @@
 """What a user reads about classes and results, in a haematologist's words."""
 
+from collections.abc import Mapping
+
 CLASS_TITLES = {
     "Benign": "Benign (haematogones)",
     "Early Pre-B": "Early Pre-B ALL",
@@ -64,24 +66,103 @@ STATUS_NOTES = {
 
 SPLITS = (
     "**Known slides**: the random test holds fields of slides whose other fields were trained on, "
-    "as in the paper; it is optimistic. **Unseen slides**: whole stretches of the dataset were "
-    "left out of training, and an *embargo* of further files around them, so that most of their "
-    "slides are new to the network; with the narrower embargo some of a slide may stay. All of it "
-    "comes from one laboratory."
+    "as in the paper; it is optimistic. **Unseen slides**: what is tested was left out of training, "
+    "by the camera's series (a series is no patient), or by blocks of file order with an *embargo* "
+    "of further files around them. All of it comes from one laboratory."
 )
+
+PROTOCOLS = {
+    "series": "unseen series",
+    "series-siblings": "unseen series and their look-alikes",
+    "blocks-50": "unseen blocks, embargo 50",
+    "blocks-100": "unseen blocks, embargo 100",
+}
+"""What each protocol for unseen slides leaves out of training."""
+
+PROTOCOL_NOTES = {
+    "series": "Whole series of the camera, or ranges of captures of the longest ones, were left "
+    "out of training.",
+    "series-siblings": "Series that look alike were left out of training together, so that the "
+    "network has seen few fields of their kind.",
+    "blocks-50": "Blocks of file order were left out of training, and 50 files on either side; "
+    "slides interleave in file order, so that some of one may stay in training.",
+    "blocks-100": "Blocks of file order were left out of training, and 100 files on either side.",
+}
+"""What each of them means, for a reader of its figures."""
+
+
+def protocol_title(name: str) -> str:
+    """What a report calls a protocol for unseen slides."""
+    return PROTOCOLS.get(name, name)
+
+
+def hardest_unseen(metrics: Mapping[str, dict]) -> tuple[str, dict] | None:
+    """The protocol that calibration and thresholds come from, and its figures.
+
+    Args:
+        metrics: Of the card, or the entry `unseen` of a report.
+
+    Returns:
+        None for weights that were not cross-validated.
+    """
+    return next(
+        ((name, figures) for name, figures in metrics.items() if figures.get("hardest")), None
+    )
+
+
+def confidence_kept(metrics: Mapping[str, dict]) -> str:
+    """How often answers of some 90 % were right on unseen slides; empty if that is not known.
+
+    Args:
+        metrics: Of the card, or the entry `unseen` of a report.
+    """
+    found = hardest_unseen(metrics)
+    if not found or not found[1]["ninety"]["n"]:
+        return ""
+    name, figures = found
+    ninety = figures["ninety"]
+    low, high = ninety["interval_95"]
+    return (
+        f"On {protocol_title(name)} {100 * ninety['proportion']:.1f} % ({100 * low:.1f}-"
+        f"{100 * high:.1f}) of the {ninety['n']:,} answers given with 85 to 95 % were right."
+    )
+
+
+def operating_point(point: Mapping[str, float], metrics: Mapping[str, dict]) -> str:
+    """What the mark from which on a field counts as malignant catches, and what it costs.
+
+    Args:
+        point: `malignant` of the card.
+        metrics: Of the card, or the entry `unseen` of a report.
+    """
+    text = (
+        f"it was set where {100 * point['sensitivity']:.1f} % of the malignant and "
+        f"{100 * point['specificity']:.1f} % of the benign fields of unseen slides are told rightly"
+    )
+    found = hardest_unseen(metrics)
+    if not found:
+        return text
+    caught, spared = (found[1]["malignant"][name] for name in ("sensitivity", "specificity"))
+    return (
+        f"{text}; set without the slides that it is tried on, {100 * caught['proportion']:.1f} % and "
+        f"{100 * spared['proportion']:.1f} %"
+    )
+
 
 STATUS_TITLES = {"ok": "ok", "review": "to review", "rejected": "rejected", "error": "not read"}
 
 NOVELTY = "Distance from the training fields: from 1 on a field is rejected."
 
+NUCLEATED_CELLS = "Nucleated cells found by their colour; touching ones may count as one."
+
 MOSTLY = 0.5
-"""Evidence of which a smaller proportion lies on nucleated cells is called mostly background."""
+"""Evidence of which a smaller proportion lies on nucleated cells and around them is called mostly background."""
 
 BACKGROUND_EVIDENCE_SHORT = "Mostly background: a reason for doubt."
 
 BACKGROUND_EVIDENCE = (
-    "Most of the evidence lies beside the nucleated cells: the answer rests on stain, plasma and "
-    "red cells as well. That is common for this network (see Model), and a reason for doubt."
+    "Most of the evidence lies away from the nucleated cells: the answer rests on stain, plasma and "
+    "red cells, a reason for doubt."
 )
 
 OUTPUT_WITHOUT_MEANING = "Output without validated meaning"
@@ -92,10 +173,12 @@ METHODS = (
 )
 
 TERMS = {
-    "Confidence": "is the calibrated probability of the predicted class: of all answers given with "
-    "90 %, nine in ten should be right. It holds for slides of one laboratory.",
+    "Confidence": "is the calibrated probability of the predicted class. How often answers of one "
+    "confidence were right, on unseen slides of one laboratory, is on the page Model.",
     "Novelty": "says how far the field lies from those of training, whatever its class. From 1 on no "
     "class is named. Below 1 does not mean that the answer is right.",
+    "Nucleated cells": "are found by their colour, without the network; touching ones may count as one. "
+    "A field without any is rejected.",
     "Heatmap": "shows where in the field something speaks for a class. It does not show what, "
     "and not that a cell there is a blast.",
 }

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mseenet import console
+from mseenet.case.words import protocol_title
 from mseenet.evaluation.audit import (
     audit_markdown,
     audit_splits,
@@ -28,12 +29,13 @@ from mseenet.evaluation.audit import (
     pooled_frozen_features,
 )
 from mseenet.evaluation.known import checked_split
+from mseenet.evaluation.stress import file_order_blocks
 from mseenet.evaluation.unseen import out_of_fold_of
 from mseenet.files import write_atomically
 from mseenet.imaging.nuclei import nucleus_mask, paint_over_nuclei
 from mseenet.inference.card import read_card
 from mseenet.inference.classifier import Classifier
-from mseenet.metrics import proportion
+from mseenet.metrics import grouped_proportion
 from mseenet.resources import weights_to_write
 from mseenet.training.dataset import index_dataset, load_images
 
@@ -55,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     split = checked_split(card, index)
     images = load_images(index.samples, progress=console.progress)
     protocols = audit_splits(index, images, split)
+    groups = file_order_blocks(index)
     test = split.indices(index.samples, "test")
     console.import_keras()
     classifier = Classifier.load(arguments.weights)
@@ -66,21 +69,19 @@ def main(argv: list[str] | None = None) -> int:
             stream = console.progress(images, "painting over")
             shown = np.stack([paint_over_nuclei(rgb, nucleus_mask(rgb)) for rgb in stream])
         features = pooled_frozen_features(card, shown, fields)
-        for protocol, record in linear_accuracy(index, features, protocols).items():
+        for protocol, record in linear_accuracy(index, features, protocols, groups).items():
             frozen[f"{fields}, {protocol}"] = record
     result: dict[str, Any] = {
         "release": card.release,
         "weights": card.sha256,
         "n": len(test),
-        "color_alone": linear_accuracy(index, color_features(images), protocols),
+        "color_alone": linear_accuracy(index, color_features(images), protocols, groups),
         "frozen_features": frozen,
-        "network": measure_occlusion(classifier, images[test], index.labels[test]),
+        "network": measure_occlusion(classifier, images[test], index.labels[test], groups[test]),
     }
-    for embargo, answers in (out_of_fold or {}).items():
-        right = int(np.sum(answers.logits.argmax(axis=1) == answers.labels))
-        result["network"][f"unseen slides, embargo {embargo}"] = proportion(
-            right, len(answers.labels)
-        )
+    for protocol, answers in (out_of_fold or {}).items():
+        right = answers.logits.argmax(axis=1) == answers.labels
+        result["network"][protocol_title(protocol)] = grouped_proportion(right, answers.parts)
     result["summary"] = findings(result)
 
     write_atomically(arguments.weights / "audit.json", json.dumps(result, indent=1) + "\n")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mseenet import console
 from mseenet.evaluation.baselines.entries import ENTRIES
-from mseenet.evaluation.baselines.protocol import Inputs, compare, measure_row
+from mseenet.evaluation.baselines.protocol import Inputs, accuracy_interval, compare, measure_row
 from mseenet.evaluation.baselines.report import baselines_markdown, merge, read_result
 from mseenet.files import file_sha256, one_writer, write_atomically
 from mseenet.resources import weights_to_write
@@ -97,7 +97,10 @@ def keep_row(row: dict, inputs: Inputs, index: DatasetIndex, folder: Path) -> di
     path = folder / RESULT_NAME
     with one_writer(folder, lock=".baselines.lock", wait=True):
         result = read_result(path, index)
-        result["rows"] = merge(result["rows"], row)
+        result["rows"] = [
+            kept | {"interval_95": accuracy_interval(kept, inputs)}  # of earlier versions, too
+            for kept in merge(result["rows"], row)
+        ]
         result["comparisons"] = compare(result["rows"], inputs)
         write_atomically(path, json.dumps(result) + "\n")
         write_atomically(folder / "BASELINES.md", baselines_markdown(result))

@@ -1,28 +1,35 @@
 """Measures a recipe on unseen slides, and calibrates the weights for them.
 
-    mseenet crossvalidate --data DIR [--protocol blocks|series|series-siblings]
+    mseenet crossvalidate --data DIR [--protocol NAME ...]
 
-The file order follows the slides, so contiguous blocks of it are tested by networks that
-were trained without them and without an embargo of files around them (protocol `blocks`
-of `mseenet.training.splits`): 5 folds for each embargo, with the settings in the card of the
-weights. Logits and novelty of every tested field go to a file beside the
-weights; calibration, review threshold and malignant operating point that follow from
-them go into the card. Each fold is kept when it is done; the same command goes on after
-an interruption.
+Slides are tested by networks that were trained without them, with the settings in the card of the
+weights. The protocols `series` and `series-siblings` leave out whole series of the camera's
+captures, or ranges of them (`mseenet.training.series`); they are known for the published
+dataset alone. `blocks-50` and `blocks-100` leave out contiguous blocks of the file order, and
+as many files around them (`mseenet.training.splits`); they serve any dataset.
 
-The protocols series and series-siblings test whole series of the camera's captures, which
-are known for the published dataset alone. Their answers go to a file out-of-fold-PROTOCOL-...csv
-beside the weights; the card stays as it is.
+Logits and novelty of every tested field, and what the networks say in stress tests, go to files
+beside the weights; calibration, review threshold and malignant operating point that follow from
+the hardest protocol go into the card. Each fold is kept when it is done; the same command goes on
+after an interruption.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from mseenet import console
 from mseenet.config import CellsConfig, PhaseConfig, RobustConfig
 from mseenet.errors import UsageError
-from mseenet.evaluation.crossvalidation import BLOCKS, Folds, collect, remove_folds, run_folds
-from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, out_of_fold_csv
+from mseenet.evaluation.crossvalidation import (
+    PROTOCOLS,
+    Folds,
+    collect,
+    remove_folds,
+    run_folds,
+)
+from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, hardest, out_of_fold_csv
+from mseenet.evaluation.unseen_stress import StressAnswers, stress_npz
 from mseenet.files import (
     FEATURES_PURPOSE,
     file_sha256,
@@ -35,8 +42,8 @@ from mseenet.resources import weights_to_write
 from mseenet.training.dataset import index_dataset, load_images
 from mseenet.training.provenance import backbone_record
 from mseenet.training.run import PURPOSE
-from mseenet.training.series import PROTOCOLS
-from mseenet.training.splits import EMBARGOES, near_duplicates
+from mseenet.training.series import PROTOCOLS as SERIES
+from mseenet.training.splits import near_duplicates
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,21 +69,19 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--protocol",
-        choices=(BLOCKS, *PROTOCOLS),
-        default=BLOCKS,
-        help="which fields are tested; only blocks completes the card (default: %(default)s)",
+        choices=PROTOCOLS,
+        action="append",
+        help="which slides are tested, given once or several times "
+        f"(default: {' and '.join(SERIES)})",
     )
     parser.add_argument(
-        "--embargo",
-        type=int,
-        choices=EMBARGOES,
-        action="append",
-        help="train the folds of this embargo only, and leave reports and card to a run without "
-        "this option: for several processes or machines side by side",
+        "--folds-only",
+        action="store_true",
+        help="train the folds and leave files and card to a run without this option: for several "
+        "processes or machines side by side",
     )
     arguments = parser.parse_args(argv)
-    if arguments.embargo and arguments.protocol != BLOCKS:
-        parser.error("--embargo is of the protocol blocks; series have one of their own")
+    arguments.protocol = list(dict.fromkeys(arguments.protocol or SERIES))
     return arguments
 
 
@@ -102,41 +107,25 @@ def main(argv: list[str] | None = None) -> int:
         card.model,
         arguments.backbone_weights,
         backbone,
-        arguments.protocol,
     )
-    if arguments.protocol != BLOCKS:
-        return measure_series(folds, card, arguments.cache)
     kept = own_folder(arguments.weights / ".checkpoint", PURPOSE)
     work = kept / f"folds-{folds.key()}"
-    run_folds(folds, work, arguments.embargo or EMBARGOES, arguments.cache)
-    if arguments.embargo:
+    run_folds(folds, work, arguments.protocol, arguments.cache)
+    if arguments.folds_only:
         return 0
 
-    results = {embargo: collect(folds, work, embargo) for embargo in EMBARGOES}
-    changes = complete_card(card, results)
-    remove_folds(work, EMBARGOES)
+    collected = {protocol: collect(folds, work, protocol) for protocol in arguments.protocol}
+    results = {protocol: result for protocol, (result, _) in collected.items()}
+    changes = complete_card(card, results, {name: tests for name, (_, tests) in collected.items()})
+    remove_folds(folds, work, arguments.protocol)
     remove_own_folder(kept, PURPOSE)
+    for protocol, result in results.items():
+        console.say(f"{protocol}: {result.accuracy:.4f} of {len(result.labels)}")
     console.say(
-        f"temperature {changes['calibration']['value']} at novelty 1, review below confidence "
-        f"{changes['review_confidence']['value']:.3f}; wrote {changes['out_of_fold']['file']} "
-        "and the card"
+        f"from {hardest(results)}: temperature {changes['calibration']['value']} at novelty 1, review "
+        f"below confidence {changes['review_confidence']['value']:.3f}; wrote "
+        f"{changes['out_of_fold']['file']}, {changes['stress']['file']} and the card"
     )
-    return 0
-
-
-def measure_series(folds: Folds, card: Card, cache: Path | None) -> int:
-    """Trains and tests the folds of a series protocol and writes the answers beside the weights."""
-    folder = card.weights_path.parent
-    kept = own_folder(folder / ".checkpoint", PURPOSE)
-    work = kept / f"folds-{folds.key()}"
-    run_folds(folds, work, folds.embargoes, cache)
-    results = {embargo: collect(folds, work, embargo) for embargo in folds.embargoes}
-    path = store(folder, f"out-of-fold-{folds.protocol}", ".csv", out_of_fold_csv(results).encode())
-    remove_folds(work, folds.embargoes, folds.count)
-    remove_own_folder(kept, PURPOSE)
-    for result in results.values():
-        right = result.logits.argmax(axis=1) == result.labels
-        console.say(f"{folds.protocol}: {right.mean():.4f} of {len(right)}; wrote {path.name}")
     return 0
 
 
@@ -179,8 +168,17 @@ def refuse_other_backbone(card: Card, backbone: dict) -> None:
         )
 
 
-def complete_card(card: Card, results: dict[int, OutOfFold]) -> dict:
+def complete_card(
+    card: Card,
+    results: Mapping[str, OutOfFold],
+    stress: Mapping[str, Mapping[str, StressAnswers]],
+) -> dict:
     """Writes the answers beside the weights, and what follows from them into the card.
+
+    Args:
+        card: Of the weights.
+        results: By protocol.
+        stress: By protocol and stress test.
 
     Returns:
         The changed entries of the card.
@@ -190,14 +188,19 @@ def complete_card(card: Card, results: dict[int, OutOfFold]) -> dict:
     """
     folder = card.weights_path.parent
     assert card.novelty is not None  # see `recipe_of`
-    changes = calibrate(list(results.values()), card.novelty.reject)
+    protocol = hardest(results)
+    changes = calibrate(results[protocol], protocol, card.novelty.reject)
     with one_writer(folder):
         if read_card(folder).sha256 != card.sha256:
             raise UsageError(
                 f"{folder}: other weights were published there while the folds were trained"
             )
-        path = store(folder, "out-of-fold", ".csv", out_of_fold_csv(results).encode())
         # Reports on unseen slides are made of the very answers that the calibration comes from.
-        changes["out_of_fold"] = {"file": path.name, "sha256": file_sha256(path)}
+        for entry, stem, suffix, content in (
+            ("out_of_fold", "out-of-fold", ".csv", out_of_fold_csv(results).encode()),
+            ("stress", "out-of-fold-stress", ".npz", stress_npz(stress)),
+        ):
+            path = store(folder, stem, suffix, content)
+            changes[entry] = {"file": path.name, "sha256": file_sha256(path)}
         update_card(folder, changes)
     return changes

@@ -27,7 +27,7 @@ from mseenet.evaluation.known import (
 from mseenet.evaluation.model_card import model_card
 from mseenet.evaluation.report import evaluation_markdown
 from mseenet.evaluation.stress import file_order_blocks, measure_stress
-from mseenet.evaluation.unseen import measure_malignant, measure_unseen, out_of_fold_of
+from mseenet.evaluation.unseen import card_metrics, measure_unseen, out_of_fold_of, stress_of
 from mseenet.files import write_atomically
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card, update_card
 from mseenet.inference.classifier import Classifier
@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     card = read_card(arguments.weights)
     history = read_history(card)
     out_of_fold = out_of_fold_of(card)
+    stress = stress_of(card)
     foreign = foreign_images(arguments.foreign) if arguments.foreign else {}
     index = index_dataset(arguments.data, console.progress)
     console.say(index.describe())
@@ -68,26 +69,25 @@ def main(argv: list[str] | None = None) -> int:
     console.import_keras()
     classifier = Classifier.load(arguments.weights)
 
-    test = split.indices(index.samples, "test")
+    test, recipe = split.indices(index.samples, "test"), card.content["training"]["recipe"]
     result: dict[str, Any] = {
         "release": card.release,
         "weights": card.sha256,
         "split": {name: card.content["split"].get(name) for name in ("protocol", "seed", "sha256")},
-        "parts": measure_parts(classifier, split, index, images),
-        "statuses": measure_statuses(classifier, images[test], foreign),
-        "robustness": measure_robustness(classifier, images[test], index.labels[test]),
-        "stress": measure_stress(classifier, images[test], index.labels[test], groups[test]),
+        "parts": measure_parts(classifier, split, index, images, groups),
+        "statuses": measure_statuses(classifier, images[test], groups[test], foreign),
+        "robustness": measure_robustness(
+            classifier, images[test], index.labels[test], groups[test]
+        ),
+        "stress": measure_stress(
+            classifier, images[test], index.labels[test], groups[test], recipe
+        ),
     }
     if out_of_fold is None or card.novelty is None:
         console.say("unseen slides are left out: run mseenet crossvalidate first")
     else:
-        blocks = measure_unseen(out_of_fold, card.novelty.review, card.novelty.reject)
-        confusions = {"random test": result["parts"]["test"]["confusion"]} | {
-            f"blocks, embargo {embargo}": figures["confusion"]
-            for embargo, figures in blocks.items()
-        }
-        result["blocks"] = blocks
-        result["malignant"] = measure_malignant(confusions, card.content["malignant"])
+        result["unseen"] = measure_unseen(out_of_fold, card.novelty, stress, recipe)
+        result["operating_point"] = card.content["malignant"]
     write_reports(result, card, history, out)
     return 0
 
@@ -106,9 +106,7 @@ def write_reports(result: dict[str, Any], card: Card, history: dict, out: Path) 
     if beside_weights:
         # The calibration may be newer than the card's figures.
         metrics = {name: result["parts"][name] for name in ("val", "test")}
-        for embargo, figures in result.get("blocks", {}).items():
-            kept = ("n", "mean_accuracy", "interval_95")
-            metrics[f"blocks, embargo {embargo}"] = {name: figures[name] for name in kept}
+        metrics |= card_metrics(result.get("unseen", {}))
         card = update_card(out, {"metrics": metrics})
     text = evaluation_markdown(result, card.content, history)
     write_atomically(out / "EVALUATION.md", text)

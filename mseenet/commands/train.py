@@ -1,19 +1,18 @@
 """Trains MSEENet on the ALL image dataset and writes the weights and their card.
 
-    mseenet train --data DIR [--recipe robust|paper|cells]
+    mseenet train --data DIR [--recipe cells|robust|paper]
 
 The images are divided as in the paper, 80/10/10 at random, 224x224 pixels.
 
-robust: the lower layers keep their ImageNet weights and are run once over augmented
-copies of the images; the upper layers are fine-tuned on that. The scale-bar corner is
-blanked inside the network. What is shipped.
+cells: the lower layers keep their ImageNet weights and are run once over copies of the images;
+the upper layers are fine-tuned on that. Copies are augmented, and show cells on the background
+of fields of other classes, scattered, and none; series of captures are drawn more alike. The
+scale-bar corner is blanked inside the network. What is shipped.
+
+robust: the same with augmented copies of whole fields alone.
 
 paper: no augmentation; first the head on a frozen backbone, then the whole network, each
 with early stopping and a learning rate that drops on a plateau.
-
-cells: experimental, not what the shipped weights are made with. As robust, and training
-images also show cells on the background of fields of other classes, scattered, and none;
-series of captures are drawn more alike. See docs/explanation/experiments.md.
 
 After Ctrl-C or a kill, the same command with --resume goes on from the last whole epoch
 and comes to the same result. `mseenet crossvalidate` then measures the recipe
@@ -59,9 +58,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="ImageNet weights of the bare backbone (default: download them)",
     )
-    parser.add_argument(
-        "--recipe", choices=RECIPES, default="robust", help="(default: %(default)s)"
-    )
+    parser.add_argument("--recipe", choices=RECIPES, default="cells", help="(default: %(default)s)")
     parser.add_argument(
         "--cache",
         type=Path,

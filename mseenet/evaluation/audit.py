@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from mseenet import console
-from mseenet.config import CLASS_NAMES
+from mseenet.case.words import protocol_title
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.evaluation.markdown import proportion_percent, table
 from mseenet.imaging.nuclei import (
     background_color,
@@ -16,11 +18,14 @@ from mseenet.imaging.nuclei import (
 )
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier, Prediction
-from mseenet.metrics import proportion
+from mseenet.metrics import grouped_proportion
 from mseenet.training.dataset import DatasetIndex
 from mseenet.training.splits import EMBARGOES, FOLDS, Split, block_split, near_duplicates
 
 AS_THEY_ARE = "as they are"
+
+GRID_CELL = IMAGE_SIZE // 7
+"""Width of what one position of the heatmap stands for, in pixels; more than a blast."""
 
 PARTS = {
     "network": "network",
@@ -46,7 +51,7 @@ def audit_splits(
     duplicates = near_duplicates(images)
     protocols: dict[str, Sequence[Split]] = {"random test": [split]}
     for embargo in EMBARGOES:
-        protocols[f"unseen slides, embargo {embargo}"] = [
+        protocols[protocol_title(f"blocks-{embargo}")] = [
             block_split(index.samples, fold, embargo, duplicates) for fold in range(FOLDS)
         ]
     return protocols
@@ -81,7 +86,10 @@ def pooled_frozen_features(card: Card, images: np.ndarray, name: str) -> np.ndar
 
 
 def linear_accuracy(
-    index: DatasetIndex, features: np.ndarray, protocols: Mapping[str, Sequence[Split]]
+    index: DatasetIndex,
+    features: np.ndarray,
+    protocols: Mapping[str, Sequence[Split]],
+    groups: np.ndarray,
 ) -> dict[str, dict]:
     """What linear discriminant analysis of some features achieves under each protocol.
 
@@ -89,21 +97,22 @@ def linear_accuracy(
         index: The dataset.
         features: Of all its images, (N, D).
         protocols: See `audit_splits`.
+        groups: Which images belong together, (N,); `stress.file_order_blocks`.
 
     Returns:
-        By protocol, a record of `mseenet.metrics.proportion`.
+        By protocol, a record of `mseenet.metrics.grouped_proportion`.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     labels, results = index.labels, {}
     for name, splits in protocols.items():
-        right, n = 0, 0
+        right, tested = [], []
         for split in splits:
             train, test = (split.indices(index.samples, part) for part in ("train", "test"))
             model = LinearDiscriminantAnalysis().fit(features[train], labels[train])
-            right += int(np.sum(model.predict(features[test]) == labels[test]))
-            n += len(test)
-        results[name] = proportion(right, n)
+            right.append(model.predict(features[test]) == labels[test])
+            tested.append(groups[test])
+        results[name] = grouped_proportion(np.concatenate(right), np.concatenate(tested))
     return results
 
 
@@ -133,7 +142,7 @@ def occlude(
 
 
 def measure_occlusion(
-    classifier: Classifier, images: np.ndarray, labels: np.ndarray
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> dict[str, dict]:
     """What the network says of images with parts blanked out, and where its heatmaps lie.
 
@@ -141,12 +150,14 @@ def measure_occlusion(
         classifier: Of the weights.
         images: RGB pixels, uint8 (N, 224, 224, 3).
         labels: int (N,).
+        groups: Which images belong together, (N,).
 
     Returns:
-        By variant of `occlude`: the accuracy as a record of `mseenet.metrics.proportion`; how
+        By variant of `occlude`: the accuracy as a record of `grouped_proportion`; how
         many answers `changed`, how many fields are `rejected`, the mean confidence and how
         often each class is `named`. For the images as they are also the proportions of
-        heatmap and area on nucleated cells and in the scale bar's corner.
+        heatmap and area on nucleated cells, on these with a rim of `GRID_CELL`, and in the
+        scale bar's corner.
     """
     masks = [nucleus_mask(rgb) for rgb in images]
     results: dict[str, dict] = {}
@@ -158,9 +169,11 @@ def measure_occlusion(
         unchanged = predicted if unchanged is None else unchanged
         counts = np.bincount(predicted, minlength=len(CLASS_NAMES))
         results[name] = {
-            **proportion(int(np.sum(predicted == labels)), len(labels)),
-            "changed": proportion(int(np.sum(predicted != unchanged)), len(labels)),
-            "rejected": proportion(sum(p.status == "rejected" for p in predictions), len(labels)),
+            **grouped_proportion(predicted == labels, groups),
+            "changed": grouped_proportion(predicted != unchanged, groups),
+            "rejected": grouped_proportion(
+                np.array([p.status == "rejected" for p in predictions]), groups
+            ),
             "mean_confidence": float(np.mean([p.confidence for p in predictions])),
             "named": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
         }
@@ -174,9 +187,13 @@ def _heat(predictions: Sequence[Prediction], cells: np.ndarray) -> dict[str, flo
     heat = np.stack([p.heatmap for p in predictions if p.heatmap is not None])  # each has one
     mass = heat.sum(axis=(1, 2)) + 1e-9  # a map may be empty
     corner = scale_bar_corner(cells.shape[1:])
+    near = np.stack([ndimage.distance_transform_edt(~mask) <= GRID_CELL for mask in cells])
+    near &= cells.any(axis=(1, 2), keepdims=True)
     return {
         "heat_on_cells": float(np.mean((heat * cells).sum(axis=(1, 2)) / mass)),
         "area_of_cells": float(cells.mean()),
+        "heat_near_cells": float(np.mean((heat * near).sum(axis=(1, 2)) / mass)),
+        "area_near_cells": float(near.mean()),
         "heat_in_corner": float(np.mean((heat * corner).sum(axis=(1, 2)) / mass)),
         "area_of_corner": float(corner.mean()),
     }
@@ -210,9 +227,10 @@ def findings(result: dict) -> list[str]:
             )
     lines.append(
         f"{100 * plain['heat_on_cells']:.1f} % of the heatmaps' mass lies on nucleated cells, which cover "
-        f"{100 * plain['area_of_cells']:.1f} % of the fields; {100 * plain['heat_in_corner']:.1f} % lies in the "
-        f"scale-bar corner, {100 * plain['area_of_corner']:.1f} % of the area. A heatmap cell is 32 pixels "
-        "wide, more than a blast."
+        f"{100 * plain['area_of_cells']:.1f} % of the fields, and {100 * plain['heat_near_cells']:.1f} % on them with "
+        f"a rim of one grid cell of the heatmap, {GRID_CELL} pixels, {100 * plain['area_near_cells']:.1f} % of the "
+        f"fields; {100 * plain['heat_in_corner']:.1f} % lies in the scale-bar corner, "
+        f"{100 * plain['area_of_corner']:.1f} % of the area."
     )
     return lines
 
@@ -228,7 +246,9 @@ def audit_markdown(result: dict) -> str:
         "# Shortcut audit",
         "",
         f"Written by `mseenet audit`; do not edit. Release `{result['release']}`. {result['n']} fields "
-        "of the random test part unless stated; 95 % Wilson intervals in brackets. Nucleated cells are "
+        "of the random test part unless stated; 95 % intervals in brackets, a bootstrap over blocks of file "
+        "order (of the network on unseen slides, over what fails together there), as fields of one slide "
+        "fail together; Wilson's, which is too narrow, where all or none are counted. Nucleated cells are "
         "found by colour (`mseenet.imaging.nuclei`). Blanked fields look like no real field, so a "
         "changed answer shows what the network uses, not that it is wrong. The page *Model* of the app "
         "draws the table as a chart.",

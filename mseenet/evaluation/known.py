@@ -14,7 +14,7 @@ from mseenet.imaging.formats import SUFFIXES, is_image
 from mseenet.imaging.perturbations import PERTURBATIONS, brightness
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier
-from mseenet.metrics import measure, proportion
+from mseenet.metrics import grouped_proportion, measure, proportion
 from mseenet.training.dataset import DatasetError, DatasetIndex
 from mseenet.training.splits import SPLIT_NAMES, Split, read_split
 
@@ -65,7 +65,11 @@ def foreign_images(folder: Path) -> dict[str, list[Path]]:
 
 
 def measure_parts(
-    classifier: Classifier, split: Split, index: DatasetIndex, images: np.ndarray
+    classifier: Classifier,
+    split: Split,
+    index: DatasetIndex,
+    images: np.ndarray,
+    groups: np.ndarray,
 ) -> dict[str, dict]:
     """`mseenet.metrics.measure` of each part of the split, whatever the gate says.
 
@@ -74,26 +78,33 @@ def measure_parts(
         split: Theirs.
         index: The dataset.
         images: All of it, uint8 (N, H, W, 3).
+        groups: Which fields belong together, (N,); `stress.file_order_blocks`.
     """
     parts = {}
     for name in SPLIT_NAMES:
         rows = split.indices(index.samples, name)
-        parts[name] = measure(_probabilities(classifier, images[rows], name), index.labels[rows])
+        answers = _probabilities(classifier, images[rows], name)
+        parts[name] = measure(answers, index.labels[rows], groups[rows])
     return parts
 
 
 def measure_statuses(
-    classifier: Classifier, test: np.ndarray, foreign: Mapping[str, Sequence[Path]]
+    classifier: Classifier,
+    test: np.ndarray,
+    groups: np.ndarray,
+    foreign: Mapping[str, Sequence[Path]],
 ) -> dict[str, dict[str, dict]]:
     """Which proportion of the test fields, and of each kind of foreign image, is refused or flagged.
 
     Args:
         classifier: Of the weights.
         test: Fields of the test part, uint8 (N, H, W, 3).
+        groups: Which of them belong together, (N,).
         foreign: See `foreign_images`. Files that cannot be read do not count.
 
     Returns:
-        By kind and status ("rejected", "review"), a record of `mseenet.metrics.proportion`.
+        By kind and status ("rejected", "review"), a record of `mseenet.metrics.proportion`;
+        of test fields, one of `grouped_proportion`.
     """
     sources: dict[str, Sequence[ImageSource]] = {"test": list(test)}
     for factor in BRIGHTNESS_FACTORS:
@@ -101,17 +112,19 @@ def measure_statuses(
     results = {}
     for name, images in (sources | dict(foreign)).items():
         stream = console.progress(classifier.stream(images), name, len(images))
-        statuses = [prediction.status for prediction in stream]
-        readable = len(statuses) - statuses.count("error")
+        statuses = np.array([prediction.status for prediction in stream])
+        readable = statuses != "error"
         results[name] = {
-            status: proportion(statuses.count(status), readable)
+            status: proportion(int(np.sum(statuses == status)), int(readable.sum()))
+            if name in foreign
+            else grouped_proportion(statuses == status, groups)
             for status in ("rejected", "review")
         }
     return results
 
 
 def measure_robustness(
-    classifier: Classifier, images: np.ndarray, labels: np.ndarray
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> dict[str, dict[str, dict]]:
     """Accuracy under each perturbation by kind and severity, whatever the gate says of it.
 
@@ -119,6 +132,7 @@ def measure_robustness(
         classifier: Of the weights.
         images: Fields of the test part, uint8 (N, H, W, 3).
         labels: int (N,).
+        groups: Which fields belong together, (N,).
     """
     results: dict[str, dict[str, dict]] = {}
     for kind, severities in PERTURBATIONS.items():
@@ -126,8 +140,7 @@ def measure_robustness(
         for severity, change in severities.items():
             changed = [change(rgb) for rgb in images]
             answers = _probabilities(classifier, changed, f"{kind} {severity}")
-            right = answers.argmax(axis=1) == labels
-            results[kind][severity] = proportion(int(right.sum()), len(labels))
+            results[kind][severity] = grouped_proportion(answers.argmax(axis=1) == labels, groups)
     return results
 
 

@@ -2,9 +2,16 @@
 
 import json
 
+from mseenet.case.words import confidence_kept, hardest_unseen, operating_point, protocol_title
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.markdown import proportion_percent, table
-from mseenet.evaluation.stress import ANOTHER_CLASS, NO_CELLS, SAME_CLASS, follows_background
+from mseenet.evaluation.stress import (
+    ANOTHER_CLASS,
+    NO_CELLS,
+    SAME_CLASS,
+    background_sentence,
+    follows_background,
+)
 from mseenet.inference.calibration import temperature_text
 
 
@@ -54,20 +61,26 @@ def model_card(card: dict, evaluation: dict, audit: dict | None = None) -> str:
         f"The ALL image dataset of one laboratory (doi:10.34740/KAGGLE/DSV/2175623): "
         f"{sum(split['n'].values())} fields, {', '.join(f'{n} {name}' for name, n in split['n'].items())} "
         f"by the {split['protocol']} protocol with seed {split['seed']} (`{split['file']}`). Subtypes "
-        "were assigned by flow cytometry. The dataset names no patients; file order follows the "
-        "slides, so the random protocol tests known slides, and the protocol `blocks` tests "
-        "contiguous file ranges with an embargo around them.",
+        "were assigned by flow cytometry. The dataset names no patients, and the random protocol tests "
+        "known slides. For unseen ones series of the camera, or blocks of file order with an embargo "
+        "around them, are left out of training; a series is no patient.",
         "",
         "Settings: " + json.dumps(settings),
         "",
         "## Figures",
         "",
-        "95 % intervals in brackets: of accuracy on unseen slides and of cells on other backgrounds "
-        "a bootstrap over blocks, else "
-        "Wilson's, which takes fields for independent. Every figure with its conditions is in EVALUATION.md.",
+        "95 % intervals in brackets: a bootstrap over series, ranges of captures or blocks, whose "
+        "fields fail together; Wilson's for foreign images, and where all or none are counted. Every "
+        "figure with its conditions is in EVALUATION.md.",
         "",
         *table(["measured", "n:", "percent"], _figures(evaluation)),
     ]
+    if "unseen" in evaluation:
+        point = operating_point(evaluation["operating_point"], evaluation["unseen"])
+        lines += [
+            "",
+            f"The malignant operating point: {point}. {confidence_kept(evaluation['unseen'])}",
+        ]
     if audit:
         lines += ["", "## Shortcuts", "", "From AUDIT.md:", ""]
         lines += [f"- {line}" for line in audit["summary"]]
@@ -78,7 +91,7 @@ def model_card(card: dict, evaluation: dict, audit: dict | None = None) -> str:
         "- One laboratory, one stain; which patients the fields are of is not known. Colour alone "
         "predicts the class well in this dataset, and no evaluation on it can rule out that the "
         "network uses that.",
-        *_limit_of_stress(evaluation.get("stress")),
+        *_limit_of_stress(evaluation, training["recipe"]),
         "- Accuracy falls on unseen slides, most on those that look like none in training.",
         "- Heatmaps show where the evidence lies in cells of 32 pixels, not which cell, and not why.",
         "- Thresholds were set on fields of this dataset; their rates elsewhere are unknown.",
@@ -92,47 +105,71 @@ def model_card(card: dict, evaluation: dict, audit: dict | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _limit_of_stress(stress: dict | None) -> list[str]:
-    """What the stress tests found, if it is a limit."""
-    if not stress or not follows_background(stress["tests"]):
+def stress_of_report(evaluation: dict) -> tuple[str, dict] | None:
+    """The stress tests that say most: of the hardest unseen slides, else of the random test.
+
+    Args:
+        evaluation: Content of evaluation.json.
+
+    Returns:
+        On what, and `summary` and `tests`; None if there are none.
+    """
+    found = hardest_unseen(evaluation.get("unseen", {}))
+    if found and "stress" in found[1]:
+        return protocol_title(found[0]), found[1]["stress"]
+    stress = evaluation.get("stress")
+    return ("the random test", stress) if stress else None
+
+
+def _limit_of_stress(evaluation: dict, recipe: str) -> list[str]:
+    """What the stress tests found, and what was done about it."""
+    found = stress_of_report(evaluation)
+    sentence = found and background_sentence(found[1]["tests"], recipe)
+    if not found or not sentence:
         return []
-    return [
-        "- The answer follows red cells and plasma as well as the nucleated cells: on the background "
-        "of another class the same cells are called right less often than on that of their own."
-    ]
+    lines = [f"- {sentence.removesuffix('.')} (on {found[0]})."]
+    if follows_background(found[1]["tests"]):
+        lines.append("- The answer follows red cells and plasma as well as the nucleated cells.")
+    return lines
 
 
 def _figures(evaluation: dict) -> list[tuple[str, int, str]]:
     def row(name: str, record: dict) -> tuple[str, int, str]:
         return name, record["n"], proportion_percent(record)
 
-    def accuracy(name: str, figures: dict, measure: str) -> tuple[str, int, str]:
-        record = {"n": figures["n"], "proportion": figures[measure]}
+    def accuracy(name: str, figures: dict) -> tuple[str, int, str]:
+        record = {"n": figures["n"], "proportion": figures["accuracy"]}
         return row(name, record | {"interval_95": figures["interval_95"]["accuracy"]})
 
-    rows = [accuracy("accuracy, random test", evaluation["parts"]["test"], "accuracy")]
-    for embargo, blocks in evaluation.get("blocks", {}).items():
-        name = f"unseen slides (blocks, embargo {embargo})"
-        kept, flagged = blocks["selective"], blocks["flagged"]
-        ece = f"{100 * blocks['after_calibration']['ece']:.2f}"
+    rows = [accuracy("accuracy, random test", evaluation["parts"]["test"])]
+    for protocol, figures in evaluation.get("unseen", {}).items():
+        name = protocol_title(protocol)
+        kept, flagged, malignant = figures["selective"], figures["flagged"], figures["malignant"]
+        promise = figures["review_promise"]
         rows += [
-            accuracy(
-                f"accuracy, {name}, mean of {len(blocks['folds'])} folds", blocks, "mean_accuracy"
-            ),
+            accuracy(f"accuracy, {name}", figures),
             row(f"the same, most confident {kept['coverage']:.0%}", kept),
             row("the same, fields that are not flagged", flagged["rest_right"]),
+            row(f"the same, above the threshold that promises {promise['promised']:.0%}", promise),
             row("errors that are flagged", flagged["errors"]),
-            (f"expected calibration error, {name}", blocks["n"], ece),
+            (
+                f"expected calibration error, {name}",
+                figures["n"],
+                f"{100 * figures['after_calibration']['ece']:.2f}",
+            ),
+            row(f"malignant called Benign, {name}", malignant["called_benign"]),
+            row(f"Benign called malignant, {name}", malignant["called_malignant"]),
+            row("operating point, malignant caught", malignant["sensitivity"]),
+            row("operating point, benign below it", malignant["specificity"]),
         ]
-    for protocol, record in evaluation.get("malignant", {}).get("called_benign", {}).items():
-        rows.append(row(f"malignant called Benign, {protocol}", record))
     statuses = evaluation["statuses"]
     rows += [row(f"rejected: {name}", figures["rejected"]) for name, figures in statuses.items()]
     rows.append(row("to review: test", statuses["test"]["review"]))
     for kind, severities in evaluation["robustness"].items():
         severity, worst = min(severities.items(), key=lambda item: item[1]["proportion"])
         rows.append(row(f"accuracy, {kind}, worst at {severity}", worst))
-    stress = evaluation.get("stress", {}).get("tests", {})
+    found = stress_of_report(evaluation)
+    stress = found[1]["tests"] if found else {}
     for name in (*SAME_CLASS.values(), *ANOTHER_CLASS.values()):
         if name in stress:
             rows.append(row(f"accuracy, cells on {name}", stress[name]["right"]))

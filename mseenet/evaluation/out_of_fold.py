@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -13,9 +14,6 @@ from mseenet.inference.calibration import fit_calibration
 from mseenet.metrics import selective_threshold, softmax
 from mseenet.training.dataset import DatasetError
 
-OUT_OF_FOLD_NAME = "out-of-fold.csv"
-"""The file of the weights that come with the project; new ones have their hash in the name."""
-
 TRUSTED_ACCURACY = 0.99
 """Accuracy on unseen slides that a field without a flag should have."""
 
@@ -23,13 +21,15 @@ MALIGNANT_SENSITIVITY = 0.995
 """Proportion of malignant fields of unseen slides that the operating point is to catch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OutOfFold:
     """What networks said about fields of slides that they had not seen.
 
     Attributes:
         files: `Sample.file` of each, (N,).
-        folds: Which block the field is in, int (N,).
+        folds: Which fold tested the field, int (N,).
+        parts: What fails together: names of capture series, of ranges of them, or of blocks
+            of the file order, (N,); intervals are of a bootstrap over them.
         labels: int (N,).
         logits: Before calibration, float (N, C).
         novelty: Distance from the fold's own training fields, (N,).
@@ -37,6 +37,7 @@ class OutOfFold:
 
     files: list[str]
     folds: np.ndarray
+    parts: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
     novelty: np.ndarray
@@ -44,25 +45,32 @@ class OutOfFold:
     def take(self, chosen: np.ndarray) -> "OutOfFold":
         """The fields where `chosen`, bool (N,), is true."""
         files = list(compress(self.files, chosen))
-        arrays = (self.folds, self.labels, self.logits, self.novelty)
+        arrays = (self.folds, self.parts, self.labels, self.logits, self.novelty)
         return OutOfFold(files, *(array[chosen] for array in arrays))
 
+    @property
+    def accuracy(self) -> float:
+        """Proportion of fields whose class is named."""
+        return float(np.mean(self.logits.argmax(axis=1) == self.labels))
 
-def out_of_fold_csv(results: dict[int, OutOfFold]) -> str:
-    """All results as CSV; what `read_out_of_fold` reads."""
+
+def out_of_fold_csv(results: Mapping[str, OutOfFold]) -> str:
+    """Results by protocol as CSV; what `read_out_of_fold` reads."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("embargo", "fold", "file", "novelty", *CLASS_NAMES))
-    for embargo, result in results.items():
-        rows = zip(result.folds, result.files, result.novelty, result.logits, strict=True)
-        for fold, file, novelty, logits in rows:
+    writer.writerow(("protocol", "fold", "part", "file", "novelty", *CLASS_NAMES))
+    for protocol, result in results.items():
+        rows = zip(
+            result.folds, result.parts, result.files, result.novelty, result.logits, strict=True
+        )
+        for fold, part, file, novelty, logits in rows:
             numbers = (f"{value:.4f}" for value in (novelty, *logits))
-            writer.writerow((embargo, fold, file, *numbers))
+            writer.writerow((protocol, fold, part, file, *numbers))
     return buffer.getvalue()
 
 
-def read_out_of_fold(folder: Path, name: str = OUT_OF_FOLD_NAME) -> dict[int, OutOfFold]:
-    """Reads what `out_of_fold_csv` made: results by embargo, in file numbers.
+def read_out_of_fold(folder: Path, name: str) -> dict[str, OutOfFold]:
+    """Reads what `out_of_fold_csv` made: results by protocol.
 
     Args:
         folder: Of the weights.
@@ -76,12 +84,13 @@ def read_out_of_fold(folder: Path, name: str = OUT_OF_FOLD_NAME) -> dict[int, Ou
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
         results = {}
-        for embargo in sorted({int(row["embargo"]) for row in rows}):
-            mine = [row for row in rows if int(row["embargo"]) == embargo]
+        for protocol in dict.fromkeys(row["protocol"] for row in rows):
+            mine = [row for row in rows if row["protocol"] == protocol]
             files = [row["file"] for row in mine]
-            results[embargo] = OutOfFold(
+            results[protocol] = OutOfFold(
                 files,
                 np.array([int(row["fold"]) for row in mine]),
+                np.array([row["part"] for row in mine]),
                 np.array([CLASS_NAMES.index(file.split("/")[0]) for file in files]),
                 np.array([[float(row[name]) for name in CLASS_NAMES] for row in mine]),
                 np.array([float(row["novelty"]) for row in mine]),
@@ -93,20 +102,26 @@ def read_out_of_fold(folder: Path, name: str = OUT_OF_FOLD_NAME) -> dict[int, Ou
     return results
 
 
-def calibrate(results: list[OutOfFold], reject: float) -> dict:
+def hardest(results: Mapping[str, OutOfFold]) -> str:
+    """The protocol whose networks were right least often."""
+    return min(results, key=lambda protocol: results[protocol].accuracy)
+
+
+def calibrate(result: OutOfFold, protocol: str, reject: float) -> dict:
     """Entries of the card that follow from the networks' errors on unseen slides.
 
     Args:
-        results: One for each embargo; the fields of all of them count alike.
+        result: Of the hardest protocol (`hardest`): what holds there holds on slides that
+            differ less from those of training.
+        protocol: Its name.
         reject: Distance from which on the weights' gate refuses a field.
 
     Returns:
         `calibration`, `review_confidence` and `malignant`, each with its origin.
     """
-    logits = np.concatenate([result.logits for result in results])
-    labels = np.concatenate([result.labels for result in results])
-    origin = {"fitted_on": "out-of-fold predictions, protocol blocks", "n": len(labels)}
-    novelty = np.concatenate([result.novelty for result in results]) / reject
+    logits, labels = result.logits, result.labels
+    origin = {"fitted_on": f"out-of-fold predictions, protocol {protocol}", "n": len(labels)}
+    novelty = result.novelty / reject
     found = fit_calibration(logits, novelty, labels)
     probabilities = softmax(logits, found.temperatures(novelty))
     correct = probabilities.argmax(axis=1) == labels

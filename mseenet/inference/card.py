@@ -32,6 +32,7 @@ FILES = (
     ("split", "file"),
     ("training", "history"),
     ("out_of_fold", "file"),
+    ("stress", "file"),
 )
 """Where a card names the files beside it, as section and entry."""
 
@@ -40,6 +41,7 @@ SHOWN: dict[str, dict[str, type]] = {
     "training": {"recipe": str, "settings": dict, "history": str},
     "split": {"protocol": str, "file": str, "sha256": str, "n": dict},
     "out_of_fold": {"file": str, "sha256": str},
+    "stress": {"file": str, "sha256": str},
     "metrics": {},
 }
 """Types of the entries that pages, commands and reports read. A section other than

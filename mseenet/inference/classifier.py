@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +13,11 @@ import numpy as np
 from PIL import Image
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER
+from mseenet.imaging.cells import Found, find_cells, unpacked
 from mseenet.imaging.decoding import ImageError, ImageSource, decode_image, squeeze
+from mseenet.imaging.nuclei import NucleatedCells
 from mseenet.imaging.quality import Finding, check_quality
+from mseenet.inference import cellularity
 from mseenet.inference.cam import METHODS, CamExplainer
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, WeightsError, read_card
 
@@ -42,6 +45,10 @@ class Prediction:
             an image is rejected: below 1 inside, from 1 on outside. None for an error and
             for weights without a novelty gate.
         reasons: Why the status is what it is, in words for the user.
+        nucleated_cells: How many were found by their colour; touching ones may count as one.
+            None for an error.
+        nuclei: Where these lie in the squeezed image, as bits, read-only uint8 (6272,); see
+            `nucleus_mask`. None for an error.
     """
 
     status: Literal["ok", "review", "rejected", "error"]
@@ -52,13 +59,32 @@ class Prediction:
     heatmap_class: str | None = None
     novelty: float | None = None
     reasons: tuple[str, ...] = ()
+    nucleated_cells: int | None = None
+    nuclei: np.ndarray | None = None
+
+    def nucleus_mask(self) -> np.ndarray | None:
+        """Where the nucleated cells lie in the squeezed image, bool (224, 224); None for an error."""
+        return None if self.nuclei is None else unpacked(self.nuclei)
+
+
+def without_answer(prediction: Prediction) -> Prediction:
+    """The same without class, probabilities and heatmap: what is known of a rejected field."""
+    return replace(
+        prediction,
+        class_name=None,
+        probabilities=None,
+        confidence=None,
+        heatmap=None,
+        heatmap_class=None,
+    )
 
 
 class _Field(NamedTuple):
-    """One decoded image: uint8 (224, 224, 3), and what its quality will leave to be desired."""
+    """One decoded image: uint8 (224, 224, 3), what its quality will leave to be desired, its cells."""
 
     pixels: np.ndarray
     findings: Future[tuple[Finding, ...]]
+    cells: Future[Found]
 
 
 class Classifier:
@@ -221,11 +247,18 @@ class Classifier:
                 yield Prediction("error", reasons=(str(field),))
                 continue
             values = probabilities[row]
+            found = field.cells.result()
             status, novelty, reasons = self._judge(
-                field.findings.result(), values, float(novelties[row])
+                field.findings.result(), found.cells, values, float(novelties[row])
             )
             if status == "rejected" and not include_rejected:
-                yield Prediction(status, novelty=novelty, reasons=reasons)
+                yield Prediction(
+                    status,
+                    novelty=novelty,
+                    reasons=reasons,
+                    nucleated_cells=found.cells.count,
+                    nuclei=found.packed,
+                )
                 row += 1
                 continue
             predicted = CLASS_NAMES[values.argmax()]
@@ -244,11 +277,17 @@ class Classifier:
                 heatmap_class=predicted if heatmaps == "predicted" else heatmaps,
                 novelty=novelty,
                 reasons=reasons,
+                nucleated_cells=found.cells.count,
+                nuclei=found.packed,
             )
             row += 1
 
     def _judge(
-        self, findings: tuple[Finding, ...], probabilities: np.ndarray, novelty: float
+        self,
+        findings: tuple[Finding, ...],
+        cells: NucleatedCells,
+        probabilities: np.ndarray,
+        novelty: float,
     ) -> tuple[Literal["ok", "review", "rejected"], float | None, tuple[str, ...]]:
         """Status, novelty and reasons; the reasons for a rejection come first."""
         rejecting = [finding.reason for finding in findings if finding.severe]
@@ -267,7 +306,12 @@ class Classifier:
                     f"99 % of fields like those of training stay below {border:.2f}"
                 )
         confidence = float(probabilities.max())
-        # How sure the network is of a field that it should not judge has no meaning.
+        # How sure the network is of a field that it should not judge has no meaning, and what is
+        # found by colour in one of another kind need not be cells.
+        if not rejecting and (without_cells := cellularity.refusal(cells, confidence)):
+            rejecting.append(without_cells)
+        if not rejecting and (too_few := cellularity.doubt(cells)):
+            reviewing.append(too_few)
         if not rejecting and confidence < self.card.review_confidence:
             reviewing.append(
                 f"low confidence: {100 * confidence:.1f} %; expected at least "
@@ -285,7 +329,8 @@ def _read(source: ImageSource, pool: ThreadPoolExecutor) -> _Field | ImageError:
     except ImageError as error:
         return error
     field = squeeze(rgb)  # what was decoded may be large; nothing holds it after this
-    return _Field(field, pool.submit(check_quality, field, rgb.shape[:2]))
+    quality = pool.submit(check_quality, field, rgb.shape[:2])
+    return _Field(field, quality, pool.submit(find_cells, field))
 
 
 def _compile(model, card: Card):

@@ -1,8 +1,9 @@
 """The experimental recipe `cells`: the robust one with copies whose cells lie elsewhere.
 
-Augmented copies are of all images, as in the robust recipe. Copies with cells on another
-field's background are made from training fields alone: nothing of a tested slide may be
-seen in training, not even its red cells.
+Copies of all images are made once, as in the robust recipe, and serve all folds of a
+cross-validation. It is remembered whose background each copy shows: a fold trains with those
+alone whose cells and background both come from its training fields, for nothing of a tested
+slide may be seen in training, not even its red cells.
 """
 
 import hashlib
@@ -31,15 +32,16 @@ DONATED_VERSION = 1
 
 @dataclass(frozen=True)
 class DonatedFeatures:
-    """Frozen features of copies of the training fields on other fields' backgrounds.
+    """Frozen features of copies of all fields on other fields' backgrounds.
 
     Attributes:
-        copies: For each of `donors.KINDS`, float16 (n, 14, 14, 96) each, n being the number
-            of training fields.
+        copies: For each of `donors.KINDS`, float16 (N, 14, 14, 96) each.
+        donors: For each copy, whose background each field got, int (N,).
         files: Where the arrays are kept, for whoever wants to remove them.
     """
 
     copies: dict[str, tuple[np.ndarray, ...]]
+    donors: dict[str, tuple[np.ndarray, ...]]
     files: tuple[Path, ...] = ()
 
 
@@ -47,54 +49,55 @@ def donated_features(
     model: keras.Model,
     samples: Sequence[Sample],
     images: np.ndarray,
-    rows: np.ndarray,
     config: CellsConfig,
     backbone: dict,
     cache: Path,
 ) -> DonatedFeatures:
-    """Computes the features of the training fields' cells on each other's backgrounds.
+    """Computes the features of all fields' cells on each other's backgrounds.
 
     Args:
         model: Of `build_model`, with the backbone's weights.
-        samples: All images' records.
-        images: All images, RGB pixels, uint8 (N, 224, 224, 3) in [0, 255].
-        rows: Positions of the training fields, int (n,); no other field is looked at.
+        samples: The images' records.
+        images: RGB pixels, uint8 (N, 224, 224, 3) in [0, 255].
         config: Seed, number of copies and proportions; kinds that are never drawn are left out.
         backbone: Where the backbone's weights come from (`backbone_record`).
-        cache: Folder for one file a copy, 38 kB a training field; made if missing.
+        cache: Folder for one file a copy, 38 kB a field; made if missing.
 
     Raises:
         UsageError: `cache` holds files that are not frozen features.
     """
     own_folder(cache, FEATURES_PURPOSE)
-    chosen = [samples[i] for i in rows]
-    names = series_of(chosen)
+    labels = np.array([sample.label for sample in samples])
+    names = series_of(samples)
     network = frozen_blocks(model)
-    key = _key(network, chosen, names, config.seed, backbone)
+    key = _key(network, samples, names, config.seed, backbone)
     prepared: list[donors.PreparedFields] = []
+    copies: dict[str, tuple] = {}
+    given: dict[str, tuple] = {}
     files = []
 
-    def features(kind: str, copy: int) -> np.ndarray:
+    def features(kind: str, copy: int, donors_of: np.ndarray) -> np.ndarray:
         def batch(start: int) -> np.ndarray:
             if not prepared:  # not needed where all copies are in the cache
-                labels = np.array([sample.label for sample in chosen])
-                prepared.append(
-                    donors.prepare(images[rows], labels, names, config.seed, console.progress)
-                )
+                prepared.append(donors.prepare(images, config.seed, console.progress))
             random = np.random.default_rng([config.seed, *kind.encode(), copy, start])
-            stop = min(start + BATCH, len(rows))
-            made = np.stack([prepared[0].make(kind, i, random) for i in range(start, stop)])
+            rows = range(start, min(start + BATCH, len(samples)))
+            made = np.stack([prepared[0].make(kind, i, donors_of[i], random) for i in rows])
             return _augmented(made, random)
 
         path = cache / f"frozen-{key}-{kind}-{copy}.npy"
         files.append(path)
-        return kept_features(network, batch, len(rows), path, f"{kind}, copy {copy}")
+        return kept_features(network, batch, len(samples), path, f"{kind}, copy {copy}")
 
-    copies = {
-        kind: tuple(features(kind, copy) for copy in range(number))
-        for kind, number in _numbers(config).items()
-    }
-    return DonatedFeatures(copies, tuple(files))
+    for kind, number in _numbers(config).items():
+        given[kind] = tuple(
+            donors.draw_donors(
+                kind, labels, names, np.random.default_rng([config.seed, *kind.encode(), copy])
+            )
+            for copy in range(number)
+        )
+        copies[kind] = tuple(features(kind, k, whose) for k, whose in enumerate(given[kind]))
+    return DonatedFeatures(copies, given, tuple(files))
 
 
 def mixture(
@@ -108,7 +111,7 @@ def mixture(
 
     Args:
         features: Of all N images.
-        donated: Of the training fields.
+        donated: Of all N images; of their copies those are drawn whose donors train, too.
         samples: All images' records.
         rows: Positions of the training fields, int (n,).
         config: Proportions of the kinds, and balance.
@@ -121,21 +124,37 @@ def mixture(
         raise ValueError(f"expected proportions >= 0 that sum to at most 1; received {proportions}")
     probabilities = np.array([proportions[0], max(0.0, 1 - sum(proportions)), *proportions[1:]])
     probabilities /= probabilities.sum()
-    unchanged = [(features.copies[0], rows)]
-    augmented = [(copy, rows) for copy in features.copies[1:]] or unchanged
-    own = np.arange(len(rows))
-    given = [[(copy, own) for copy in donated.copies.get(kind, ())] for kind in donors.KINDS]
+    every = np.ones(len(rows), bool)
+    unchanged = [(features.copies[0], every)]
+    augmented = [(copy, every) for copy in features.copies[1:]] or unchanged
+    given = [
+        [
+            (copy, np.isin(whose[rows], rows))
+            for copy, whose in zip(
+                donated.copies.get(kind, ()), donated.donors.get(kind, ()), strict=True
+            )
+        ]
+        for kind in donors.KINDS
+    ]
     pools = [unchanged, augmented, *given]
+    # Which copies of each kind a field may be drawn in.
+    allowed = [
+        [[c for c, (_, usable) in enumerate(pool) if usable[i]] for i in range(len(rows))]
+        for pool in pools
+    ]
     emptied = 2 + donors.KINDS.index("emptied")
     labels = np.array([samples[i].label for i in rows])
     classes = len(CLASS_NAMES)
 
     def draw(chosen: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         kinds = random.choice(len(pools), len(chosen), p=probabilities)
+        # A field all of whose donors are tested is augmented instead.
+        kinds = np.array([k if allowed[k][i] else 1 for k, i in zip(kinds, chosen, strict=True)])
         inputs = []
         for kind, i in zip(kinds, chosen, strict=True):
-            copy, places = pools[kind][random.integers(len(pools[kind]))]
-            inputs.append(copy[places[i]])
+            drawable = allowed[kind][i]
+            copy, _ = pools[kind][drawable[random.integers(len(drawable))]]
+            inputs.append(copy[rows[i]])
         targets = np.eye(classes, dtype=np.float32)[labels[chosen]]
         targets[kinds == emptied] = 1 / classes
         return mix_styles(np.stack(inputs).astype(np.float32), config.mixed, random), targets
@@ -179,7 +198,7 @@ def _augmented(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _key(
-    network: keras.Model, chosen: Sequence[Sample], names: list[str], seed: int, backbone: dict
+    network: keras.Model, samples: Sequence[Sample], names: list[str], seed: int, backbone: dict
 ) -> str:
     """12 hex digits that differ wherever donated features may differ."""
     modules = (augmentation, donors, series, nuclei, transplant)
@@ -195,7 +214,7 @@ def _key(
         "backbone": backbone,
         "images": [
             (sample.file, sample.pixel_sha256, sample.label, name)
-            for sample, name in zip(chosen, names, strict=True)
+            for sample, name in zip(samples, names, strict=True)
         ],
     }
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:12]

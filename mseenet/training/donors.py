@@ -59,7 +59,7 @@ _FAR = 30.0
 
 @dataclass(frozen=True, eq=False)
 class PreparedFields:
-    """Training fields with all that is found once for any number of images.
+    """Fields with all that is found once for any number of images.
 
     Attributes:
         images: uint8 (N, H, W, 3) in [0, 255].
@@ -67,8 +67,6 @@ class PreparedFields:
         distances: Of `territories`, float16 (N, H, W), at most `_FAR`.
         grounds: The fields without their cells and scale bars, uint8 (N, H, W, 3).
         plasma: Colour between the cells, float64 (N, 3) in [0, 255].
-        labels: int (N,).
-        chance: How often each field is a donor, (N,), before its own class is left out.
     """
 
     images: np.ndarray
@@ -76,24 +74,21 @@ class PreparedFields:
     distances: np.ndarray
     grounds: np.ndarray
     plasma: np.ndarray
-    labels: np.ndarray
-    chance: np.ndarray
 
-    def make(self, kind: str, i: int, random: np.random.Generator) -> np.ndarray:
+    def make(self, kind: str, i: int, donor: int, random: np.random.Generator) -> np.ndarray:
         """One training image from the cells of field `i`.
 
         Args:
             kind: One of `KINDS`.
             i: Position of the field.
+            donor: Position of the field whose ground it gets; of an emptied field, `i`.
             random: Drawn from; the same state gives the same image.
 
         Returns:
             RGB pixels, uint8 (H, W, 3) in [0, 255].
         """
         if kind == "emptied":
-            return _turned(self.grounds[i], random)
-        chance = np.where(self.labels == self.labels[i], 0, self.chance)
-        donor = int(random.choice(len(self.images), p=chance / chance.sum()))
+            return _turned(self.grounds[donor], random)
         bare = kind == "transplanted" and random.random() < BARE
         ground = (
             np.full_like(self.images[i], np.round(self.plasma[donor]))
@@ -129,30 +124,49 @@ class PreparedFields:
         return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
-def prepare(
-    images: np.ndarray,
-    labels: np.ndarray,
-    series: Sequence,
-    seed: int,
-    progress: Callable[[Iterable, str], Iterable] = lambda items, _: items,
-) -> PreparedFields:
-    """Finds the cells of training fields and empties the fields, about 40 ms each.
+def draw_donors(
+    kind: str, labels: np.ndarray, series: Sequence, random: np.random.Generator
+) -> np.ndarray:
+    """Whose ground the cells of each field get: of a field of another class.
 
     Args:
-        images: Training fields alone: what is tested must not be a donor. RGB pixels,
-            uint8 (N, H, W, 3) in [0, 255].
+        kind: One of `KINDS`; an emptied field keeps its own ground.
         labels: int (N,), of two classes at least.
         series: To which series each belongs, (N,); all series are donors equally often.
-        seed: Of what emptied places are filled with.
-        progress: Shows how far it is.
+        random: Drawn from.
+
+    Returns:
+        Positions of the donors, int (N,).
 
     Raises:
         ValueError: All fields are of one class, so that none has a donor.
     """
+    if kind == "emptied":
+        return np.arange(len(labels))
     if len(np.unique(labels)) < 2:
         raise ValueError(
             f"expected fields of two classes at least; received labels {np.unique(labels)}"
         )
+    donors = np.zeros(len(labels), int)
+    for label in np.unique(labels):
+        chance = np.where(labels == label, 0, balance(series, 1.0))
+        mine = np.flatnonzero(labels == label)
+        donors[mine] = random.choice(len(labels), len(mine), p=chance / chance.sum())
+    return donors
+
+
+def prepare(
+    images: np.ndarray,
+    seed: int,
+    progress: Callable[[Iterable, str], Iterable] = lambda items, _: items,
+) -> PreparedFields:
+    """Finds the cells of fields and empties the fields, about 40 ms each.
+
+    Args:
+        images: RGB pixels, uint8 (N, H, W, 3) in [0, 255].
+        seed: Of what emptied places are filled with.
+        progress: Shows how far it is.
+    """
     count = len(images)
     owners = np.zeros(images.shape[:3], np.uint8)
     distances = np.zeros(images.shape[:3], np.float16)
@@ -166,7 +180,7 @@ def prepare(
         covered = mask | scale_bar_corner(mask.shape)
         grounds[i] = empty_field(images[i], covered, np.random.default_rng([seed, i]))
         plasma[i] = background_color(images[i])
-    return PreparedFields(images, owners, distances, grounds, plasma, labels, balance(series, 1.0))
+    return PreparedFields(images, owners, distances, grounds, plasma)
 
 
 def _turned(rgb: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -34,7 +34,7 @@ from mseenet.training.loop import Draw, Training, run_phase
 COMPRESSION = (30, 95)
 """Lowest and highest JPEG quality of the compressed images."""
 
-DIMMING = (0.8, 1.2)
+DIMMING = (0.55, 1.45)
 """Lowest and highest factor of the images that change in brightness alone."""
 
 STYLE = 0.3

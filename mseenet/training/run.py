@@ -248,9 +248,7 @@ def fit(
     train: Training = (features.draw(rows["train"]), labels[rows["train"]])
     if isinstance(config, CellsConfig):
         samples, chosen = inputs.index.samples, rows["train"]
-        donated = donated_features(
-            model, samples, inputs.images, chosen, config, inputs.backbone, cache
-        )
+        donated = donated_features(model, samples, inputs.images, config, inputs.backbone, cache)
         train = mixture(features, donated, samples, chosen, config)
         files += donated.files
     val = (features.copies[0][rows["val"]].astype(np.float32), labels[rows["val"]])

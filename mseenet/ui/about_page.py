@@ -34,6 +34,8 @@ DOES_NOT = (
     "Judge severity, suggest a therapy, or triage patients or slides.",
     "Know other diseases: AML, CLL, T-cell ALL and healthy blood are not among its classes.",
     "Read bone marrow, single-cell crops or other magnifications.",
+    "Read blasts alone: in the training data the slide's background goes with the class. The page "
+    "Model says what was done about it, and how often the same cells are right on another background.",
     "Replace flow cytometry: nobody has shown that morphology alone can tell these subtypes apart.",
 )
 

@@ -5,6 +5,7 @@ import streamlit as st
 from mseenet.inference.classifier import Classifier
 from mseenet.ui.analysis import analyse, analyse_next, draw_progress, ends_soon
 from mseenet.ui.case_summary import draw_summary
+from mseenet.ui.cells import draw_case_cells
 from mseenet.ui.charts import preload
 from mseenet.ui.copies import draw_copies
 from mseenet.ui.exports import draw_exports
@@ -64,6 +65,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
                 with field_side:
                     if listed:
                         draw_field_view(view, classifier, listed)
+                draw_case_cells(view)
             draw_exports(view, classifier)
     analyse_next(view, classifier, bar)
     prepare_methods(classifier)

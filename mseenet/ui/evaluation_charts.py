@@ -5,14 +5,15 @@ apart with any colour vision, 3:1 or more against the page in light and dark. Ma
 line styles say the same once more.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mseenet.case.words import protocol_title
 from mseenet.config import CLASS_NAMES
-from mseenet.metrics import wilson_interval
 from mseenet.ui.charts import HIGHLIGHT
 
 ORANGE = "#d55e00"
@@ -33,21 +34,28 @@ def interval_text(interval: Sequence[float]) -> str:
     return f"{100 * low:.1f}-{100 * high:.1f} %"
 
 
-def confusion_heatmap(confusion: Sequence[Sequence[int]]) -> go.Figure:
+def confusion_heatmap(
+    confusion: Sequence[Sequence[int]], by_class: Sequence[dict] | None = None
+) -> go.Figure:
     """Counts, and their percentages of each true class, which are also the shade.
 
     Args:
         confusion: Rows are the true, columns the predicted classes.
+        by_class: Of the report, the sensitivity of each class, whose interval the diagonal shows.
     """
     totals = [sum(row) for row in confusion]
     proportions = [[c / max(1, n) for c in row] for row, n in zip(confusion, totals, strict=True)]
     details = [
         [
-            f"true {true}, called {called}:<br>{count} of {n} fields<br>{percentage(count / max(1, n))}, "
-            f"95 % interval {interval_text(wilson_interval(count, n))}"
-            for called, count in zip(CLASS_NAMES, row, strict=True)
+            f"true {true}, called {called}:<br>{count} of {n} fields<br>{percentage(count / max(1, n))}"
+            + (
+                f", 95 % interval {interval_text(by_class[i]['interval_95'])}"
+                if by_class and i == j
+                else ""
+            )
+            for j, (called, count) in enumerate(zip(CLASS_NAMES, row, strict=True))
         ]
-        for true, row, n in zip(CLASS_NAMES, confusion, totals, strict=True)
+        for i, (true, row, n) in enumerate(zip(CLASS_NAMES, confusion, totals, strict=True))
     ]
     figure = go.Figure(
         go.Heatmap(
@@ -111,8 +119,8 @@ def accuracy_by_split(evaluation: dict) -> go.Figure:
     test = evaluation["parts"]["test"]
     rows = [("Known slides<br>random test", test["accuracy"], test)]
     rows += [
-        (f"Unseen slides<br>embargo {embargo}", figures["mean_accuracy"], figures)
-        for embargo, figures in evaluation.get("blocks", {}).items()
+        (f"Unseen slides<br>{_short(protocol)}", figures["accuracy"], figures)
+        for protocol, figures in evaluation.get("unseen", {}).items()
     ]
     names = [f"<b>{lines}</b><br>n = {figures['n']:,}" for lines, _, figures in rows]
     values = [100 * accuracy for _, accuracy, _ in rows]
@@ -161,118 +169,120 @@ def accuracy_by_split(evaluation: dict) -> go.Figure:
     return figure
 
 
-def reliability(blocks: dict[str, dict]) -> go.Figure:
+def reliability(unseen: dict[str, dict]) -> go.Figure:
     """Accuracy against confidence on unseen slides, before and after calibration.
 
     Args:
-        blocks: By embargo.
+        unseen: By protocol.
     """
+    columns = min(2, len(unseen))
+    rows = -(-len(unseen) // columns)
     figure = make_subplots(
-        rows=1,
-        cols=len(blocks),
+        rows=rows,
+        cols=columns,
         shared_yaxes=True,
         horizontal_spacing=0.05,
-        subplot_titles=[f"embargo {e}, n = {figures['n']:,}" for e, figures in blocks.items()],
+        vertical_spacing=0.3 / rows,
+        subplot_titles=[f"{_short(p)}, n = {figures['n']:,}" for p, figures in unseen.items()],
     )
     series = (
         ("before", ORANGE, "213, 94, 0", "square"),
         ("after", HIGHLIGHT, "122, 91, 192", "circle"),
     )
     lowest = 100.0
-    for column, figures in enumerate(blocks.values(), start=1):
-        cell = {"row": 1, "col": column}
+    for position, figures in enumerate(unseen.values()):
+        cell = {"row": position // columns + 1, "col": position % columns + 1}
         figure.add_scatter(
             x=[0, 100],
             y=[0, 100],
             mode="lines",
             line={"color": GREY, "width": 1, "dash": "dot"},
             name="confidence = accuracy",
-            showlegend=column == 1,
+            showlegend=position == 0,
             hoverinfo="skip",
             **cell,
         )
         for name, color, rgb, symbol in series:
             bins = figures[f"{name}_calibration"]["bins"]
-            accuracy = [100 * proportion for _, proportion, _ in bins]
-            intervals = [wilson_interval(round(proportion * n), n) for _, proportion, n in bins]
-            lowest = min(lowest, 100 * bins[0][0])
+            accuracy = [100 * b["proportion"] for b in bins]
+            lowest = min(lowest, 100 * bins[0]["confidence"])
             figure.add_scatter(
-                x=[100 * confidence for confidence, _, _ in bins],
+                x=[100 * b["confidence"] for b in bins],
                 y=accuracy,
-                error_y=_error_bars(accuracy, intervals)
+                error_y=_error_bars(accuracy, [b["interval_95"] for b in bins])
                 | {"thickness": 1.5, "width": 0, "color": f"rgba({rgb}, 0.4)"},
                 mode="markers",
                 marker={
                     "symbol": symbol,
-                    "size": [7 + 8 * math.sqrt(n / figures["n"]) for _, _, n in bins],
+                    "size": [7 + 8 * math.sqrt(b["n"] / figures["n"]) for b in bins],
                     "color": color,
                     "opacity": 1,
                     "line": {"width": 0},
                 },
                 name=f"{name} calibration",
                 legendgroup=name,
-                showlegend=column == 1,
-                customdata=[
-                    [n, interval_text(interval)]
-                    for (_, _, n), interval in zip(bins, intervals, strict=True)
-                ],
+                showlegend=position == 0,
+                customdata=[[b["n"], interval_text(b["interval_95"])] for b in bins],
                 hovertemplate=f"<b>{name} calibration</b><br>"
                 "confidence %{x:.1f} % on average<br>accuracy %{y:.1f} % of %{customdata[0]:,} "
                 "fields<br>95 % interval %{customdata[1]}<extra></extra>",
                 **cell,
             )
-    _lay_out(figure, height=400)
-    figure.update_layout(margin={"t": 70}, legend={"y": 1.1, "itemsizing": "constant"})
-    figure.update_xaxes(title="confidence, percent", range=[max(0, lowest - 5), 103])
+    _lay_out(figure, height=110 + 290 * rows)
+    figure.update_layout(margin={"t": 70}, legend={"y": 1 + 0.1 / rows, "itemsizing": "constant"})
+    figure.update_xaxes(range=[max(0, lowest - 5), 103])
+    figure.update_xaxes(title="confidence, percent", row=rows)
     figure.update_yaxes(range=[-2, 104], dtick=20)
     figure.update_yaxes(title="accuracy, percent", col=1)
     return figure
 
 
-def risk_coverage(blocks: dict[str, dict]) -> go.Figure:
+def risk_coverage(unseen: dict[str, dict]) -> go.Figure:
     """Accuracy of what is left when the least confident fields are set aside.
 
     Args:
-        blocks: By embargo.
+        unseen: By protocol.
     """
     figure = go.Figure()
-    styles = ((HIGHLIGHT, "solid", "122, 91, 192"), (ORANGE, "dash", "213, 94, 0"))
-    lowest = 100.0
-    for (embargo, figures), (color, dash, rgb) in zip(blocks.items(), styles, strict=False):
-        coverage, accuracy = zip(*figures["risk_coverage"], strict=True)
-        kept = [int(proportion * figures["n"]) for proportion in coverage]
-        intervals = [
-            wilson_interval(round(proportion * n), n)
-            for proportion, n in zip(accuracy, kept, strict=True)
-        ]
-        percent = [100 * proportion for proportion in coverage]
+    styles = itertools.cycle(
+        (
+            (HIGHLIGHT, "solid", "122, 91, 192"),
+            (ORANGE, "dash", "213, 94, 0"),
+            (GREY, "dot", "138, 131, 154"),
+            (HIGHLIGHT, "dashdot", "122, 91, 192"),
+        )
+    )
+    lowest, first = 100.0, 100.0
+    for (protocol, figures), (color, dash, rgb) in zip(unseen.items(), styles, strict=False):
+        points = figures["risk_coverage"]
+        percent = [100 * point["kept"] for point in points]
+        intervals = [point["interval_95"] for point in points]
         lowest = min(lowest, *(100 * low for low, _ in intervals))
+        first = min(first, *percent)
         figure.add_scatter(
             x=percent + percent[::-1],
             y=[100 * high for _, high in intervals] + [100 * low for low, _ in intervals[::-1]],
             fill="toself",
-            fillcolor=f"rgba({rgb}, 0.18)",
+            fillcolor=f"rgba({rgb}, 0.15)",
             line={"width": 0},
             hoverinfo="skip",
             showlegend=False,
-            name=f"interval, embargo {embargo}",
+            name=f"interval, {_short(protocol)}",
         )
         figure.add_scatter(
             x=percent,
-            y=[100 * proportion for proportion in accuracy],
+            y=[100 * point["proportion"] for point in points],
             mode="lines",
             line={"color": color, "width": 2.5, "dash": dash},
-            name=f"embargo {embargo}, n = {figures['n']:,}",
-            customdata=[
-                [n, interval_text(interval)] for n, interval in zip(kept, intervals, strict=True)
-            ],
-            hovertemplate=f"embargo {embargo}: "
+            name=f"{_short(protocol)}, n = {figures['n']:,}",
+            customdata=[[point["n"], interval_text(point["interval_95"])] for point in points],
+            hovertemplate=f"{_short(protocol)}: "
             "%{y:.1f} % of %{customdata[0]:,} (%{customdata[1]})<extra></extra>",
         )
     _lay_out(figure, height=400, hovermode="x unified")
     figure.update_xaxes(
         title="most confident fields that are kept, percent",
-        range=[100 * coverage[0] - 1, 101],
+        range=[first - 1, 101],
         spikethickness=1,
         spikecolor=GREY,
         unifiedhovertitle={"text": "%{x} % most confident"},
@@ -393,7 +403,7 @@ def stress_bars(stress: dict[str, dict]) -> go.Figure:
     """How often the class of the cells, and that of background or stain, is named.
 
     Args:
-        stress: `stress.tests` of the report.
+        stress: `tests` of stress tests of the report.
     """
     figure, names = go.Figure(), list(stress)
     for measure, title, color in (
@@ -430,6 +440,11 @@ def stress_bars(stress: dict[str, dict]) -> go.Figure:
         showgrid=False,
     )
     return figure
+
+
+def _short(protocol: str) -> str:
+    """The title of a protocol beside others for unseen slides."""
+    return protocol_title(protocol).removeprefix("unseen ")
 
 
 def _error_bars(values: Sequence[float], intervals: Sequence[Sequence[float]]) -> dict:

@@ -6,12 +6,13 @@ from datetime import datetime
 import streamlit as st
 
 from mseenet.case import words
+from mseenet.case.cells import FieldCells
 from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.fields import Case, Field, by_doubt
 from mseenet.case.labelled import labelled, missing_classes, training_folder
 from mseenet.case.pdf import case_pdf
-from mseenet.inference.classifier import Classifier, Prediction
-from mseenet.ui.field_view import evidence_on_nuclei
+from mseenet.inference.classifier import Classifier, without_answer
+from mseenet.ui.cells import evidence_on_cells
 from mseenet.ui.session import CaseView, reads_blind
 from mseenet.version import version_text
 
@@ -135,22 +136,20 @@ def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
         prediction = field.result
         field.seen = True  # to whoever opens the file
         if prediction.status == "rejected" and not field.include_rejected:
-            prediction = Prediction(
-                prediction.status, novelty=prediction.novelty, reasons=prediction.reasons
-            )
-        heatmap, evidence = prediction.heatmap, None
-        if heatmap is not None and heatmap.any():
-            evidence = evidence_on_nuclei(field, heatmap)[0]
-        pixels = field.pixels if field.readable and field.key in pictured else None
+            prediction = without_answer(prediction)
+        on, near = evidence_on_cells(field, prediction.heatmap) or (None, None)
+        shown = field.readable and field.key in pictured
         exported.append(
             CaseField(
                 field.name,
                 prediction,
-                pixels,
-                evidence,
+                field.pixels if shown else None,
+                on,
                 field.synthetic,
-                field.verdict,
-                field.recorded,
+                verdict=field.verdict,
+                recorded=field.recorded,
+                evidence_near_nuclei=near,
+                cells=FieldCells(field, prediction.class_name is not None) if shown else None,
             )
         )
     return exported

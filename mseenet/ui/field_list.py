@@ -29,6 +29,7 @@ COLUMNS = {
     "Class": "Class",
     "Reader": DIFFERENCE_FIRST,
     "Confidence": "Least confident first",
+    "Cells": "Fewest cells first",
     "File": "File name",
     "Novelty": "Most novel first",
 }
@@ -44,6 +45,9 @@ ORDERS = {
     "Least confident first": _by(lambda f: (named_class(f) is None, f.result.confidence or 0)),
     "Most confident first": _by(lambda f: (named_class(f) is None, -(f.result.confidence or 0))),
     "Most novel first": _by(lambda f: -(f.result.novelty or 0)),
+    "Fewest cells first": _by(
+        lambda f: (f.result.nucleated_cells is None, f.result.nucleated_cells or 0)
+    ),
     "Class": _by(lambda f: [*CLASS_NAMES, None].index(named_class(f))),
     DIFFERENCE_FIRST: by_difference,
     "File name": _by(lambda f: f.name.casefold()),
@@ -169,6 +173,7 @@ def _draw_table(
                 reader_text(field) if field.key not in hidden else _given(field) for field in page
             ],
             "Confidence": [answer and percent(answer.confidence) for answer in answers],
+            "Cells": [field.result.nucleated_cells for field in page],
             "File": [field.name for field in page],
             "Reasons": ["; ".join(field.result.reasons) if field else None for field in shown],
             "Novelty": [field and field.result.novelty for field in shown],
@@ -186,6 +191,7 @@ def _draw_table(
                 help=f"Your verdict; {DIFFERS} where it differs from the network's answer.",
             ),
             "Confidence": st.column_config.TextColumn(width=84, alignment="right"),
+            "Cells": st.column_config.NumberColumn(width=60, help=words.NUCLEATED_CELLS),
             "File": st.column_config.TextColumn(width=190),
             "Reasons": st.column_config.TextColumn(width="large"),
             "Novelty": st.column_config.NumberColumn(

@@ -14,10 +14,12 @@ from mseenet.case.answers import Answer, answer_of
 from mseenet.case.fields import OPACITY, Case, Field
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
+from mseenet.imaging.cells import with_rim
 from mseenet.inference.cam import METHODS
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence
+from mseenet.ui.cells import counted_cells, evidence_on_cells, layer
 from mseenet.ui.charts import BARS_HEIGHT, probability_bars
 from mseenet.ui.frame import plain
 from mseenet.ui.pictures import draw_pictures
@@ -124,7 +126,7 @@ def _draw_evidence(
             "This heatmap is computed by the release in use; the answer was recorded before."
         )
     with place:
-        _draw_pictures(case, field, heatmap, method == "Grad-CAM", class_name)
+        _draw_pictures(case, field, heatmap, method == "Grad-CAM", class_name, answer)
         _draw_evidence_note(classifier, field, heatmap, class_name)
 
 
@@ -142,6 +144,7 @@ def _draw_pictures(
     heatmap: np.ndarray | None = None,
     absolute: bool = True,
     class_name: str = "",
+    answer: Answer | None = None,
 ) -> None:
     with Image.open(io.BytesIO(field.picture)) as image:
         columns, rows = image.size
@@ -151,13 +154,13 @@ def _draw_pictures(
         shape=(rows, columns),
         alt=(f"Field {field.name}, as uploaded", f"The same with the evidence for {class_name}"),
         heatmap=heatmap,
-        opacity=case.opacity,
-        color_map=case.color_map,
+        look=(case.opacity, case.color_map),
         unit="evidence" if absolute else "evidence, relative to this map's maximum",
+        cells=layer(case, field, answer),
     )
     both = "" if heatmap is None else "; both pictures follow"
     squeezed = "" if rows == columns else " The network sees the field squeezed to a square."
-    st.caption(f"Scroll or pinch to zoom, drag to move{both}.{squeezed}")
+    st.caption(f"{counted_cells(field)} Scroll or pinch to zoom, drag to move{both}.{squeezed}")
 
 
 def _draw_evidence_note(
@@ -168,28 +171,21 @@ def _draw_evidence_note(
     if not has_evidence(absolute) or not heatmap.any():
         st.info(f"No positive evidence for {class_name} anywhere in this field.")
         return
-    proportion, area = evidence_on_nuclei(field, absolute)
     text = (
         f"By Grad-CAM, the strongest evidence for {class_name} reaches {100 * absolute.max():.0f} % of what "
-        f"counts as strong for this network; {100 * proportion:.0f} % of it lies on nucleated cells, which cover "
-        f"{100 * area:.0f} % of the field (found by colour)."
+        "counts as strong for this network."
     )
-    if proportion < words.MOSTLY:
-        st.markdown(f":material/warning: **Mostly background.** {words.BACKGROUND_EVIDENCE}")
+    if proportions := evidence_on_cells(field, absolute):
+        on, near = proportions
+        text += (
+            f" {100 * near:.0f} % of it lies on nucleated cells with a rim of one grid cell of the "
+            f"heatmap, which cover {100 * with_rim(field.nuclei).mean():.0f} % of the field; "
+            f"{100 * on:.0f} % lies on the cells alone, which cover "
+            f"{100 * field.nuclei.mean():.0f} %."
+        )
+        if near < words.MOSTLY:
+            st.markdown(f":material/warning: **Mostly background.** {words.BACKGROUND_EVIDENCE}")
     st.caption(text)
-
-
-def evidence_on_nuclei(field: Field, heatmap: np.ndarray) -> tuple[float, float]:
-    """How much of a heatmap lies on nucleated cells.
-
-    Args:
-        field: A readable one.
-        heatmap: float32 (224, 224), not all 0.
-
-    Returns:
-        The proportion of the map's sum on nucleated cells, and theirs of the area.
-    """
-    return float(heatmap[field.nuclei].sum() / heatmap.sum()), float(field.nuclei.mean())
 
 
 def _draw_answer(answer: Answer, card: Card, meaningful: bool) -> None:
@@ -228,8 +224,8 @@ def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
         threshold = point["threshold"]
         mark = f'<i style="left:{100 * threshold:.1f}%"></i>'
         note = (
-            f"<small>Mark: from {percent(threshold)} on counts as malignant; set to catch "
-            f"{100 * point['sensitivity']:.1f} % of the malignant fields of unseen slides.</small>"
+            f"<small>Mark: from {percent(threshold)} on counts as malignant; "
+            f"{words.operating_point(point, card.content.get('metrics') or {})}.</small>"
         )
     return (
         f'<div class="mseenet-malignancy"><p>{proportions}</p><div>'

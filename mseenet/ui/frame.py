@@ -177,13 +177,12 @@ def draw_footer(card: Card, device: str) -> None:
         f"Accuracy on {metrics['test']['n']} test fields of known slides: "
         f"{100 * metrics['test']['accuracy']:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f})"
     )
-    unseen = [figures for name, figures in metrics.items() if name.startswith("blocks")]
-    if unseen:
-        worst = min(unseen, key=lambda figures: figures["mean_accuracy"])
-        low, high = worst["interval_95"]["accuracy"]
+    if found := words.hardest_unseen(metrics):
+        name, figures = found
+        low, high = figures["interval_95"]["accuracy"]
         known += (
-            f"; on {worst['n']:,} fields of slides not seen in training: "
-            f"{100 * worst['mean_accuracy']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+            f"; on {figures['n']:,} fields of {words.protocol_title(name)}: "
+            f"{100 * figures['accuracy']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
         )
     st.caption(f"{words.UNSEEN_SLIDES} {known}.")
     st.caption(f"MSEENet {version_text()} · release {card.release} · runs on {html.escape(device)}")

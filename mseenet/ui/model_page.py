@@ -24,6 +24,7 @@ from mseenet.ui.evaluation_charts import (
     robustness,
     stress_bars,
 )
+from mseenet.ui.frame import plain
 
 RANDOM = "Random test"
 
@@ -44,7 +45,7 @@ _STYLE = """
   .hoverlayer text) { fill: currentColor !important; }
 .st-key-model-page [data-testid="stExpanderDetails"] [data-testid="stMarkdownContainer"] {
   overflow-x: auto; font-size: .9rem; }
-.st-key-model-page :is(.st-key-chart-audit, .st-key-chart-stress) .errorbar path { stroke: currentColor !important; }
+.st-key-model-page :is(.st-key-chart-audit, [class*="st-key-chart-stress"]) .errorbar path { stroke: currentColor !important; }
 .mseenet-measured { display: grid; gap: 1rem; margin: .3rem 0 !important;
   padding: 0 !important; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
 .mseenet-measured > div { border-top: 3px solid #7a5bc0; padding-top: .5rem; }
@@ -86,7 +87,7 @@ def draw_model_page(classifier: Classifier) -> None:
             _draw_confidence(evaluation)
             _draw_refused(evaluation)
             _draw_robustness(evaluation)
-            _draw_stress(evaluation.get("stress"))
+            _draw_stress(evaluation)
         else:
             _draw_missing(
                 "These weights were not evaluated",
@@ -111,30 +112,26 @@ def _draw_overview(evaluation: dict) -> None:
             f"{test['n']:,} fields, random test",
         )
     ]
-    if blocks := evaluation.get("blocks"):
-        embargo, worst = min(blocks.items(), key=lambda item: item[1]["mean_accuracy"])
-        accuracies = [fold["accuracy"] for fold in worst["folds"]]
-        tiles.append(
+    if found := words.hardest_unseen(evaluation.get("unseen", {})):
+        protocol, worst = found
+        title = words.protocol_title(protocol)
+        accuracies = [part["right"] / part["n"] for part in worst["parts"]]
+        missed = worst["malignant"]["called_benign"]
+        tiles += [
             (
                 "Accuracy, unseen slides",
-                percentage(worst["mean_accuracy"]),
+                percentage(worst["accuracy"]),
                 f"95 % interval {interval_text(worst['interval_95']['accuracy'])}",
-                f"single folds {interval_text((min(accuracies), max(accuracies)))}",
-                f"{worst['n']:,} fields, embargo {embargo}",
-            )
-        )
-    if malignant := evaluation.get("malignant"):
-        name, missed = max(
-            malignant["called_benign"].items(), key=lambda item: item[1]["proportion"]
-        )
-        tiles.append(
+                f"single parts {interval_text((min(accuracies), max(accuracies)))}",
+                f"{worst['n']:,} fields, {title}",
+            ),
             (
                 "Malignant fields called Benign",
                 percentage(missed["proportion"]),
                 f"95 % interval {interval_text(missed['interval_95'])}",
-                f"{missed['n']:,} malignant fields, {_unseen(name)}",
-            )
-        )
+                f"{_count(missed):,} of {missed['n']:,} malignant fields, {title}",
+            ),
+        ]
     rejected, review = (evaluation["statuses"]["test"][s] for s in ("rejected", "review"))
     tiles.append(
         (
@@ -162,24 +159,23 @@ def _draw_accuracy(evaluation: dict) -> None:
         test = evaluation["parts"]["test"]
         rows = [f"random test {_with_interval(test['accuracy'], test['interval_95']['accuracy'])}"]
         rows += [
-            f"unseen slides, embargo {embargo}, "
-            + _with_interval(figures["mean_accuracy"], figures["interval_95"]["accuracy"])
+            f"{words.protocol_title(protocol)}, "
+            + _with_interval(figures["accuracy"], figures["interval_95"]["accuracy"])
             + ", by fold "
             + ", ".join(percentage(fold["accuracy"]) for fold in figures["folds"])
-            for embargo, figures in evaluation.get("blocks", {}).items()
+            for protocol, figures in evaluation.get("unseen", {}).items()
         ]
         _draw_chart(
             "Accuracy on known and unseen slides",
-            "Shipped weights on the random test; same recipe, trained five times, on unseen slides",
+            "These weights on the random test; networks of the same recipe, one a fold, on unseen slides",
             accuracy_by_split(evaluation),
             f"Dot plot of accuracy: {'; '.join(rows)}.",
-            "The dot is the accuracy (of unseen slides the mean of the folds), the bar its 95 % "
-            "interval: Wilson's over fields of known slides, a bootstrap over blocks of unseen ones, "
-            "as neighbours on a slide are not independent. The spread of the folds says most about "
-            "the next slide. Nothing here is from another laboratory.",
+            "The dot is the accuracy, the bar its 95 % interval: a bootstrap over what fails together "
+            "(series, ranges of captures, blocks of file order). The spread of the folds and parts "
+            "says most about the next slide. Nothing here is from another laboratory.",
             "accuracy",
         )
-        if "blocks" not in evaluation:
+        if "unseen" not in evaluation:
             _draw_missing(
                 "Unseen slides were not measured",
                 "Known slides alone say little about the next one.",
@@ -187,13 +183,37 @@ def _draw_accuracy(evaluation: dict) -> None:
             )
     with right:
         _draw_confusion(evaluation)
+    if "unseen" in evaluation:
+        _draw_parts(evaluation["unseen"])
+
+
+def _draw_parts(unseen: dict[str, dict]) -> None:
+    with st.expander("Each part of unseen slides", icon=":material/table:"):
+        for protocol, figures in unseen.items():
+            st.markdown(
+                f"**{words.protocol_title(protocol).capitalize()}.** "
+                f"{words.PROTOCOL_NOTES.get(protocol, '')}"
+            )
+            parts = figures["parts"]
+            st.table(
+                {
+                    "Part": [plain(part["name"]) for part in parts],
+                    "n": [f"{part['n']:,}" for part in parts],
+                    "Right": [f"{part['right']:,}" for part in parts],
+                    "Percent": [percentage(part["right"] / part["n"]) for part in parts],
+                },
+                border="horizontal",
+                hide_index=True,
+                alt=f"Right fields of each part, {words.protocol_title(protocol)}",
+            )
 
 
 @st.fragment
 def _draw_confusion(evaluation: dict) -> None:
     matrices = {RANDOM: evaluation["parts"]["test"]}
-    for embargo, figures in evaluation.get("blocks", {}).items():
-        matrices[f"Unseen, embargo {embargo}"] = figures
+    for protocol, figures in evaluation.get("unseen", {}).items():
+        title = words.protocol_title(protocol)
+        matrices[title[:1].upper() + title[1:]] = figures
     heading = st.container()
     chosen = RANDOM
     if len(matrices) > 1:
@@ -213,17 +233,19 @@ def _draw_confusion(evaluation: dict) -> None:
     )
     with heading:
         _draw_title("Which class is taken for which?", f"{chosen}, n = {figures['n']:,}")
-    missed = evaluation.get("malignant", {}).get("called_benign", {})
+    errors = ""
+    if "malignant" in figures:
+        missed, alarms = (
+            f"{_count(record):,} of {record['n']:,}, "
+            f"{_with_interval(record['proportion'], record['interval_95'])}"
+            for record in (figures["malignant"][m] for m in ("called_benign", "called_malignant"))
+        )
+        errors = f"Malignant called Benign: {missed}. Benign called malignant: {alarms}. "
     _plot(
-        confusion_heatmap(confusion),
+        confusion_heatmap(confusion, figures.get("by_class")),
         f"Confusion matrix, {chosen}, n = {figures['n']:,}. Called right: {right}.",
         "A row is a true class, with counts and percent of the row; the diagonal is right. "
-        + "".join(
-            f"Malignant called Benign, {_unseen(name)}: "
-            f"{_with_interval(value['proportion'], value['interval_95'])} of {value['n']:,}. "
-            for name, value in missed.items()
-            if _unseen(name).lower() == chosen.lower()
-        )
+        + errors
         + "Shares of classes are those of the dataset, not of a clinic. Intervals show on pointing.",
         f"confusion-{chosen}",
     )
@@ -231,8 +253,8 @@ def _draw_confusion(evaluation: dict) -> None:
 
 def _draw_confidence(evaluation: dict) -> None:
     st.header("Does its confidence mean what it says?", anchor="confidence")
-    blocks = evaluation.get("blocks")
-    if not blocks:
+    unseen = evaluation.get("unseen")
+    if not unseen:
         _draw_missing(
             "Confidence on unseen slides was not measured",
             "On known slides nearly everything is right, which says nothing about confidence.",
@@ -240,24 +262,25 @@ def _draw_confidence(evaluation: dict) -> None:
         )
         return
     errors = [
-        f"embargo {embargo}: {percentage(figures['before_calibration']['ece'])} before, "
+        f"{words.protocol_title(protocol)}: {percentage(figures['before_calibration']['ece'])} before, "
         f"{percentage(figures['after_calibration']['ece'])} after"
-        for embargo, figures in blocks.items()
+        for protocol, figures in unseen.items()
     ]
     kept = [
-        f"embargo {embargo}: most confident {100 * figures['selective']['coverage']:.0f} %, "
+        f"{words.protocol_title(protocol)}: most confident "
+        f"{100 * figures['selective']['coverage']:.0f} %, "
         + _with_interval(figures["selective"]["proportion"], figures["selective"]["interval_95"])
-        for embargo, figures in blocks.items()
+        for protocol, figures in unseen.items()
     ]
     left, right = st.columns([3, 2], gap="large")
     with left:
         _draw_chart(
             "Reliability on unseen slides",
             f"Expected calibration error, {'; '.join(errors)}",
-            reliability(blocks),
+            reliability(unseen),
             f"Reliability diagrams of unseen slides. Expected calibration error, {'; '.join(errors)}.",
             "A point holds the fields of one range of confidence; the larger, the more fields; bars "
-            "are 95 % Wilson intervals. On the dotted line confidence and accuracy agree, below it "
+            "are 95 % intervals. On the dotted line confidence and accuracy agree, below it "
             "the network is too sure. It does not show single slides.",
             "reliability",
         )
@@ -265,24 +288,69 @@ def _draw_confidence(evaluation: dict) -> None:
         _draw_chart(
             "Accuracy of the most confident fields",
             f"Unseen slides, {'; '.join(kept)}",
-            risk_coverage(blocks),
+            risk_coverage(unseen),
             f"Curves of accuracy against the share of fields kept. {'; '.join(kept)}.",
             "At the right edge all fields are kept; to the left, only those that the network is "
-            "surest of. Bands are 95 % Wilson intervals. It does not say that any one confident "
+            "surest of. Bands are 95 % intervals. It does not say that any one confident "
             "answer is right.",
             "coverage",
         )
-    flags = [
-        f"embargo {embargo}: {percentage(flagged['fields']['proportion'])} of the fields, among them "
-        f"{percentage(flagged['errors']['proportion'])} of the {flagged['errors']['n']} errors, "
-        f"{_with_interval(flagged['rest_right']['proportion'], flagged['rest_right']['interval_95'])} of "
-        "the others right"
-        for embargo, flagged in ((e, figures["flagged"]) for e, figures in blocks.items())
+    _draw_promises(evaluation)
+
+
+def _draw_promises(evaluation: dict) -> None:
+    """What confidence, review threshold and malignant mark promise, and what they give."""
+    unseen = evaluation["unseen"]
+    too_sure = [
+        f"{words.protocol_title(protocol)}: {percentage(b['confidence'])} on average, "
+        f"{_with_interval(b['proportion'], b['interval_95'])} right (n = {b['n']:,})"
+        for protocol, figures in unseen.items()
+        for b in figures["after_calibration"]["bins"]
+        if b["too_sure"]
     ]
+    lines = [words.confidence_kept(unseen)]
+    if too_sure:
+        lines.append(f"**Too sure** it is in these ranges of confidence: {'; '.join(too_sure)}.")
+    st.markdown(" ".join(line for line in lines if line))
     st.markdown(
-        "**What a flag catches on unseen slides.** To review or rejected, by a threshold of "
-        "confidence that the flagged fields had no part in and by the weights' own of novelty. "
-        f"{'; '.join(flags).capitalize()}."
+        "**What a flag catches on unseen slides.** Fields go to review or are rejected for "
+        "confidence, novelty, image quality or want of nucleated cells; thresholds come from "
+        "fields that those tested had no part in."
+    )
+    columns: dict[str, list[str]] = {
+        "Tested on": [],
+        "Right above the threshold": [],
+        "Flagged": [],
+        "Errors flagged": [],
+        "Right of ok": [],
+        "Mark: malignant caught": [],
+        "Mark: benign below": [],
+    }
+    for protocol, figures in unseen.items():
+        promise, flagged, malignant = (
+            figures[name] for name in ("review_promise", "flagged", "malignant")
+        )
+        cells = (
+            f"promises {100 * promise['promised']:.0f} %, gives {_share(promise)}",
+            _share(flagged["fields"]),
+            f"{_share(flagged['errors'])} of {flagged['errors']['n']:,}",
+            _share(flagged["rest_right"]),
+            _share(malignant["sensitivity"]),
+            _share(malignant["specificity"]),
+        )
+        title = words.protocol_title(protocol)
+        for name, cell in zip(columns, (title[:1].upper() + title[1:], *cells), strict=True):
+            columns[name].append(cell)
+    st.table(
+        columns,
+        border="horizontal",
+        hide_index=True,
+        alt="What the thresholds promise and give on unseen slides",
+    )
+    point = evaluation["operating_point"]
+    st.caption(
+        f"The mark: from {percentage(point['threshold'])} on a field counts as malignant; "
+        f"{words.operating_point(point, unseen)}."
     )
 
 
@@ -332,16 +400,37 @@ def _draw_robustness(evaluation: dict) -> None:
     )
 
 
-def _draw_stress(stress: dict | None) -> None:
+@st.fragment
+def _draw_stress(evaluation: dict) -> None:
     st.header("Does it follow the cells or the slide?", anchor="stress")
-    if not stress:
+    tested = {
+        words.protocol_title(protocol): figures["stress"]
+        for protocol, figures in sorted(
+            evaluation.get("unseen", {}).items(), key=lambda item: not item[1]["hardest"]
+        )
+        if "stress" in figures
+    }
+    if "stress" in evaluation:
+        tested["random test"] = evaluation["stress"]
+    tested = {title[:1].upper() + title[1:]: stress for title, stress in tested.items()}
+    if not tested:
         _draw_missing(
             "The cells were not put on other backgrounds",
             "Whether the answer goes with the cells or with the slide is not known.",
             "mseenet evaluate --data DIR",
         )
         return
-    tests = stress["tests"]
+    chosen = next(iter(tested))
+    if len(tested) > 1:
+        chosen = st.segmented_control(
+            "Fields of the stress tests",
+            list(tested),
+            default=chosen,
+            required=True,
+            key="stress-fields",
+            label_visibility="collapsed",
+        )
+    tests = tested[chosen]["tests"]
     rows = [
         f"{name} {percentage(figures['right']['proportion'])} right"
         + (
@@ -353,16 +442,16 @@ def _draw_stress(stress: dict | None) -> None:
     ]
     _draw_chart(
         "The same cells on other backgrounds",
-        f"Random test, at most {max(figures['n'] for figures in tests.values()):,} fields a bar; "
-        "95 % intervals over blocks of file order",
+        f"{chosen}, at most {max(figures['n'] for figures in tests.values()):,} fields a bar; "
+        "95 % intervals over what fails together",
         stress_bars(tests),
-        f"Bar chart of what is named: {'; '.join(rows)}.",
+        f"Bar chart of what is named, {chosen}: {'; '.join(rows)}.",
         "A long orange bar means that the class of the field that lent its background or stain is "
         "named, not that of the cells. Without nucleated cells nothing is right; the bar shows how "
-        "often the field's class is named all the same. The images are pasted from known slides.",
-        "stress",
+        "often the field's class is named all the same.",
+        f"stress-{chosen}",
     )
-    st.markdown(" ".join(stress["summary"]))
+    st.markdown(" ".join(tested[chosen]["summary"]))
 
 
 def _draw_audit(audit: dict | None) -> None:
@@ -386,7 +475,7 @@ def _draw_audit(audit: dict | None) -> None:
     ]
     _draw_chart(
         "What is still right without the cells, and with colour alone",
-        f"Random test, n = {audit['n']:,}, unless the bar says unseen slides; 95 % intervals",
+        f"Random test, n = {audit['n']:,}, unless the bar says unseen; 95 % intervals",
         audit_bars(audit),
         f"Bar chart of accuracy: {'; '.join(rows)}.",
         "A long bar with the nucleated cells blanked out means that the network also reads red "
@@ -397,7 +486,9 @@ def _draw_audit(audit: dict | None) -> None:
     )
     st.markdown(
         f"Of the heatmaps' mass {percentage(plain['heat_on_cells'])} lies on nucleated cells, which "
-        f"cover {percentage(plain['area_of_cells'])} of the fields, and "
+        f"cover {percentage(plain['area_of_cells'])} of the fields, "
+        f"{percentage(plain['heat_near_cells'])} on them with a rim of one grid cell, "
+        f"{percentage(plain['area_near_cells'])} of the fields, and "
         f"{percentage(plain['heat_in_corner'])} in the corner of the scale bar, "
         f"{percentage(plain['area_of_corner'])} of the area (n = {plain['n']:,})."
     )
@@ -486,10 +577,14 @@ def _read_text(path: Path) -> str | None:
         return None
 
 
+def _count(record: dict) -> int:
+    return round(record["proportion"] * record["n"])
+
+
+def _share(record: dict) -> str:
+    """A proportion with its interval; none of nothing."""
+    return _with_interval(record["proportion"], record["interval_95"]) if record["n"] else "-"
+
+
 def _with_interval(proportion: float, interval) -> str:
     return f"{percentage(proportion)} ({interval_text(interval).removesuffix(' %')})"
-
-
-def _unseen(name: str) -> str:
-    """What the page calls a protocol of the report."""
-    return name.replace("blocks", "unseen")

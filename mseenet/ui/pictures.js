@@ -2,6 +2,8 @@
 
 const LARGEST = 12;
 const STEP = 1.5;
+const CELL = 0.3; // of the frame's side, about, that a marked cell's surroundings fill
+let outlined = true; // kept from field to field, as long as the page is open
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".mseenet-pictures");
@@ -32,6 +34,7 @@ class View {
     this.find("nearer").onclick = () => this.zoom(STEP);
     this.find("farther").onclick = () => this.zoom(1 / STEP);
     this.find("whole").onclick = () => this.reset();
+    this.find("outlined").onclick = () => this.outline(!outlined);
     this.find("frames").addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => fit(root)).observe(root.closest(".stMainBlockContainer") ?? root);
     addEventListener("resize", () => fit(root));
@@ -52,7 +55,81 @@ class View {
       this.find("scale-colors").style.background = `linear-gradient(to right, ${data.colors})`;
     }
     if (this.field !== data.field) this.reset();
-    this.field = data.field;
+    const asked = `${data.field} ${data.marked} ${data.asked}`;
+    this.showCells(data.cells ?? [], data.crops ?? [], data.galleryTitle ?? "");
+    if (this.field !== data.field) this.mark(null);
+    if (data.marked != null && this.asked !== asked) this.mark(data.marked, true);
+    [this.field, this.asked] = [data.field, asked];
+  }
+
+  // Cells are numbered by their place in the lists: lines as [x, y, ...] in proportion to the sides.
+  showCells(cells, crops, title) {
+    const key = JSON.stringify([cells, crops, title]);
+    if (this.cellsKey === key) return;
+    this.cellsKey = key;
+    this.cells = cells;
+    const name = "http://www.w3.org/2000/svg";
+    for (const layer of this.root.querySelectorAll("svg.cells")) {
+      layer.setAttribute("viewBox", "0 0 1 1");
+      layer.setAttribute("preserveAspectRatio", "none");
+      const paths = cells.flatMap((line, i) =>
+        ["halo", ""].map((kind) => {
+          const path = document.createElementNS(name, "path");
+          const points = line.map((part, j) => `${j % 2 ? "," : " "}${part}`).join("");
+          path.setAttribute("d", `M${points}Z`);
+          path.setAttribute("class", kind);
+          path.dataset.cell = i;
+          return path;
+        }),
+      );
+      layer.replaceChildren(...paths);
+    }
+    this.find("gallery").hidden = !crops.length;
+    this.find("gallery-title").textContent = title;
+    this.find("crops").setAttribute("aria-label", title);
+    this.find("crops").replaceChildren(
+      ...crops.map(({ picture, share, label }, i) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.title = label;
+        button.setAttribute("aria-label", label);
+        button.dataset.cell = i;
+        const image = document.createElement("img");
+        set(image, picture, "");
+        button.append(image, share);
+        button.onclick = () => this.mark(this.marked === i ? null : i, this.marked !== i);
+        return button;
+      }),
+    );
+    this.find("outlined").hidden = !cells.length;
+    this.outline(outlined);
+    this.mark(null);
+  }
+
+  outline(on) {
+    outlined = on;
+    this.root.classList.toggle("plain", !on);
+    this.find("outlined").setAttribute("aria-pressed", on);
+  }
+
+  // Shows one cell, or none; `near` brings it into the middle.
+  mark(cell, near = false) {
+    this.marked = cell;
+    for (const part of this.root.querySelectorAll("[data-cell]")) {
+      const here = cell !== null && Number(part.dataset.cell) === cell;
+      if (part.tagName === "BUTTON") part.setAttribute("aria-pressed", here);
+      else part.classList.toggle("marked", here);
+    }
+    const line = cell === null ? null : this.cells[cell];
+    if (!line || !near) return;
+    const xs = line.filter((_, i) => i % 2 === 0);
+    const ys = line.filter((_, i) => i % 2);
+    const [left, right, top, bottom] = [
+      Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys),
+    ];
+    const scale = Math.min(Math.max(CELL / Math.max(right - left, bottom - top), 1), LARGEST / 2);
+    this.find("frames").scrollIntoView({ block: "nearest" });
+    this.place(scale, 0.5 - (scale * (left + right)) / 2, 0.5 - (scale * (top + bottom)) / 2);
   }
 
   reset() {

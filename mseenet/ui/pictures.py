@@ -5,6 +5,7 @@ changes, so that each change of class, method or opacity would lose the place lo
 """
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ def draw_pictures(
     shape: tuple[int, int],
     alt: tuple[str, str],
     heatmap: np.ndarray | None = None,
-    opacity: float = 1.0,
-    color_map: str = "",
+    look: tuple[float, str] = (1.0, ""),
     unit: str = "",
+    cells: Mapping[str, object] | None = None,
 ) -> None:
     """Draws one or two pictures that zoom and move together.
 
@@ -40,9 +41,10 @@ def draw_pictures(
         shape: Its height and width, in pixels.
         alt: What both pictures show, in words.
         heatmap: float32 (h, w) in [0, 1], stretched over the field; None for the field alone.
-        opacity: Proportion of the heat's colour where the heat is 1, in [0, 1].
-        color_map: One of `heatmaps.COLOR_MAPS`.
+        look: Proportion of the heat's colour where the heat is 1, in [0, 1], and one of
+            `heatmaps.COLOR_MAPS`.
         unit: What the colour bar says above its scale.
+        cells: Outlines and crops of the nucleated cells (`mseenet.ui.cells.layer`), if there are any.
     """
     data: dict[str, object] = {
         "field": field,
@@ -50,8 +52,10 @@ def draw_pictures(
         "alt": alt,
         "shape": shape,
         "heat": None,
+        **(cells or {}),
     }
     if heatmap is not None:
+        opacity, color_map = look
         layer = Image.fromarray(heat_pixels(heatmap, color_map))
         data |= {
             # Level 1 takes a fraction of the usual level's time for a slightly larger file.

@@ -24,6 +24,8 @@ SETTINGS = (
     "blind-order",
     "verdicts",
     "reader",
+    "case-cells",
+    "cells-class",
 )
 """Names of the widgets whose values belong to the session."""
 

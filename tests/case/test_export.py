@@ -55,7 +55,18 @@ def prediction(status="ok", name="Pre-B", confidence=0.91, **changes) -> Predict
     heatmap = np.zeros((224, 224), np.float32)
     heatmap[40:90, 40:90] = 0.9
     settings = {"heatmap": heatmap, "heatmap_class": name, "novelty": 0.42} | changes
+    settings = {"nucleated_cells": 11} | settings
     return Prediction(status, name, probabilities, confidence, **settings)
+
+
+class Cells:
+    """Stands for the cells of a field."""
+
+    def geojson(self) -> dict:
+        return {"type": "FeatureCollection", "features": []}
+
+    def crops(self, most: int) -> list[tuple[np.ndarray, float]]:
+        return [(np.full((40, 40, 3), 90, np.uint8), share) for share in (0.61, 0.07)][:most]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +76,11 @@ def case(fields) -> list[CaseField]:
     refused = Prediction("rejected", novelty=1.83, reasons=(UNLIKE,))
     review = prediction("review", "Early Pre-B", 0.52, reasons=("low confidence: 52 %",))
     return [
-        CaseField("Müller-Öz.png", prediction(), as_made(fields[0]), 0.634),
+        CaseField(
+            *("Müller-Öz.png", prediction(), as_made(fields[0]), 0.234),
+            evidence_near_nuclei=0.634,
+            cells=Cells(),
+        ),
         CaseField("Мазок-7.tif", review, as_made(wide), 0.25),
         CaseField("血液.png", prediction(name="Benign"), as_made(fields[2]), None),
         CaseField("foreign.png", refused, as_made(fields[3]), None),
@@ -118,7 +133,8 @@ def test_csv_has_a_row_for_each_field(case):
     first = table[0]
     assert (first["predicted"], float(first["confidence"])) == ("Pre-B", 0.91)
     assert float(first["Benign"]) == pytest.approx(0.03)
-    assert (first["evidence_on_nuclei"], first["synthetic"]) == ("0.634", "no")
+    assert (first["evidence_on_nuclei"], first["synthetic"]) == ("0.234", "no")
+    assert (first["evidence_near_nuclei"], first["nucleated_cells"]) == ("0.634", "11")
     assert (first["case"], first["made"]) == ("Fall Ä-17", "2026-01-05T14:03:07+01:00")
     assert (first["weights"], first["version"]) == (WEIGHTS, "9.8.7")
     assert (table[3]["predicted"], table[3]["novelty"]) == ("", "1.83")
@@ -174,7 +190,11 @@ def test_zip_holds_overlays_records_and_table(case):
         "overlays/005-shown-rejected.png",
         "overlays/007-example-synthetic.png",
     ]
-    assert sorted(archive.namelist()) == sorted([*overlays, "case.json", "case.csv"])
+    assert sorted(archive.namelist()) == sorted(
+        [*overlays, "cells/001-Müller-Öz.geojson", "case.json", "case.csv"]
+    )
+    cells = json.loads(archive.read("cells/001-Müller-Öz.geojson"))
+    assert cells == Cells().geojson()
     for name in overlays:  # which never come back as fields
         with pytest.raises(OwnOverlayError):
             decode_image(archive.read(name))
@@ -202,7 +222,9 @@ def test_zip_json_is_complete(case):
     assert [record["file"] for record in content["fields"]] == [field.name for field in case]
     first, refused, shown = (content["fields"][i] for i in (0, 3, 4))
     assert first["probabilities"]["Pre-B"] == 0.91
-    assert (first["evidence_on_nuclei"], first["synthetic"]) == (0.634, False)
+    assert (first["evidence_on_nuclei"], first["synthetic"]) == (0.234, False)
+    assert (first["evidence_near_nuclei"], first["nucleated_cells"]) == (0.634, 11)
+    assert first["cells"] == "cells/001-Müller-Öz.geojson"
     assert first["overlay"] == "overlays/001-Müller-Öz.png"
     assert (refused["predicted"], refused["overlay"]) == (None, None)
     assert shown["reasons"] == [NO_MEANING, UNLIKE]
@@ -380,11 +402,11 @@ def test_an_answer_of_another_release_says_so_everywhere(case):
 
 def test_pdf_lists_all_fields(case):
     text = flat(case_pdf(case, CONTEXT, [], 0.6))
-    assert "1 Müller-Öz.png ok Pre-B 91.0 % 0.42" in text
-    assert "2 Мазок-7.tif to review Early Pre-B 52.0 % 0.42 low confidence: 52 %" in text
-    assert "4 foreign.png rejected - - 1.83 unlike the fields" in text
-    assert "5 shown.png rejected - - 0.42 unlike the fields" in text
-    assert "6 notes.txt not read - - - expected an image" in text
+    assert "1 Müller-Öz.png ok Pre-B 91.0 % 0.42 11" in text
+    assert "2 Мазок-7.tif to review Early Pre-B 52.0 % 0.42 11 low confidence: 52 %" in text
+    assert "4 foreign.png rejected - - 1.83 - unlike the fields" in text
+    assert "5 shown.png rejected - - 0.42 11 unlike the fields" in text
+    assert "6 notes.txt not read - - - - expected an image" in text
     assert "7 example.png (synthetic) ok Pre-B" in text
     assert "Chosen fields" not in text
     assert "no validated meaning" not in text
@@ -396,16 +418,17 @@ def test_pdf_shows_chosen_fields(case, pdf):
     assert "Chosen fields" in text
     assert "Predicted class Pre-B ALL Confidence 91.0 %" in text
     assert "Benign 3.0 % Early Pre-B 3.0 % Pre-B 91.0 % Pro-B 3.0 %" in text
-    assert "Evidence on nucleated cells: 63.4 %" in text
+    assert "Nucleated cells: 11 Evidence on nucleated cells: 63.4 %" in text
+    assert "61.0 % 7.0 %" in text  # below the crops
     assert f"{words.REVIEW}: low confidence: 52 %." in text
     assert f"{words.REJECTED}: {UNLIKE}." in text
     assert f"{words.REJECTED_SHOWN}: {UNLIKE}." in text
     assert "Output without validated meaning Pro-B ALL" in text
     assert f"{words.NOT_READ}: {NO_IMAGE}." in text
     assert words.SYNTHETIC in text
-    # Six originals, five overlays, the scale.
+    # Six originals, five overlays, the scale, and two crops of one picture.
     sizes = [image.image.size for page in reader.pages for image in page.images]
-    assert sorted(sizes) == [(128, 8), *[(224, 224)] * 7, *[(320, 240)] * 4]
+    assert sorted(sizes) == [(120, 120), (128, 8), *[(224, 224)] * 7, *[(320, 240)] * 4]
 
 
 def test_pdf_explains_words_and_origin(pdf):

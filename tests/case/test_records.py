@@ -8,7 +8,7 @@ from mseenet.case.records import CSV_HEADER, csv_line, json_line, percent, recor
 from mseenet.inference.classifier import Prediction
 
 PROBABILITIES = {"Benign": 0.01, "Early Pre-B": 0.02, "Pre-B": 0.9, "Pro-B": 0.07}
-GOOD = Prediction("ok", "Pre-B", PROBABILITIES, 0.9)
+GOOD = Prediction("ok", "Pre-B", PROBABILITIES, 0.9, nucleated_cells=7)
 BAD = Prediction("error", reasons=("expected an image, got text",))
 
 
@@ -20,6 +20,7 @@ def test_json_has_exactly_the_agreed_fields():
         "probabilities": PROBABILITIES,
         "confidence": 0.9,
         "novelty": None,
+        "nucleated_cells": 7,
         "reasons": [],
         "weights": "abc",
         "release": "0123456789ab",
@@ -31,6 +32,7 @@ def test_json_has_exactly_the_agreed_fields():
         "probabilities": None,
         "confidence": None,
         "novelty": None,
+        "nucleated_cells": None,
         "reasons": ["expected an image, got text"],
         "weights": "abc",
         "release": "0123456789ab",
@@ -49,7 +51,7 @@ def test_names_survive_json_and_csv(name):
     )
     assert dict(zip(CSV_HEADER, row, strict=True)) == {
         "file": name, "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
-        "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "reasons": "", "weights": "abc",
+        "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "nucleated_cells": "7", "reasons": "", "weights": "abc",
         "release": "0123456789ab",
     }  # fmt: skip
 
@@ -58,7 +60,7 @@ def test_names_survive_json_and_csv(name):
 def test_csv_holds_no_formulas(name):
     (row,) = csv.reader([csv_line(record(name, BAD, "abc", "0123456789ab"))])
     assert row[0] == "'" + name
-    assert row[1:9] == ["error", *[""] * 7]
+    assert row[1:10] == ["error", *[""] * 8]
 
 
 def test_table_says_class_or_reason():
@@ -67,11 +69,12 @@ def test_table_says_class_or_reason():
         "Pre-B",
         "90.0",
         "%",
+        "7",
         "a.png",
     ]
     refused = Prediction("rejected", novelty=1.7, reasons=("unlike the fields",))
     line = table_line(record("c.png", refused, "abc", "0123456789ab"))
-    assert line.split() == ["rejected", "-", "-", "c.png:", "unlike", "the", "fields"]
+    assert line.split() == ["rejected", "-", "-", "-", "c.png:", "unlike", "the", "fields"]
     assert json.loads(json_line(record("c.png", refused, "abc", "0123456789ab")))["novelty"] == 1.7
     assert "b.png: expected an image, got text" in table_line(
         record("b.png", BAD, "abc", "0123456789ab")

@@ -18,6 +18,7 @@ from mseenet.case.limits import Limits
 from mseenet.case.saved import (
     DAMAGED_FIELD,
     DAMAGED_HEATMAP,
+    DAMAGED_NUCLEI,
     LARGEST_MANIFEST,
     MANIFEST,
     SCHEMA,
@@ -41,6 +42,8 @@ def answer(i: int, status: str = "ok") -> Prediction:
     values = np.roll([0.6123456789, 0.2, 0.1, 0.0876543211], i)
     heatmap = np.random.default_rng(i).random((224, 224), dtype=np.float32)
     heatmap.flags.writeable = False
+    nuclei = np.packbits(heatmap > 0.9)
+    nuclei.flags.writeable = False
     probabilities = {name: float(v) for name, v in zip(CLASS_NAMES, values, strict=True)}
     name = max(probabilities, key=probabilities.get)
     return Prediction(
@@ -52,6 +55,8 @@ def answer(i: int, status: str = "ok") -> Prediction:
         name,
         0.25,
         ("out of focus", "a [link](http://example.org)"),
+        5 + i,
+        nuclei,
     )
 
 
@@ -122,6 +127,10 @@ def test_everything_comes_back(case):
                 assert now.dtype == np.float32
                 assert not now.flags.writeable
                 assert np.abs(now - then).max() <= 0.51 / 65535
+            elif part.name == "nuclei" and then is not None:
+                assert (now.dtype, now.shape) == (np.uint8, (6272,))
+                assert not now.flags.writeable
+                np.testing.assert_array_equal(now, then)
             else:
                 assert now == then
 
@@ -150,7 +159,17 @@ def test_what_was_analysed_again_is_kept_beside_what_came(case):
     assert restored.recorded == SOURCE
     assert restored.earlier.source == OLD
     assert restored.earlier.prediction.class_name == answer(1).class_name
-    assert restored.earlier.prediction.heatmap is None
+    assert restored.earlier.prediction.nucleated_cells == answer(1).nucleated_cells
+    assert restored.earlier.prediction.heatmap is restored.earlier.prediction.nuclei is None
+
+
+def test_cells_are_those_of_the_answer_that_stands(case):
+    second = list(case.fields.values())[1]
+    before = second.cells, second.largest_evidence
+    case.analyse_again(SOURCE.release)
+    second.prediction = answer(3)
+    assert second.largest_evidence != before[1]
+    assert [cell.evidence for cell in second.cells] != [cell.evidence for cell in before[0]]
 
 
 def test_a_saved_case_is_an_archive_of_its_fields_for_whoever_reads_it_so(case):
@@ -197,6 +216,11 @@ def field_value(key: str, value: object, part: str | None = None) -> Callable[[d
         (field_value("probabilities", None, "answer"), "expected one for each class"),
         (field_value("probabilities", {"Benign": 1}, "answer"), "Early Pre-B: expected a value"),
         (field_value("novelty", 1e300, "answer"), "novelty: expected a number"),
+        (field_value("nucleated_cells", -1, "answer"), "nucleated_cells: expected a whole number"),
+        (field_value("nucleated_cells", 2.0, "answer"), "nucleated_cells: expected a whole number"),
+        (field_value("nucleated_cells", True, "answer"), "nucleated_cells: expected a whole"),
+        (field_value("nucleated_cells", 10**9, "answer"), "expected a whole number in"),
+        (field_value("nuclei", 5, "answer"), "nuclei: expected a text"),
         (field_value("release", "<b>", "answer"), "release: expected hexadecimal digits"),
         (field_value("heatmap_class", "None", "answer"), "heatmap_class: expected one of"),
         (field_value("choice", "Pre-C", "verdict"), "expected a verdict among"),
@@ -246,6 +270,21 @@ def test_a_damaged_heatmap_costs_the_heatmap_alone(case):
     assert third.prediction.heatmap is not None
     assert first.prediction.class_name == answer(0).class_name
     assert [notice.endswith(DAMAGED_HEATMAP) for notice in saved.notices] == [True, True]
+
+
+def test_a_damaged_mask_of_cells_costs_the_mask_alone(case):
+    entries = parts(save_case(case, SOURCE, NOW))
+    masks = [name for name in entries if name.startswith("nuclei/")]
+    entries[masks[0]] += b"x"
+    del entries[masks[1]]
+    saved = opened(packed(entries))
+    first, second, third, *_ = saved.fields
+    assert first.prediction.nuclei is second.prediction.nuclei is None
+    assert third.prediction.nuclei is not None
+    assert first.prediction.nucleated_cells == answer(0).nucleated_cells
+    assert first.prediction.heatmap is not None
+    assert [notice.endswith(DAMAGED_NUCLEI) for notice in saved.notices] == [True, True]
+    assert first.cells == ()
 
 
 def test_bits_that_flipped_never_raise_anything_else(case):
@@ -316,5 +355,5 @@ def test_every_part_of_an_answer_is_saved():
     """Whoever adds to `Prediction` is told here to add it to the saved case."""
     assert [part.name for part in dataclasses.fields(Prediction)] == [
         *("status", "class_name", "probabilities", "confidence", "heatmap", "heatmap_class"),
-        *("novelty", "reasons"),
+        *("novelty", "reasons", "nucleated_cells", "nuclei"),
     ]

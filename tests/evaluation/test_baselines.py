@@ -27,7 +27,7 @@ from mseenet.evaluation.baselines.report import baselines_markdown, merge, read_
 from mseenet.evaluation.baselines.swarm import binary_swarm
 from mseenet.imaging.synthetic import write_dataset
 from mseenet.inference.card import DEFAULT_WEIGHTS
-from mseenet.metrics import wilson_interval
+from mseenet.metrics import grouped_interval, wilson_interval
 from mseenet.training.dataset import DatasetError, DatasetIndex, Sample
 
 DATASET = {"n": 400, "sha256": "0" * 64}
@@ -175,7 +175,12 @@ def test_a_row_pools_folds_and_averages_seeds(inputs):
     assert row["wrong"] == [[0, 50, 159]] * 2
     assert row["accuracies"] == [157 / 160] * 2
     assert row["sd"] == 0
-    assert row["interval_95"] == list(wilson_interval(157, 160))
+    wrong = np.isin(np.arange(160), [0, 50, 159]).astype(float)
+    blocks = np.repeat(np.arange(20), 8)
+    expected = grouped_interval(1 - wrong, blocks)
+    assert row["interval_95"] == pytest.approx(expected)
+    perfect = measure_row(replace(entry, classify=oracle([])), BLOCKS[0], inputs, seeds=2)
+    assert perfect["interval_95"] == list(wilson_interval(160, 160))
     assert np.sum(row["confusion"]) == 320
     assert row["facts"] == {"epochs": 2}
 
@@ -211,7 +216,7 @@ def test_comparisons_are_paired(inputs):
     assert better["interval_95"][0] > 0
     assert (better["n"], better["groups"]) == (160, 20)
     assert found["plain-head", RANDOM]["n"] == 48
-    assert found["plain-head", RANDOM]["groups"] <= 48
+    assert found["plain-head", RANDOM]["groups"] <= 20
     same = found["linear-probe", BLOCKS[0]]
     assert (same["difference"], same["interval_95"]) == (0, [0, 0])
 

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answers import stress_answers
 from conftest import encode
+from scipy import ndimage
 
+from mseenet.case.words import protocol_title
 from mseenet.commands import audit, evaluate
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
-from mseenet.evaluation.audit import occlude
+from mseenet.evaluation.audit import GRID_CELL, occlude
 from mseenet.evaluation.known import foreign_images
-from mseenet.evaluation.out_of_fold import OUT_OF_FOLD_NAME, OutOfFold, out_of_fold_csv
-from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of
+from mseenet.evaluation.out_of_fold import OutOfFold, out_of_fold_csv
+from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of, stress_of
+from mseenet.evaluation.unseen_stress import stress_npz
 from mseenet.imaging.nuclei import nucleus_mask, scale_bar_corner
 from mseenet.imaging.perturbations import PERTURBATIONS, brightness
 from mseenet.imaging.synthetic import write_dataset
@@ -26,6 +30,8 @@ from mseenet.training.dataset import DatasetError, index_dataset, load_images
 from mseenet.training.splits import EMBARGOES, random_split, split_csv
 
 PER_CLASS = 10
+PROTOCOLS = ("series", "blocks-100")
+OUT_OF_FOLD_NAME = "out-of-fold-12345678.csv"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,8 @@ def out_of_fold(index, seed: int) -> OutOfFold:
     named = np.where(rng.random(len(labels)) < 1 / 8, (labels + 1) % 4, labels)
     logits = 5 * np.eye(4)[named] + rng.normal(size=(len(labels), 4))
     files = [sample.file for sample in index.samples]
-    return OutOfFold(files, folds, labels, logits, rng.uniform(1, 16, len(labels)))
+    parts = np.array([f"{CLASS_NAMES[c]} {f}" for c, f in zip(labels, folds, strict=True)])
+    return OutOfFold(files, folds, parts, labels, logits, rng.uniform(1, 16, len(labels)))
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +78,19 @@ def cross_validated(tmp_path_factory, index, split) -> Path:
     folder = tmp_path_factory.mktemp("cross-validated") / "weights"
     folder.mkdir()
     card = json.loads((DEFAULT_WEIGHTS / CARD_NAME).read_text(encoding="utf-8"))
-    for name in (card["weights"]["file"], card["novelty"]["file"], "history.json", CARD_NAME):
+    history = card["training"]["history"]
+    for name in (card["weights"]["file"], card["novelty"]["file"], history, CARD_NAME):
         shutil.copy(DEFAULT_WEIGHTS / name, folder)
+    # The shipped card may name answers that are not here.
+    card |= {"out_of_fold": None, "stress": None}
+    (folder / CARD_NAME).write_text(json.dumps(card), encoding="utf-8")
     content = split_csv(split, index.samples)
     (folder / "split.csv").write_bytes(content)
-    answers = out_of_fold_csv({e: out_of_fold(index, e) for e in EMBARGOES}).encode()
+    results = {protocol: out_of_fold(index, i) for i, protocol in enumerate(PROTOCOLS)}
+    answers = out_of_fold_csv(results).encode()
     (folder / OUT_OF_FOLD_NAME).write_bytes(answers)
+    stress = stress_npz({"series": stress_answers(results["series"], 0)})
+    (folder / "stress.npz").write_bytes(stress)
     parts = {part: len(split.indices(index.samples, part)) for part in ("train", "val", "test")}
     update_card(
         folder,
@@ -91,6 +105,10 @@ def cross_validated(tmp_path_factory, index, split) -> Path:
             "out_of_fold": {
                 "file": OUT_OF_FOLD_NAME,
                 "sha256": hashlib.sha256(answers).hexdigest(),
+            },
+            "stress": {
+                "file": "stress.npz",
+                "sha256": hashlib.sha256(stress).hexdigest(),
             },
         },
     )
@@ -187,37 +205,43 @@ def test_evaluate(weights, data, foreign, loaded, parts, capsys):
         labels
     )
 
-    gate = before.novelty
-    expected = measure_unseen(out_of_fold_of(before), gate.review, gate.reject)
-    assert result["blocks"] == json.loads(json.dumps(expected))
-    missed = result["malignant"]["called_benign"]
-    assert list(missed) == ["random test", *(f"blocks, embargo {e}" for e in EMBARGOES)]
-    assert missed["blocks, embargo 50"]["n"] == 3 * PER_CLASS
+    recipe = before.content["training"]["recipe"]
+    answers, stress = out_of_fold_of(before), stress_of(before)
+    expected = json.loads(json.dumps(measure_unseen(answers, before.novelty, stress, recipe)))
+    assert result["unseen"] == expected
+    assert "stress" in expected["series"]
+    assert "stress" not in expected["blocks-100"]
+    assert result["operating_point"] == before.content["malignant"]
+    assert expected["series"]["malignant"]["called_benign"]["n"] == 3 * PER_CLASS
 
     after = read_card(weights)
     assert after.release == before.release
     assert after.content["metrics"]["test"]["n"] == len(labels)
-    assert after.content["metrics"]["blocks, embargo 100"]["n"] == 4 * PER_CLASS
+    for protocol in PROTOCOLS:
+        kept = after.content["metrics"][protocol]
+        assert kept["n"] == 4 * PER_CLASS
+        assert kept["interval_95"] == expected[protocol]["interval_95"]
     text = (weights / "EVALUATION.md").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
     assert f"Release `{before.release}`" in text
     assert "## Unseen slides" in text
     assert "| Najjar et al. (2025) | MSEENet, the paper | 98.77 | 98.99 | 98.49 |" in text
-    assert "| fine-tune | **10** |" in text
+    best = before.content["training"]["best_epoch"]["fine_tune"]
+    assert f"| fine-tune | **{best}** |" in text
     assert "![" not in text
     assert "## Shortcuts" not in (weights / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_evaluate_elsewhere_leaves_the_weights_alone(weights, data, tmp_path, capsys):
-    update_card(weights, {"out_of_fold": None, "metrics": {}})
+    update_card(weights, {"out_of_fold": None, "stress": None, "metrics": {}})
     card = (weights / CARD_NAME).read_bytes()
     out = tmp_path / "report"
     command = ["--data", str(data), "--weights", str(weights), "--out", str(out)]
     assert evaluate.main(command) == 0
     assert "unseen slides are left out" in capsys.readouterr().err
     result = json.loads((out / "evaluation.json").read_text())
-    assert "blocks" not in result
-    assert "malignant" not in result
+    assert "unseen" not in result
+    assert "operating_point" not in result
     assert "## Unseen slides" not in (out / "EVALUATION.md").read_text(encoding="utf-8")
     assert (weights / CARD_NAME).read_bytes() == card
     assert not (weights / "evaluation.json").exists()
@@ -233,9 +257,9 @@ def test_audit(weights, data, loaded, parts, capsys):
     # The rendered classes differ in stain: colour alone tells them apart.
     assert result["color_alone"]["random test"]["proportion"] == 1
     for embargo in EMBARGOES:
-        assert result["color_alone"][f"unseen slides, embargo {embargo}"]["n"] == 4 * PER_CLASS
-        record = result["network"][f"unseen slides, embargo {embargo}"]
-        answers = out_of_fold_of(read_card(weights))[embargo]
+        assert result["color_alone"][f"unseen blocks, embargo {embargo}"]["n"] == 4 * PER_CLASS
+    for protocol, answers in out_of_fold_of(read_card(weights)).items():
+        record = result["network"][protocol_title(protocol)]
         expected = np.mean(answers.logits.argmax(axis=1) == answers.labels)
         assert record["proportion"] == pytest.approx(expected)
     assert len(result["frozen_features"]) == 2 * 3
@@ -255,6 +279,11 @@ def test_audit(weights, data, loaded, parts, capsys):
             on_cells = [h[m].sum() / h.sum() for h, m in zip(heat, masks, strict=True) if h.sum()]
             total = sum(on_cells) / len(images)
             assert plain["heat_on_cells"] == pytest.approx(total, rel=1e-4)
+            assert all(m.any() for m in masks)
+            near = [ndimage.distance_transform_edt(~m) <= GRID_CELL for m in masks]
+            on_cells = [h[m].sum() / h.sum() for h, m in zip(heat, near, strict=True) if h.sum()]
+            assert plain["heat_near_cells"] == pytest.approx(sum(on_cells) / len(images), rel=1e-4)
+            assert plain["area_near_cells"] == pytest.approx(np.mean(near))
     assert plain["changed"]["proportion"] == 0
 
     text = (weights / "AUDIT.md").read_text(encoding="utf-8")
@@ -293,6 +322,13 @@ def test_occlusion_changes_what_it_says_and_nothing_else(images, index):
         lent = variants["scale-bar corner of another class"][i]
         np.testing.assert_array_equal(lent[corner], fields[(i + 1) % 4][corner])
         np.testing.assert_array_equal(lent[~corner], fields[i][~corner])
+
+
+def test_altered_stress_tests_are_refused_before_any_work(weights, data, monkeypatch):
+    (weights / "stress.npz").write_bytes(b"other")
+    monkeypatch.setattr(Classifier, "load", unused)
+    with pytest.raises(DatasetError, match="expected the answers that the card's calibration"):
+        evaluate.main(["--data", str(data), "--weights", str(weights)])
 
 
 @pytest.mark.parametrize("command", [evaluate.main, audit.main])

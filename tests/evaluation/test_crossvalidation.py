@@ -23,10 +23,12 @@ from mseenet.evaluation.out_of_fold import (
     TRUSTED_ACCURACY,
     OutOfFold,
     calibrate,
+    hardest,
     out_of_fold_csv,
     read_out_of_fold,
 )
-from mseenet.evaluation.unseen import out_of_fold_of
+from mseenet.evaluation.stress import ANOTHER_CLASS, HALF, STRESS_TESTS, UNCHANGED
+from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of, stress_of
 from mseenet.files import own_folder
 from mseenet.imaging import perturbations
 from mseenet.inference import network, novelty
@@ -35,7 +37,7 @@ from mseenet.inference.card import read_card, update_card
 from mseenet.metrics import expected_calibration_error, softmax
 from mseenet.training import augmentation, gate, loop, robust, splits
 from mseenet.training.dataset import DatasetError, DatasetIndex, Sample, index_dataset
-from mseenet.training.series import EMBARGO, read_captures
+from mseenet.training.series import read_captures
 
 REJECT = 10.0
 
@@ -49,15 +51,16 @@ def overconfident(seed: int, count: int = 2000) -> OutOfFold:
     folds = np.arange(count) % 5
     distances = random.uniform(5, 15, count)
     temperatures = 3 * np.exp(2 * (distances / REJECT - 1))[:, None]
-    return OutOfFold(files, folds, labels, temperatures * logits, distances)
+    parts = np.array([f"part {i % 20}" for i in range(count)])
+    return OutOfFold(files, folds, parts, labels, temperatures * logits, distances)
 
 
 def test_calibration_finds_the_temperature_and_keeps_its_promises():
-    results = [overconfident(0, 10_000), overconfident(1, 10_000)]
-    card = calibrate(results, REJECT)
+    card = calibrate(overconfident(0, 20_000), "series", REJECT)
     assert card["calibration"]["value"] == pytest.approx(3, abs=0.1)
     assert card["calibration"]["slope"] == pytest.approx(2, abs=0.1)
     assert card["calibration"]["n"] == 20_000
+    assert card["calibration"]["fitted_on"].endswith("protocol series")
 
     assert card["malignant"]["sensitivity"] >= MALIGNANT_SENSITIVITY
 
@@ -79,23 +82,30 @@ def test_calibration_finds_the_temperature_and_keeps_its_promises():
     assert (~caught)[~ill].mean() == pytest.approx(card["malignant"]["specificity"], abs=0.03)
 
 
+def test_the_hardest_protocol_is_the_one_with_most_errors():
+    easy, hard = overconfident(1, 400), overconfident(1, 400)
+    hard = replace(hard, logits=np.roll(hard.logits, 1, axis=1))
+    assert hardest({"a": easy, "b": hard, "c": easy}) == "b"
+
+
 def test_results_go_through_the_file(tmp_path):
     result = overconfident(2, 40)
-    (tmp_path / "out-of-fold.csv").write_text(out_of_fold_csv({50: result, 100: result}))
-    again = read_out_of_fold(tmp_path)
-    assert list(again) == [50, 100]
-    assert again[100].files == result.files
-    np.testing.assert_array_equal(again[50].labels, result.labels)
-    np.testing.assert_array_equal(again[50].folds, result.folds)
-    np.testing.assert_allclose(again[50].logits, result.logits, atol=1e-4)
+    text = out_of_fold_csv({"series": result, "blocks-100": result})
+    (tmp_path / "answers.csv").write_text(text)
+    again = read_out_of_fold(tmp_path, "answers.csv")
+    assert list(again) == ["series", "blocks-100"]
+    assert again["blocks-100"].files == result.files
+    for name in ("labels", "folds", "parts"):
+        np.testing.assert_array_equal(getattr(again["series"], name), getattr(result, name))
+    np.testing.assert_allclose(again["series"].logits, result.logits, atol=1e-4)
 
 
-@pytest.mark.parametrize("content", [None, "fold,file\n1,x\n", "embargo,fold,file\nx,1,y\n"])
+@pytest.mark.parametrize("content", [None, "fold,file\n1,x\n", "protocol,fold,file\nx,1,y\n"])
 def test_an_unusable_file_is_named(tmp_path, content):
     if content is not None:
-        (tmp_path / "out-of-fold.csv").write_text(content)
-    with pytest.raises(DatasetError, match=r"out-of-fold\.csv: expected"):
-        read_out_of_fold(tmp_path)
+        (tmp_path / "answers.csv").write_text(content)
+    with pytest.raises(DatasetError, match=r"answers\.csv: expected"):
+        read_out_of_fold(tmp_path, "answers.csv")
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +125,12 @@ def measured(smoke_weights, smoke_data, tmp_path_factory):
 @pytest.mark.slow
 def test_from_the_command_to_the_card(measured, smoke_data, monkeypatch):
     folder, command = measured
-    monkeypatch.setattr(crossvalidate, "EMBARGOES", (50,))
     before = read_card(folder)
     (folder / "out-of-fold.csv").write_text("mine")  # no card names it
 
     # One process trains the folds; the next finds them, trains nothing and completes the card.
-    assert crossvalidate.main([*command, "--embargo", "50"]) == 0
+    command = [*command, "--protocol", "blocks-50"]
+    assert crossvalidate.main([*command, "--folds-only"]) == 0
     assert read_card(folder).content == before.content
     (work,) = (folder / ".checkpoint").glob("folds-*")
     assert len(list(work.glob("*.npz"))) == 5
@@ -132,7 +142,8 @@ def test_from_the_command_to_the_card(measured, smoke_data, monkeypatch):
     assert card.sha256 == before.sha256
     assert not (folder / ".checkpoint").exists()
     assert (folder / "out-of-fold.csv").read_text() == "mine"
-    (result,) = out_of_fold_of(card).values()
+    ((protocol, result),) = out_of_fold_of(card).items()
+    assert protocol == "blocks-50"
     samples = index_dataset(smoke_data).samples
     assert result.files == [sample.file for sample in samples]
     np.testing.assert_array_equal(result.labels, [sample.label for sample in samples])
@@ -140,10 +151,29 @@ def test_from_the_command_to_the_card(measured, smoke_data, monkeypatch):
     np.testing.assert_array_equal(result.folds, np.tile(np.repeat(np.arange(5), 4), 4))
     assert np.mean(result.logits.argmax(axis=1) == result.labels) > 0.5
     assert np.isfinite(result.novelty).all()
-    expected = calibrate([result], card.novelty.reject)
+    names = [
+        f"{CLASS_NAMES[c]} block {f}" for c, f in zip(result.labels, result.folds, strict=True)
+    ]
+    assert result.parts.tolist() == names
+    expected = calibrate(result, protocol, card.novelty.reject)
     assert card.content["calibration"]["n"] == 80
     assert card.calibration.value == pytest.approx(expected["calibration"]["value"], abs=0.01)
     assert card.review_confidence == pytest.approx(expected["review_confidence"]["value"], abs=0.01)
+
+    # The stress tests name positions of the very fields, each answered by its own fold.
+    tests = stress_of(card)[protocol]
+    assert list(tests) == list(STRESS_TESTS)
+    unchanged = tests[UNCHANGED]
+    np.testing.assert_array_equal(np.sort(unchanged.rows), np.arange(80))
+    expected = result.logits[unchanged.rows]
+    np.testing.assert_allclose(unchanged.logits, expected, atol=0.05)
+    for name in ANOTHER_CLASS.values():
+        rows, donors = tests[name].rows, tests[name].donors
+        assert (result.labels[donors] != result.labels[rows]).all()
+        np.testing.assert_array_equal(result.folds[donors], result.folds[rows])
+    figures = measure_unseen(out_of_fold_of(card), card.novelty, stress_of(card), "robust")
+    assert figures[protocol]["cells_counted"]
+    assert figures[protocol]["stress"]["tests"][UNCHANGED]["n"] == 80
 
 
 @pytest.mark.slow
@@ -172,7 +202,6 @@ def folds() -> Folds:
     [
         {"config": RobustConfig(seed=1)},
         {"config": CellsConfig()},
-        {"protocol": "series"},
         {"config": RobustConfig(fine_tune=PhaseConfig(epochs=3, learning_rate=3e-4, cosine=True))},
         {"model_config": ModelConfig(dropout=0.1)},
         {"backbone": {"name": "b", "weights": "imagenet"}},
@@ -209,95 +238,126 @@ def test_folds_of_another_dataset_are_not_reused(folds):
 
 
 def test_a_kept_fold_is_about_the_very_files(folds, tmp_path):
-    tested = folds.tested(2, 50)
-    path = tmp_path / "embargo50-fold2.npz"
+    tested = np.array([folds.index.samples[i].file for i in folds.tested("blocks-50", 2)])
+    path = crossvalidation._fold_path(tmp_path, "blocks-50", 2)
     answers = {"logits": np.zeros((len(tested), 4)), "novelty": np.zeros(len(tested))}
-    assert not crossvalidation._is_kept(folds, tmp_path, 50, 2)
+    assert not crossvalidation._is_kept(folds, tmp_path, "blocks-50", 2)
     np.savez(path, files=tested, **answers)
-    assert crossvalidation._is_kept(folds, tmp_path, 50, 2)
+    assert crossvalidation._is_kept(folds, tmp_path, "blocks-50", 2)
+    assert not crossvalidation._is_kept(folds, tmp_path, "blocks-100", 2)
     np.savez(path, files=tested[::-1], **answers)
-    assert not crossvalidation._is_kept(folds, tmp_path, 50, 2)
+    assert not crossvalidation._is_kept(folds, tmp_path, "blocks-50", 2)
 
 
 def test_folds_are_put_in_the_order_of_the_index(folds, tmp_path):
-    position = {s.file: i for i, s in enumerate(folds.index.samples)}
+    own_folder(tmp_path / "work", crossvalidation.PURPOSE)
     for fold in range(5):
-        files = folds.tested(fold, 50)
-        rows = np.array([position[file] for file in files])
+        rows = folds.tested("blocks-50", fold)
+        n = len(rows)
         np.savez(
-            tmp_path / f"embargo50-fold{fold}.npz",
-            files=files,
+            crossvalidation._fold_path(tmp_path / "work", "blocks-50", fold),
+            files=[folds.index.samples[i].file for i in rows],
             logits=rows[:, None] + np.arange(4) / 10,
             novelty=rows,
+            **{
+                f"{HALF}/rows": np.arange(n)[::-1],
+                f"{HALF}/donors": np.where(np.arange(n) == 0, -1, 0),
+                f"{HALF}/logits": rows[::-1, None] + np.arange(4) / 10,
+                f"{HALF}/novelty": rows[::-1],
+                **{f"{HALF}/{name}": np.zeros(n, int) for name in ("findings", "cells", "clear")},
+            },
         )
-    result = collect(folds, tmp_path, 50)
+    result, stress = collect(folds, tmp_path / "work", "blocks-50")
     assert result.files == [s.file for s in folds.index.samples]
     np.testing.assert_array_equal(result.novelty, np.arange(40))
     np.testing.assert_allclose(result.logits[:, 3], np.arange(40) + 0.3)
-    (tmp_path / "mine.txt").touch()
-    remove_folds(tmp_path, (50,))
+    assert list(stress) == [HALF]
+    rows, donors = stress[HALF].rows, stress[HALF].donors
+    np.testing.assert_array_equal(stress[HALF].novelty, rows)
+    assert np.sum(donors == -1) == 5
+    np.testing.assert_array_equal(
+        result.folds[donors[donors >= 0]], result.folds[rows[donors >= 0]]
+    )
+    (tmp_path / "work" / "mine.txt").touch()
+    remove_folds(folds, tmp_path / "work", ("blocks-50",))
     # Only what `run_folds` made goes.
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert [p.name for p in (tmp_path / "work").glob("*.[nt]*")] == ["mine.txt"]
 
 
 @pytest.fixture
 def series_folds(folds) -> Folds:
-    """Folds of `series` over all that the table of captures lists, without pixels."""
+    """Folds over all that the table of captures lists, without pixels."""
     samples = [
         Sample(f"{name}/WBC-{number:04d}.jpg", Path(), CLASS_NAMES.index(name), f"{i}", f"{i}")
         for i, (name, number) in enumerate(read_captures())
     ]
     index = DatasetIndex(Path(), tuple(samples), ())
     images = np.zeros((len(samples), 1, 1, 3), np.uint8)
-    return replace(folds, index=index, images=images, protocol="series")
+    return replace(folds, index=index, images=images)
 
 
-def keep_folds(folds: Folds, work: Path, embargoes, cache=None) -> None:
-    """What `run_folds` leaves, with logits that name the class of every field."""
+def keep_folds(folds: Folds, work: Path, protocols, cache=None) -> None:
+    """What `run_folds` leaves, with logits that are right of all but each fold's first field.
+
+    The hardest protocol is `series-siblings`: there the first forty are wrong.
+    """
     own_folder(work, crossvalidation.PURPOSE)
-    label = {sample.file: sample.label for sample in folds.index.samples}
-    for fold in range(folds.count):
-        files = folds.tested(fold, embargoes[0])
-        logits = np.eye(4)[[label[file] for file in files]]
-        path = crossvalidation._fold_path(work, fold, embargoes[0])
-        np.savez(path, files=files, logits=logits, novelty=np.ones(len(files)))
+    for protocol in protocols:
+        wrong = 40 if protocol == "series-siblings" else 1
+        for fold in range(folds.count(protocol)):
+            rows = folds.tested(protocol, fold)
+            named = folds.index.labels[rows]
+            named[:wrong] = (named[:wrong] + 1) % 4
+            np.savez(
+                crossvalidation._fold_path(work, protocol, fold),
+                files=[folds.index.samples[i].file for i in rows],
+                logits=np.eye(4)[named],
+                novelty=np.ones(len(rows)),
+            )
 
 
-def test_the_series_protocol_tests_every_field_once(series_folds, tmp_path):
-    assert (series_folds.count, series_folds.embargoes) == (5, (EMBARGO,))
-    keep_folds(series_folds, tmp_path / "work", series_folds.embargoes)
-    result = collect(series_folds, tmp_path / "work", EMBARGO)
+def test_series_protocols_test_every_field_at_most_once(series_folds, tmp_path):
+    assert (series_folds.count("series"), series_folds.count("series-siblings")) == (5, 4)
+    keep_folds(series_folds, tmp_path / "work", ("series",))
+    result, stress = collect(series_folds, tmp_path / "work", "series")
     assert result.files == [sample.file for sample in series_folds.index.samples]
-    assert replace(series_folds, protocol="series-siblings").count == 4
+    assert len(set(result.parts)) == 23
+    assert stress == {}
+    for part in set(result.parts):
+        assert len(set(result.labels[result.parts == part])) == 1
 
 
 def test_series_of_other_images_are_told_before_any_training(folds, tmp_path):
-    other = replace(folds, protocol="series")
     with pytest.raises(DatasetError, match="expected a file of the published dataset"):
-        crossvalidation.run_folds(other, tmp_path / "work", other.embargoes)
+        crossvalidation.run_folds(folds, tmp_path / "work", ("series",))
 
 
-def test_a_series_protocol_leaves_the_card_as_it_is(series_folds, weights_copy, monkeypatch):
+def test_all_protocols_go_into_one_file_and_the_hardest_into_the_card(
+    series_folds, weights_copy, monkeypatch
+):
     index, images = series_folds.index, series_folds.images
     monkeypatch.setattr(crossvalidate, "index_dataset", lambda *_: index)
     monkeypatch.setattr(crossvalidate, "load_images", lambda *_, **__: images)
     monkeypatch.setattr(crossvalidate, "near_duplicates", lambda _: [])
     monkeypatch.setattr(crossvalidate, "run_folds", keep_folds)
-    before = read_card(weights_copy).content
-    command = ["--data", "d", "--weights", str(weights_copy), "--protocol", "series"]
+    before = read_card(weights_copy)
+    command = ["--data", "d", "--weights", str(weights_copy)]
+    assert crossvalidate.main([*command, "--folds-only"]) == 0
+    assert read_card(weights_copy).content == before.content
     assert crossvalidate.main(command) == 0
-    assert read_card(weights_copy).content == before
-    (path,) = weights_copy.glob("out-of-fold-series-????????.csv")
-    (result,) = read_out_of_fold(weights_copy, path.name).values()
-    assert len(result.files) == 3256
-    np.testing.assert_array_equal(result.logits.argmax(axis=1), result.labels)
+    card = read_card(weights_copy)
+    results = out_of_fold_of(card)
+    assert list(results) == ["series", "series-siblings"]
+    wrong = {
+        name: int(np.sum(result.logits.argmax(axis=1) != result.labels))
+        for name, result in results.items()
+    }
+    assert wrong == {"series": 5, "series-siblings": 160}
+    for entry in ("calibration", "review_confidence", "malignant"):
+        assert card.content[entry]["fitted_on"].endswith("protocol series-siblings")
+        assert card.content[entry]["n"] == len(results["series-siblings"].labels)
+    assert card.release != before.release
     assert not (weights_copy / ".checkpoint").exists()
-
-
-def test_an_embargo_is_of_blocks_alone(capsys):
-    with pytest.raises(SystemExit):
-        crossvalidate.parse_arguments(["--data", "d", "--protocol", "series", "--embargo", "50"])
-    assert "--embargo is of the protocol blocks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("config", [RobustConfig(copies=2), CellsConfig(donated=1)])

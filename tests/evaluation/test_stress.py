@@ -16,6 +16,7 @@ from mseenet.evaluation.stress import (
     STRESS_TESTS,
     TESTED_CUTTERS,
     UNCHANGED,
+    background_sentence,
     file_order_blocks,
     follows_background,
     measure_stress,
@@ -109,9 +110,10 @@ def test_nothing_is_made_where_there_is_nothing_to_test():
 
 
 def test_figures_count_what_they_name():
-    named = [prediction("ok", 0), prediction("review", 1), prediction("ok", 1, 0.9)]
     figures = stress_figures(
-        [*named, prediction("rejected", 2)],
+        named=np.array([0, 1, 1, 2]),
+        confidence=np.array([0.7, 0.7, 0.9, 0.7]),
+        status=np.array(["ok", "review", "ok", "rejected"]),
         labels=np.array([0, 1, 2, 2]),
         donor_labels=np.array([1, 2, 1, 2]),
         groups=np.array([0, 0, 1, 1]),
@@ -133,7 +135,12 @@ def test_figures_count_what_they_name():
 
 def test_figures_without_donors_and_without_ok():
     figures = stress_figures(
-        [prediction("review", 0)] * 4, np.zeros(4, int), np.full(4, -1), np.arange(4)
+        np.zeros(4, int),
+        np.full(4, 0.7),
+        np.full(4, "review"),
+        np.zeros(4, int),
+        np.full(4, -1),
+        np.arange(4),
     )
     assert "donor" not in figures
     assert figures["right_of_ok"]["n"] == 0
@@ -154,7 +161,7 @@ class Stub:
 
 
 def test_a_reader_of_backgrounds_is_found_out():
-    measured = measure_stress(Stub(), IMAGES, LABELS, np.arange(len(LABELS)))
+    measured = measure_stress(Stub(), IMAGES, LABELS, np.arange(len(LABELS)), "robust")
     tests = measured["tests"]
     assert list(tests) == list(STRESS_TESTS)
     assert tests[UNCHANGED]["right"]["proportion"] == 1
@@ -165,7 +172,11 @@ def test_a_reader_of_backgrounds_is_found_out():
         assert tests[test]["right"]["proportion"] == 1
     assert follows_background(tests)
     assert any("follows red cells and plasma" in line for line in measured["summary"])
-    assert "0.0 and 0.0 % are called right and 100.0 and 100.0 % get" in measured["summary"][0]
+    assert "training does nothing about it" in measured["summary"][0]
+    assert (
+        "class 0.0 and 0.0 % are right, on that of their own class 100.0" in measured["summary"][0]
+    )
+    assert "class 100.0 and 100.0 % get" in measured["summary"][1]
 
 
 def test_a_reader_of_cells_is_not():
@@ -175,11 +186,15 @@ def test_a_reader_of_cells_is_not():
         for test in (*SAME_CLASS.values(), *ANOTHER_CLASS.values())
     }
     assert not follows_background(tests)
-    assert len(stress_findings(tests)) == 1
+    sentence, donors = stress_findings(tests, "cells")
+    assert sentence == background_sentence(tests, "cells")
+    assert "training also shows nucleated cells on backgrounds of other classes" in sentence
+    assert "98.0 and 98.0 % are right" in sentence
+    assert "1.0 and 1.0 % get the class of the background" in donors
 
 
 def test_tests_that_nothing_can_be_made_for_are_left_out():
-    one_class = measure_stress(Stub(), IMAGES[:1], LABELS[:1], np.zeros(1, int))
+    one_class = measure_stress(Stub(), IMAGES[:1], LABELS[:1], np.zeros(1, int), "cells")
     assert list(one_class["tests"]) == [UNCHANGED, HALF, ONLY_CELLS, NO_CELLS]
     assert len(one_class["summary"]) == 1
 

@@ -7,207 +7,339 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from answers import GATE, answers, stress_answers
 from scipy.stats import binomtest, bootstrap
 
+from mseenet.case.words import confidence_kept, hardest_unseen, operating_point
 from mseenet.config import CLASS_NAMES
-from mseenet.evaluation.out_of_fold import (
-    OUT_OF_FOLD_NAME,
-    OutOfFold,
-    calibrate,
-    out_of_fold_csv,
-    read_out_of_fold,
-)
+from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, hardest, out_of_fold_csv
+from mseenet.evaluation.statuses import Seen, statuses
+from mseenet.evaluation.stress import ANOTHER_CLASS, NO_CELLS, STRESS_TESTS, UNCHANGED
 from mseenet.evaluation.unseen import (
+    BENIGN,
+    card_metrics,
     cross_fit,
     measure_malignant,
     measure_unseen,
     out_of_fold_of,
+    stress_of,
 )
+from mseenet.evaluation.unseen_stress import stress_npz
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
-from mseenet.metrics import softmax
+from mseenet.inference.cellularity import FEWEST
+from mseenet.metrics import grouped_interval, grouped_proportion, softmax
 from mseenet.training.dataset import DatasetError
 
-REJECT = 2.0
-
-
-def answers(seed: int, per_block: int = 30) -> OutOfFold:
-    """Five folds of four classes; the farther a field from training, the more often it is wrong."""
-    rng = np.random.default_rng(seed)
-    labels, folds = (a.ravel() for a in np.meshgrid(range(4), range(5)))
-    labels, folds = np.repeat(labels, per_block), np.repeat(folds, per_block)
-    novelty = rng.uniform(0.2, 2.4, len(labels))
-    wrong = rng.random(len(labels)) < 0.02 + 0.12 * novelty * (folds + 1) / 5
-    named = np.where(wrong, (labels + rng.integers(1, 4, len(labels))) % 4, labels)
-    logits = 6 * np.eye(4)[named] + rng.normal(size=(len(labels), 4))
-    files = [f"{label}/{i}" for i, label in enumerate(labels)]
-    return OutOfFold(files, folds, labels, logits, novelty)
+REJECT = GATE.reject
+EASY, HARD = "blocks-50", "series"
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[int, OutOfFold]:
-    return {50: answers(1), 100: answers(2)}
+def results() -> dict[str, OutOfFold]:
+    found = {EASY: answers(1, 0.1), HARD: answers(2, 0.25, folds=4)}
+    assert hardest(found) == HARD
+    return found
 
 
 @pytest.fixture(scope="module")
-def measured(results) -> dict[str, dict]:
-    return measure_unseen(results, review=1.8, reject=REJECT)
+def stress(results):
+    return {HARD: stress_answers(results[HARD], 1)}
 
 
-def test_accuracy_and_sensitivity_are_means_of_the_folds(results, measured):
-    for embargo, result in results.items():
+@pytest.fixture(scope="module")
+def measured(results, stress) -> dict[str, dict]:
+    return measure_unseen(results, GATE, stress, "cells")
+
+
+@pytest.fixture(scope="module")
+def fitted(results):
+    return cross_fit(results, REJECT)
+
+
+def test_accuracy_is_of_all_fields_and_of_each_fold_and_part(results, measured):
+    for protocol, result in results.items():
         right = result.logits.argmax(axis=1) == result.labels
-        by_fold = [right[result.folds == fold].mean() for fold in range(5)]
-        figures = measured[str(embargo)]
+        figures = measured[protocol]
+        assert figures["accuracy"] == pytest.approx(right.mean())
+        by_fold = [right[result.folds == fold].mean() for fold in np.unique(result.folds)]
         assert [fold["accuracy"] for fold in figures["folds"]] == pytest.approx(by_fold)
-        assert figures["mean_accuracy"] == pytest.approx(np.mean(by_fold))
-        benign = [right[(result.folds == f) & (result.labels == 0)].mean() for f in range(5)]
-        assert figures["mean_sensitivity"][0] == pytest.approx(np.mean(benign))
+        for part in figures["parts"]:
+            mine = result.parts == part["name"]
+            assert (part["n"], part["right"]) == (mine.sum(), right[mine].sum())
+        assert len(figures["parts"]) == len(set(result.parts))
 
 
-def test_the_headline_interval_is_a_bootstrap_over_blocks(results, measured):
-    """SciPy draws the blocks of equal size; the interval over single fields is narrower."""
-    for embargo, result in results.items():
+def test_intervals_are_bootstraps_over_parts(results, measured):
+    """SciPy draws the parts of equal size; the interval over single fields is narrower."""
+    for protocol, result in results.items():
         right = result.logits.argmax(axis=1) == result.labels
-        blocks = right.reshape(20, -1)  # one row a fold and class, as `answers` orders them
-        keys = (result.folds * 4 + result.labels).reshape(20, -1)
-        assert (keys == keys[:, :1]).all()
+        parts = np.array([right[result.parts == name].mean() for name in np.unique(result.parts)])
         reference = bootstrap(
-            (blocks.mean(axis=1),),
-            np.mean,
-            n_resamples=20_000,
-            method="percentile",
-            rng=np.random.default_rng(5),
+            (parts,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
         ).confidence_interval
-        found = measured[str(embargo)]["interval_95"]["accuracy"]
-        assert found == pytest.approx([reference.low, reference.high], abs=0.004)
-        single = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-        assert found[1] - found[0] > single.high - single.low
+        found = measured[protocol]["interval_95"]["accuracy"]
+        assert found == pytest.approx([reference.low, reference.high], abs=0.005)
+        benign = result.labels == BENIGN
+        expected = grouped_interval(right[benign].astype(float), result.parts[benign])
+        assert measured[protocol]["by_class"][BENIGN]["interval_95"] == pytest.approx(expected)
 
 
 def test_without_errors_the_interval_claims_no_certainty():
     right = answers(3)
     right = replace(right, logits=6 * np.eye(4)[right.labels])
-    figures = measure_unseen({50: right}, 1.8, REJECT)["50"]
+    figures = measure_unseen({"series": right}, GATE, {}, "cells")["series"]
     reference = binomtest(600, 600).proportion_ci(method="wilson")
     assert figures["interval_95"]["accuracy"] == pytest.approx([reference.low, reference.high])
     assert figures["flagged"]["errors"]["n"] == 0
 
 
-def test_no_field_has_a_part_in_its_own_calibration(results):
-    """Ruining the answers of one fold changes what the others get, never what it gets itself."""
-    plain = cross_fit(results, REJECT)
-    spoilt = {}
-    for embargo, result in results.items():
-        logits = result.logits.copy()
-        mine = result.folds == 2
-        logits[mine] = np.roll(logits[mine], 1, axis=1)  # nearly all of them wrong
-        spoilt[embargo] = replace(result, logits=logits)
-    again = cross_fit(spoilt, REJECT)
-    for embargo, result in results.items():
-        mine = result.folds == 2
-        (before, unsure), (after, unsure_after) = plain[embargo], again[embargo]
-        np.testing.assert_allclose(after[mine], np.roll(before[mine], 1, axis=1))
-        np.testing.assert_array_equal(unsure_after[mine], unsure[mine])
-        assert np.abs(after[~mine] - before[~mine]).max() > 0.01
+def test_no_field_has_a_part_in_its_own_calibration(results, fitted):
+    """Ruining what the hardest protocol says of one fold's files changes all but what they get."""
+    for protocol, result in results.items():
+        for fold in np.unique(result.folds):
+            files = np.array(result.files)[result.folds == fold]
+            spoilt = {}
+            for name, other in results.items():
+                logits = other.logits.copy()
+                mine = np.isin(other.files, files)
+                logits[mine] = np.roll(logits[mine], 1, axis=1)  # nearly all of them wrong
+                spoilt[name] = replace(other, logits=logits)
+            if hardest(spoilt) != HARD:
+                continue
+            again, before = cross_fit(spoilt, REJECT)[protocol], fitted[protocol]
+            mine = result.folds == fold
+            assert again.temperature[int(fold)] == before.temperature[int(fold)]
+            for name in ("threshold", "malignant"):
+                np.testing.assert_array_equal(
+                    getattr(again, name)[mine], getattr(before, name)[mine]
+                )
+            others = [f for f in before.temperature if f != fold]
+            assert any(again.temperature[f] != before.temperature[f] for f in others)
 
 
-def test_each_fold_is_calibrated_as_the_card_is(results):
-    others = [result.take(result.folds != 4) for result in results.values()]
-    record = calibrate(others, REJECT)["calibration"]
-    found, _ = cross_fit(results, REJECT)[100]
-    result, mine = results[100], results[100].folds == 4
-    temperatures = Calibration(record["value"], record["slope"]).temperatures(
-        result.novelty[mine] / REJECT
-    )
-    np.testing.assert_allclose(found[mine], softmax(result.logits[mine], temperatures))
-
-
-def test_calibration_helps_where_it_was_not_fitted(measured):
-    for figures in measured.values():
-        assert figures["after_calibration"]["ece"] < figures["before_calibration"]["ece"]
-        assert figures["after_calibration"]["brier"] < figures["before_calibration"]["brier"]
+def test_each_fold_is_calibrated_as_the_card_is(results, fitted):
+    """By the hardest protocol's fields alone, without the files that the fold tests."""
+    tested = results[EASY].folds == 4
+    files = np.array(results[EASY].files)[tested]
+    record = calibrate(results[HARD].take(~np.isin(results[HARD].files, files)), HARD, REJECT)
+    calibration = Calibration(*(record["calibration"][name] for name in ("value", "slope")))
+    temperatures = calibration.temperatures(results[EASY].novelty[tested] / REJECT)
+    found = fitted[EASY]
+    expected = softmax(results[EASY].logits[tested], temperatures)
+    np.testing.assert_allclose(found.probabilities[tested], expected)
+    assert set(found.threshold[tested]) == {record["review_confidence"]["value"]}
+    assert set(found.malignant[tested]) == {record["malignant"]["threshold"]}
 
 
 def test_bins_of_the_reliability_diagram_hold_every_field(measured):
     for figures in measured.values():
         for name in ("before_calibration", "after_calibration"):
             bins = figures[name]["bins"]
-            assert sum(n for _, _, n in bins) == figures["n"] == 600
-            gap = sum(n * abs(confidence - accuracy) for confidence, accuracy, n in bins)
-            assert figures[name]["ece"] == pytest.approx(gap / 600)
-            right = sum(n * accuracy for _, accuracy, n in bins)
-            assert right == pytest.approx(figures["accuracy"] * 600)
+            n = figures["n"]
+            assert sum(b["n"] for b in bins) == n
+            gap = sum(b["n"] * abs(b["confidence"] - b["proportion"]) for b in bins)
+            assert figures[name]["ece"] == pytest.approx(gap / n)
+            right = sum(b["n"] * b["proportion"] for b in bins)
+            assert right == pytest.approx(figures["accuracy"] * n)
+            for b in bins:
+                excess = b["confidence"] - b["proportion"]
+                assert b["too_sure"] == (b["n"] > 50 and excess > 0.08)
 
 
-def test_flags_are_low_confidence_or_novelty(results, measured):
-    probabilities, unsure = cross_fit(results, REJECT)[50]
-    result = results[50]
-    flagged = unsure | (result.novelty >= 1.8)
-    wrong = probabilities.argmax(axis=1) != result.labels
-    record = measured["50"]["flagged"]
-    assert record["fields"]["proportion"] == pytest.approx(flagged.mean())
-    assert record["errors"]["proportion"] == pytest.approx(flagged[wrong].mean())
-    assert record["rest_right"]["proportion"] == pytest.approx(1 - wrong[~flagged].mean())
-    assert 0 < record["fields"]["proportion"] < 1
+def test_a_bin_that_is_too_sure_is_marked():
+    sure = answers(4, wrong=0.0)
+    logits = 4 * np.eye(4)[sure.labels]
+    wrong = np.arange(len(logits)) % 4 == 0
+    logits[wrong] = np.roll(logits[wrong], 1, axis=1)
+    figures = measure_unseen({"series": replace(sure, logits=logits)}, GATE, {}, "robust")["series"]
+    (bin_before,) = figures["before_calibration"]["bins"]
+    assert bin_before["too_sure"]
+    assert not any(b["too_sure"] for b in figures["after_calibration"]["bins"])
 
 
-def test_novel_fields_are_flagged_however_sure_the_network_is(results):
-    flagged = measure_unseen(results, review=0.0, reject=REJECT)["50"]["flagged"]
-    assert flagged["fields"]["proportion"] == flagged["errors"]["proportion"] == 1
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, "ok"),
+        ({"confidence": 0.7}, "review"),
+        ({"novelty": GATE.review}, "review"),
+        ({"novelty": GATE.reject}, "rejected"),
+        ({"findings": 1}, "review"),
+        ({"findings": 2}, "rejected"),
+        ({"cells": FEWEST - 1}, "review"),
+        ({"cells": FEWEST}, "ok"),
+        ({"cells": 0, "clear": 0}, "rejected"),
+        ({"confidence": 0.39}, "rejected"),
+        ({"confidence": 0.59, "clear": 0}, "rejected"),
+        ({"confidence": 0.61, "clear": 0}, "review"),
+    ],
+)
+def test_statuses_are_those_of_the_product(change, status):
+    field = {"confidence": 0.95, "novelty": 1.0, "findings": 0, "cells": 8, "clear": 4} | change
+    given = {name: np.array([value]) for name, value in field.items()}
+    seen = Seen(given["findings"], given["cells"], given["clear"])
+    found = statuses(given["confidence"], np.array([0.8]), given["novelty"], GATE, seen)
+    assert found.tolist() == [status]
+    if not change.keys() - {"novelty"}:
+        found = statuses(given["confidence"], np.array([0.8]), given["novelty"], GATE, None)
+        assert found.tolist() == [status]
 
 
-def test_the_curve_ends_with_all_fields_and_begins_with_the_surest(results, measured):
-    probabilities, _ = cross_fit(results, REJECT)[50]
-    order = np.argsort(-probabilities.max(axis=1), kind="stable")
-    right = (probabilities.argmax(axis=1) == results[50].labels)[order]
-    curve = dict(measured["50"]["risk_coverage"])
-    assert curve[1.0] == pytest.approx(measured["50"]["accuracy"])
+def test_flags_are_the_statuses_that_are_not_ok(results, measured, stress, fitted):
+    result, given = results[HARD], stress[HARD][UNCHANGED]
+    confidence = fitted[HARD].probabilities.max(axis=1)
+    seen = Seen(given.findings, given.cells, given.clear)
+    status = statuses(confidence, fitted[HARD].threshold, result.novelty, GATE, seen)
+    flagged = status != "ok"
+    wrong = result.logits.argmax(axis=1) != result.labels
+    record = measured[HARD]["flagged"]
+    assert measured[HARD]["cells_counted"]
+    assert not measured[EASY]["cells_counted"]
+    assert record["fields"] == grouped_proportion(flagged, result.parts)
+    assert record["errors"] == grouped_proportion(flagged[wrong], result.parts[wrong])
+    assert record["rest_right"] == grouped_proportion(~wrong[~flagged], result.parts[~flagged])
+    for name in ("ok", "review", "rejected"):
+        expected = grouped_proportion(status == name, result.parts)
+        assert measured[HARD]["statuses"][name] == expected
+
+
+def test_the_promise_of_the_review_threshold_is_held_against_others(results, measured, fitted):
+    for protocol, result in results.items():
+        right = result.logits.argmax(axis=1) == result.labels
+        sure = fitted[protocol].probabilities.max(axis=1) >= fitted[protocol].threshold
+        record = measured[protocol]["review_promise"]
+        assert record == {"promised": 0.99, **grouped_proportion(right[sure], result.parts[sure])}
+
+
+def test_the_curve_ends_with_all_fields_and_begins_with_the_surest(results, measured, fitted):
+    confidence = fitted[EASY].probabilities.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    right = (results[EASY].logits.argmax(axis=1) == results[EASY].labels)[order]
+    curve = {point["kept"]: point for point in measured[EASY]["risk_coverage"]}
+    assert curve[1.0]["proportion"] == pytest.approx(measured[EASY]["accuracy"])
     for kept in (0.05, 0.5, 0.85):
-        assert curve[kept] == pytest.approx(right[: int(kept * 600)].mean())
-    selective = measured["50"]["selective"]
-    assert selective["proportion"] == pytest.approx(curve[selective["coverage"]])
+        n = int(kept * len(right))
+        assert curve[kept]["n"] == n
+        assert curve[kept]["proportion"] == pytest.approx(right[:n].mean())
+    selective = measured[EASY]["selective"]
+    assert selective == {"coverage": 0.85, **{k: v for k, v in curve[0.85].items() if k != "kept"}}
 
 
-def test_malignant_fields_called_benign_by_hand():
-    confusion = [[8, 1, 1, 0], [2, 18, 0, 0], [0, 5, 15, 0], [1, 0, 0, 19]]
-    found = measure_malignant({"random test": confusion}, {"threshold": 0.5})
-    record = found["called_benign"]["random test"]
-    assert (record["proportion"], record["n"]) == (3 / 60, 60)
-    assert found["operating_point"] == {"threshold": 0.5}
+def test_malignant_and_benign_by_hand():
+    probabilities = np.array(
+        [[0.9, 0.1, 0, 0], [0.4, 0.6, 0, 0], [0.7, 0.3, 0, 0], [0.45, 0, 0.55, 0], [0.1, 0, 0, 0.9]]
+    )
+    labels, groups = np.array([0, 0, 1, 2, 3]), np.arange(5)
+    found = measure_malignant(probabilities, labels, groups, np.array([0.5, 0.7, 0.2, 0.6, 0.5]))
+    counts = {name: (r["proportion"], r["n"]) for name, r in found.items()}
+    assert counts == {
+        "called_benign": (1 / 3, 3),
+        "called_malignant": (1 / 2, 2),
+        "sensitivity": (2 / 3, 3),
+        "specificity": (1, 2),
+    }
 
 
-def test_answers_are_read_only_if_they_are_those_of_the_card(tmp_path, results):
-    path = tmp_path / OUT_OF_FOLD_NAME
+def test_the_operating_point_is_set_without_the_fields_that_it_is_tried_on(
+    results, measured, fitted
+):
+    result, found = results[HARD], fitted[HARD]
+    malignant = 1 - found.probabilities[:, BENIGN] >= found.malignant
+    ill = result.labels != BENIGN
+    record = measured[HARD]["malignant"]
+    assert record["sensitivity"]["proportion"] == pytest.approx(malignant[ill].mean())
+    assert record["specificity"]["proportion"] == pytest.approx(1 - malignant[~ill].mean())
+
+
+def test_stress_tests_are_judged_with_what_the_tested_fields_had_no_part_in(
+    results, stress, measured, fitted
+):
+    assert "stress" not in measured[EASY]
+    tests = measured[HARD]["stress"]["tests"]
+    assert list(tests) == list(STRESS_TESTS)
+    result, test = results[HARD], ANOTHER_CLASS["feathered"]
+    given = stress[HARD][test]
+    rows = given.rows
+    named = given.logits.argmax(axis=1)
+    right = named == result.labels[rows]
+    assert tests[test]["right"] == grouped_proportion(right, result.parts[rows])
+    donor = named == result.labels[given.donors]
+    assert tests[test]["donor"] == grouped_proportion(donor, result.parts[rows])
+    temperature = [fitted[HARD].temperature[int(f)] for f in result.folds[rows]]
+    confidence = np.array(
+        [
+            softmax(logits[None], t.temperatures(np.array([novelty / REJECT]))).max()
+            for logits, t, novelty in zip(given.logits, temperature, given.novelty, strict=True)
+        ]
+    )
+    assert tests[test]["mean_confidence"] == pytest.approx(confidence.mean())
+    seen = Seen(given.findings, given.cells, given.clear)
+    status = statuses(confidence, fitted[HARD].threshold[rows], given.novelty, GATE, seen)
+    for name in ("ok", "review", "rejected"):
+        assert tests[test][name]["proportion"] == pytest.approx(np.mean(status == name))
+    assert tests[NO_CELLS]["rejected"]["proportion"] >= 0.5  # half of them have none
+    # Fields as they are have the same figures here and there.
+    assert tests[UNCHANGED]["right"] == grouped_proportion(
+        result.logits.argmax(axis=1) == result.labels, result.parts
+    )
+
+
+def test_the_card_quotes_what_the_report_says(measured):
+    metrics = json.loads(json.dumps(card_metrics(measured)))
+    name, figures = hardest_unseen(metrics)
+    assert name == HARD
+    assert figures["accuracy"] == measured[HARD]["accuracy"]
+    ninety = measured[HARD]["ninety"]
+    text = confidence_kept(metrics)
+    assert f"{100 * ninety['proportion']:.1f} %" in text
+    assert f"of the {ninety['n']:,} answers" in text
+    point = {"threshold": 0.5, "sensitivity": 0.995, "specificity": 0.9}
+    text = operating_point(point, metrics)
+    assert "99.5 %" in text
+    for kind in ("sensitivity", "specificity"):
+        assert f"{100 * measured[HARD]['malignant'][kind]['proportion']:.1f} %" in text
+    assert confidence_kept({"test": {"n": 4}}) == ""
+    assert "set without" not in operating_point(point, {"test": {"n": 4}})
+
+
+def test_answers_are_read_only_if_they_are_those_of_the_card(tmp_path, results, stress):
     named = {}
-    for embargo, result in results.items():
+    for protocol, result in results.items():
         files = [f"{CLASS_NAMES[label]}/{i}.png" for i, label in enumerate(result.labels)]
-        named[embargo] = replace(result, files=files)
-    path.write_text(out_of_fold_csv(named), encoding="utf-8")
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        named[protocol] = replace(result, files=files)
+    csv, npz = tmp_path / "answers.csv", tmp_path / "answers.npz"
+    csv.write_text(out_of_fold_csv(named), encoding="utf-8")
+    npz.write_bytes(stress_npz(stress))
 
-    def card(record):
-        return SimpleNamespace(weights_path=tmp_path / "w.h5", content={"out_of_fold": record})
+    def card(**paths):
+        entries = {
+            name: {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for name, path in paths.items()
+        }
+        return SimpleNamespace(weights_path=tmp_path / "w.h5", content=entries)
 
-    assert out_of_fold_of(card(None)) is None
-    read = out_of_fold_of(card({"file": path.name, "sha256": sha256}))
-    assert list(read) == [50, 100]
-    np.testing.assert_allclose(read[50].logits, results[50].logits, atol=6e-5)
-    path.write_text(path.read_text().replace("Benign/0.png", "Benign/1.png"))
+    assert out_of_fold_of(card()) is None
+    assert stress_of(card()) == {}
+    known = card(out_of_fold=csv, stress=npz)
+    read = out_of_fold_of(known)
+    assert list(read) == [EASY, HARD]
+    np.testing.assert_allclose(read[EASY].logits, results[EASY].logits, atol=6e-5)
+    np.testing.assert_array_equal(read[EASY].parts, results[EASY].parts)
+    again = stress_of(known)[HARD][UNCHANGED]
+    np.testing.assert_array_equal(again.cells, stress[HARD][UNCHANGED].cells)
+    csv.write_text(csv.read_text().replace("Benign/0.png", "Benign/1.png"))
     with pytest.raises(DatasetError, match="unaltered"):
-        out_of_fold_of(card({"file": path.name, "sha256": sha256}))
-    path.unlink()
+        out_of_fold_of(known)
+    npz.unlink()
     with pytest.raises(DatasetError, match="unaltered"):
-        out_of_fold_of(card({"file": path.name, "sha256": sha256}))
+        stress_of(known)
 
 
 def test_the_shipped_figures_follow_from_the_shipped_answers():
     card = read_card(DEFAULT_WEIGHTS)
-    found = measure_unseen(
-        read_out_of_fold(DEFAULT_WEIGHTS), card.novelty.review, card.novelty.reject
-    )
-    shipped = json.loads((DEFAULT_WEIGHTS / "evaluation.json").read_text())["blocks"]
-    for embargo, figures in found.items():
-        for name in ("n", "confusion", "flagged", "selective", "mean_accuracy"):
-            assert figures[name] == shipped[embargo][name]
-        assert figures["interval_95"] == shipped[embargo]["interval_95"]
+    recipe = card.content["training"]["recipe"]
+    found = measure_unseen(out_of_fold_of(card), card.novelty, stress_of(card), recipe)
+    shipped = json.loads((DEFAULT_WEIGHTS / "evaluation.json").read_text())["unseen"]
+    for protocol, figures in json.loads(json.dumps(found)).items():
+        assert figures == shipped[protocol]

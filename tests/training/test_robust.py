@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mseenet.config import FROZEN_LAYER, RobustConfig
+from mseenet.config import FROZEN_LAYER, CellsConfig, RobustConfig
 from mseenet.errors import UsageError
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.backend import keras
@@ -117,16 +117,16 @@ def test_a_foreign_folder_is_no_cache(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.npy"]
 
 
-# The shipped card describes this recipe: what it does must not change by the way.
+# The shipped card describes the default recipe: what it does must not change by the way.
 
 
 def test_the_shipped_weights_are_made_with_the_default_settings():
     training = read_card(DEFAULT_WEIGHTS).content["training"]
-    assert training["recipe"] == "robust"
-    assert training["settings"] == asdict(RobustConfig())
+    assert training["recipe"] == "cells"
+    assert training["settings"] == asdict(CellsConfig())
 
 
-def test_images_and_their_copies_are_drawn_as_for_the_shipped_weights(tmp_path):
+def test_what_is_drawn_of_images_and_their_copies_stays_the_same(tmp_path):
     # Copy c of image i holds the value 100 c + i everywhere.
     copies = tuple(
         (np.arange(40)[:, None, None, None] + 100 * c + np.zeros((1, 2, 2, 3))).astype(np.float16)
@@ -151,7 +151,7 @@ def test_images_and_their_copies_are_drawn_as_for_the_shipped_weights(tmp_path):
     assert digest == PINNED_DRAWS
 
 
-def test_copies_and_styles_are_as_for_the_shipped_weights():
+def test_copies_and_styles_stay_the_same():
     fields = np.stack([render_field(style, seed=20 + k) for k, style in enumerate(STYLES)])
     for copy, means in PINNED_MEANS.items():
         changed = robust._copy(fields, 0, copy, 0)

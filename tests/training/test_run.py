@@ -39,15 +39,13 @@ def test_the_command_line_sets_the_training_settings():
     )
     config = training_config(arguments)
     assert (config.seed, config.head.epochs, config.fine_tune.learning_rate) == (7, 3, 0.5)
-    assert training_config(parse_arguments(["--data", "d"])) == RobustConfig()
+    assert training_config(parse_arguments(["--data", "d"])) == CellsConfig()
     paper = parse_arguments(["--data", "d", "--recipe", "paper"])
     assert training_config(paper) == TrainingConfig()
-    robust = training_config(parse_arguments(["--data", "d", "--fine-tune-epochs", "2"]))
-    assert robust.fine_tune == replace(RobustConfig().fine_tune, epochs=2)
-    cells = training_config(parse_arguments(["--data", "d", "--recipe", "cells"]))
-    assert cells == CellsConfig()
-    cells = parse_arguments(["--data", "d", "--recipe", "cells", "--copies", "5"])
-    assert training_config(cells) == CellsConfig(copies=5)
+    shorter = training_config(parse_arguments(["--data", "d", "--fine-tune-epochs", "2"]))
+    assert shorter.fine_tune == replace(CellsConfig().fine_tune, epochs=2)
+    robust = parse_arguments(["--data", "d", "--recipe", "robust", "--copies", "5"])
+    assert training_config(robust) == RobustConfig(copies=5)
 
 
 def test_each_recipe_names_itself():
@@ -177,13 +175,13 @@ def test_the_backbone_of_a_smoke_run_depends_on_the_seed_alone(smoke_weights, tm
 
 
 @pytest.mark.slow
-def test_the_robust_recipe_gives_usable_weights_with_a_gate(smoke_weights, smoke_data):
+def test_the_default_recipe_gives_usable_weights_with_a_gate(smoke_weights, smoke_data):
     from mseenet import Classifier
 
     card = read_card(smoke_weights)
     content = card.content
     assert content["training"]["command"] == "mseenet train --smoke --out DIR"
-    assert content["training"]["recipe"] == "robust"
+    assert content["training"]["recipe"] == "cells"
     assert card.model.blank_corner
     assert 0 < card.novelty.review < card.novelty.reject
     assert content["metrics"]["val"]["accuracy"] == 1

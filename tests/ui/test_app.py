@@ -19,14 +19,18 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRe
 from streamlit.testing.v1 import AppTest
 
 from mseenet.case import words
-from mseenet.case.fields import Case
+from mseenet.case.cells import decisive_cells
+from mseenet.case.fields import Case, Field
 from mseenet.case.limits import VARIABLES
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
+from mseenet.imaging.cells import evidence_on
+from mseenet.imaging.nuclei import blank_nuclei, nucleus_mask
 from mseenet.inference.heatmaps import overlay
 from mseenet.ui import access, analyse_page, intake
 from mseenet.ui.about_page import in_words
 from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
+from mseenet.ui.cells import Kept, open_cell
 from mseenet.ui.charts import probability_bars
 from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
 from mseenet.ui.pictures import bar_colors, heat_pixels
@@ -75,8 +79,9 @@ def chart(app: AppTest, position: int) -> dict:
 
 def pictures(app: AppTest) -> dict:
     """What the browser is told of the field's pictures."""
-    (component,) = app.get("bidi_component")
-    return json.loads(component.proto.json)
+    told = [json.loads(component.proto.json) for component in app.get("bidi_component")]
+    (data,) = (data for data in told if "picture" in data)
+    return data
 
 
 def test_the_empty_page_says_what_it_does(app):
@@ -244,6 +249,89 @@ def test_a_new_case_that_is_soon_done_shows_its_summary_alone_at_first(
     assert tiles(app)["fields analysed"] == 3
     assert len(app.dataframe) == 1
     assert not app.get("progress")
+
+
+def test_a_field_shows_its_cells(app, classifier, field_png):
+    upload(app, ("field.png", field_png))
+    assert not app.exception
+    (field,) = app.session_state["case-view"].case.fields.values()
+    shown = pictures(app)
+    assert len(shown["cells"]) == len(shown["crops"]) == len(field.cells) == 5
+    for line, cell in zip(shown["cells"], field.cells, strict=True):
+        assert min(line[::2]) == pytest.approx(cell.box[2] / 224, abs=0.003)
+        assert max(line[1::2]) == pytest.approx(cell.box[1] / 224, abs=0.003)
+    assert [crop["share"] for crop in shown["crops"]] == [percent(c.share) for c in field.cells]
+    assert f"evidence for {field.result.class_name}" in shown["galleryTitle"]
+    on, near = evidence_on(field.nuclei, field.result.heatmap)
+    assert f"{100 * near:.0f} % of it lies on nucleated cells with a rim" in captions(app)
+    assert f"{100 * on:.0f} % lies on the cells alone" in captions(app)
+    assert "5 nucleated cells found by colour." in captions(app)
+    assert not any(toggle.key == "case-cells" for toggle in app.toggle)
+
+
+def test_a_field_without_cells_is_refused_with_a_reason(app, fields):
+    emptied = blank_nuclei(fields[0], nucleus_mask(fields[0]))
+    upload(app, ("empty.png", encode(emptied)))
+    assert not app.exception
+    assert "no nucleated cell found" in app.warning[0].value
+    assert tiles(app) == {"fields analysed": 1, "rejected": 1}
+    assert pictures(app)["cells"] == []
+    assert "0 nucleated cells found by colour." in captions(app)
+
+
+def case_gallery(app: AppTest) -> list[dict]:
+    told = [json.loads(component.proto.json) for component in app.get("bidi_component")]
+    return next((data["crops"] for data in told if "title" in data), [])
+
+
+def test_the_most_decisive_cells_of_a_case_lead_to_their_fields(app, fields):
+    upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
+    assert case_gallery(app) == []  # nothing is computed before it is asked for
+    (switch,) = (toggle for toggle in app.toggle if toggle.key == "case-cells")
+    switch.set_value(True).run()
+    assert not app.exception
+    view = app.session_state["case-view"]
+    key, place = case_gallery(app)[0]["id"].split()
+    cell = view.case.fields[key].cells[int(place)]
+    expected = decisive_cells(view.case.done(), view.case.fields[key].result.class_name)
+    assert expected[0] == (view.case.fields[key], cell)
+    other = next(k for k in view.case.fields if k != key)
+    choose(app, view.case.fields[other].name)
+    assert "marked" not in pictures(app)
+    app.session_state["marked-cell"] = (key, int(place), view.steps)
+    choose(app, view.case.fields[key].name)
+    assert pictures(app)["marked"] == int(place)
+    choose(app, view.case.fields[other].name)
+    assert "marked-cell" not in app.session_state
+    choose(app, view.case.fields[key].name)
+    assert "marked" not in pictures(app)
+
+
+def test_a_crop_of_a_field_that_was_removed_or_filtered_out(monkeypatch):
+    state = {"statuses": ["ok"], "classes": ["Benign"]}
+    monkeypatch.setattr("mseenet.ui.cells.st.session_state", state)
+    view = CaseView()
+    open_cell(view, None)
+    open_cell(view, "gone 3")
+    assert (view.selected, view.steps, "marked-cell" in state) == (None, 0, False)
+    view.case.fields["a"] = Field("a", "a.png", b"")
+    open_cell(view, "a 3")
+    assert view.selected == "a"
+    assert state == {"statuses": [], "classes": [], "marked-cell": ("a", 3, 0)}
+
+
+def test_what_is_kept_of_cells_is_bounded_and_goes_with_its_field():
+    kept, case = Kept(2), Case()
+    one, other = (Field(key, "a.png", b"") for key in "ab")
+    made = [kept.get(f, what, lambda n=n: n) for n, (f, what) in enumerate([(one, 1), (one, 2)])]
+    assert made == [0, 1]
+    assert kept.get(one, 1, lambda: 5) == 0
+    kept.get(other, 1, lambda: 6)
+    assert kept.get(one, 1, lambda: 5) == 0
+    assert kept.get(one, 2, lambda: 7) == 7  # had to go
+    case.fields["b"] = other
+    kept.forget_others(case)
+    assert kept.get(one, 1, lambda: 8) == 8
 
 
 def test_filters_and_orders(app, fields):

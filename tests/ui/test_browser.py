@@ -283,6 +283,49 @@ def test_both_pictures_zoom_and_move_together_and_keep_their_place(page, fields)
     assert shown_part(page) == pytest.approx((1, 0, 0), abs=1e-3)
 
 
+def test_outlines_and_crops_show_where_cells_lie(page, fields):
+    upload(page, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
+    settled(page)
+    outlines = page.locator(".mseenet-pictures svg").first.locator("path:not(.halo)")
+    crops = page.locator(".mseenet-pictures .crops button")
+    switch = page.get_by_role("button", name="Outlines")
+    assert outlines.count() == crops.count() > 3
+    assert outlines.first.is_visible()
+    assert switch.get_attribute("aria-pressed") == "true"
+
+    crops.nth(1).click()
+    assert shown_part(page)[0] > 1  # nearer
+    assert crops.nth(1).get_attribute("aria-pressed") == "true"
+    frame = page.locator(".mseenet-pictures .frame").first.bounding_box()
+    cell = page.locator(".mseenet-pictures path.marked:not(.halo)").first.bounding_box()
+    middle = cell["x"] + cell["width"] / 2 - frame["x"]
+    assert 0 < middle < frame["width"]
+    switch.click()  # all but the marked one
+    assert not outlines.first.is_visible()
+    assert outlines.nth(1).is_visible()
+    crops.nth(1).click()
+    assert not outlines.nth(1).is_visible()
+
+    before = heading(page)
+    with drawn_anew(page):
+        page.keyboard.press("n")
+    assert heading(page) != before
+    assert switch.get_attribute("aria-pressed") == "false"  # kept from field to field
+    assert not outlines.first.is_visible()
+    switch.click()
+
+    with drawn_anew(page):
+        page.get_by_text("Most decisive cells of the case").click()
+    decisive = page.locator(".mseenet-cells button")
+    name = decisive.first.get_attribute("aria-label").split(":")[0]
+    with drawn_anew(page):
+        decisive.first.click()
+    assert heading(page).startswith(name)
+    assert page.locator(".mseenet-pictures path.marked").count() == 4  # in both, each with a halo
+    assert shown_part(page)[0] > 1
+    assert findings_of_axe(page) == []
+
+
 def test_pictures_by_keyboard_and_never_beyond_the_field(page, fields):
     upload(page, ("smear.png", encode(fields[2])))
     settled(page)

@@ -10,7 +10,6 @@ from streamlit.testing.v1 import AppTest
 from mseenet.case import words
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
-from mseenet.metrics import wilson_interval
 from mseenet.ui.evaluation_charts import (
     accuracy_by_split,
     audit_bars,
@@ -22,6 +21,7 @@ from mseenet.ui.evaluation_charts import (
     robustness,
     stress_bars,
 )
+from tests.evaluation.answers import OPERATING_POINT, unseen_figures
 
 REPORTS = ("evaluation.json", "audit.json", "MODEL_CARD.md", "EVALUATION.md")
 
@@ -32,7 +32,9 @@ def report(name: str) -> dict:
 
 @pytest.fixture(scope="module")
 def evaluation() -> dict:
-    return report("evaluation.json")
+    """The shipped report, with made-up answers about unseen slides."""
+    made = {"unseen": unseen_figures(), "operating_point": OPERATING_POINT}
+    return report("evaluation.json") | made
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +43,11 @@ def audit() -> dict:
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path, evaluation) -> Path:
     """The reports beside a card, and no weights: these pages need none."""
     for name in (CARD_NAME, *REPORTS):
         shutil.copy(DEFAULT_WEIGHTS / name, tmp_path)
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
     return tmp_path
 
 
@@ -65,15 +68,19 @@ def labels(trace, figure) -> dict[tuple, str]:
 
 
 def test_confusion(evaluation):
-    confusion = evaluation["blocks"]["100"]["confusion"]
-    figure = confusion_heatmap(confusion)
+    figures = evaluation["unseen"]["blocks-100"]
+    confusion = figures["confusion"]
+    figure = confusion_heatmap(confusion, figures["by_class"])
     heatmap, dark = figure.data
     written = labels(dark, figure)
     for i, row in enumerate(confusion):
         assert proportions(heatmap.z[i]) == [count / sum(row) for count in row]
         for j, count in enumerate(row):
             assert written[i, j] == f"<b>{count}</b><br>{percentage(count / sum(row))}"
-            assert f"called {CLASS_NAMES[j]}:<br>{count} of" in heatmap.customdata[i][j]
+            detail = heatmap.customdata[i][j]
+            assert f"called {CLASS_NAMES[j]}:<br>{count} of" in detail
+            interval = interval_text(figures["by_class"][i]["interval_95"])
+            assert (f"95 % interval {interval}" in detail) == (i == j)
     assert list(figure.layout.yaxis.ticktext) == [
         f"{name}<br>n = {sum(row)}" for name, row in zip(CLASS_NAMES, confusion, strict=True)
     ]
@@ -86,8 +93,8 @@ def test_a_class_without_fields_is_zero_percent():
 
 def test_accuracy_by_split(evaluation):
     folds, means = accuracy_by_split(evaluation).data
-    rows = [evaluation["parts"]["test"], *evaluation["blocks"].values()]
-    assert proportions(means.x) == [row.get("mean_accuracy", row["accuracy"]) for row in rows]
+    rows = [evaluation["parts"]["test"], *evaluation["unseen"].values()]
+    assert proportions(means.x) == [row["accuracy"] for row in rows]
     assert bounds(means.error_x, means.x) == [row["interval_95"]["accuracy"] for row in rows]
     assert [n for _, n in means.customdata] == [row["n"] for row in rows]
     expected = [fold for row in rows[1:] for fold in row["folds"]]
@@ -96,30 +103,32 @@ def test_accuracy_by_split(evaluation):
 
 
 def test_reliability(evaluation):
-    blocks = evaluation["blocks"]
-    traces = [trace for trace in reliability(blocks).data if trace.mode == "markers"]
+    unseen = evaluation["unseen"]
+    traces = [trace for trace in reliability(unseen).data if trace.mode == "markers"]
     expected = [
         figures[f"{name}_calibration"]["bins"]
-        for figures in blocks.values()
+        for figures in unseen.values()
         for name in ("before", "after")
     ]
     assert len(traces) == len(expected)
     for trace, bins in zip(traces, expected, strict=True):
-        assert proportions(trace.x) == [confidence for confidence, _, _ in bins]
-        assert proportions(trace.y) == [accuracy for _, accuracy, _ in bins]
-        assert [n for n, _ in trace.customdata] == [n for _, _, n in bins]
+        assert proportions(trace.x) == [b["confidence"] for b in bins]
+        assert proportions(trace.y) == [b["proportion"] for b in bins]
+        assert [n for n, _ in trace.customdata] == [b["n"] for b in bins]
+        assert bounds(trace.error_y, trace.y) == [b["interval_95"] for b in bins]
 
 
 def test_risk_coverage(evaluation):
-    blocks = evaluation["blocks"]
-    lines = [trace for trace in risk_coverage(blocks).data if trace.mode == "lines"]
-    for line, figures in zip(lines, blocks.values(), strict=True):
-        coverage, accuracy = zip(*figures["risk_coverage"], strict=True)
-        assert proportions(line.x) == list(coverage)
-        assert proportions(line.y) == list(accuracy)
-        assert line.customdata[-1][0] == figures["n"]
-        right = round(figures["accuracy"] * figures["n"])
-        assert line.customdata[-1][1] == interval_text(wilson_interval(right, figures["n"]))
+    unseen = evaluation["unseen"]
+    lines = [trace for trace in risk_coverage(unseen).data if trace.mode == "lines"]
+    assert len(lines) == len(unseen)
+    for line, figures in zip(lines, unseen.values(), strict=True):
+        curve = figures["risk_coverage"]
+        assert proportions(line.x) == [point["kept"] for point in curve]
+        assert proportions(line.y) == [point["proportion"] for point in curve]
+        assert [list(cell) for cell in line.customdata] == [
+            [point["n"], interval_text(point["interval_95"])] for point in curve
+        ]
 
 
 def test_robustness(evaluation):
@@ -158,12 +167,12 @@ def test_audit(audit):
 
 
 def test_every_chart_lets_the_theme_through(evaluation, audit):
-    blocks, test = evaluation["blocks"], evaluation["parts"]["test"]
+    unseen, test = evaluation["unseen"], evaluation["parts"]["test"]
     for figure in (
         confusion_heatmap(test["confusion"]),
         accuracy_by_split(evaluation),
-        reliability(blocks),
-        risk_coverage(blocks),
+        reliability(unseen),
+        risk_coverage(unseen),
         robustness(evaluation["robustness"], test),
         stress_bars(evaluation["stress"]["tests"]),
         audit_bars(audit),
@@ -229,9 +238,10 @@ def test_the_model_page(folder, evaluation):
     assert percentage(test["accuracy"]) in html(app)
     assert json.loads((folder / CARD_NAME).read_text())["weights"]["sha256"] in html(app)
     assert "some device" in html(app)
-    (table,) = app.table
+    (table,) = (t for t in app.table if "Images" in t.value)
     assert list(table.value["Images"]) == list(evaluation["statuses"])
     assert [expander.label for expander in app.expander] == [
+        "Each part of unseen slides",
         "The whole model card",
         "Every figure as a table",
     ]
@@ -239,13 +249,36 @@ def test_the_model_page(folder, evaluation):
     assert levels(app)[0] == 2
 
 
+def hardest(evaluation: dict) -> tuple[str, dict]:
+    return words.hardest_unseen(evaluation["unseen"])
+
+
+def test_the_tiles_are_of_the_hardest_protocol(folder, evaluation):
+    protocol, figures = hardest(evaluation)
+    page = html(draw(folder))
+    assert f"{figures['n']:,} fields, {words.protocol_title(protocol)}" in page
+    assert interval_text(figures["interval_95"]["accuracy"]) in page
+    missed = figures["malignant"]["called_benign"]
+    assert f"{round(missed['proportion'] * missed['n'])} of {missed['n']}" in page
+
+
 def test_what_the_stress_tests_found_is_said(folder, evaluation):
+    app = draw(folder)
+    said = " ".join(hardest(evaluation)[1]["stress"]["summary"])
+    assert said in [element.value for element in app.markdown]
+    app.segmented_control(key="stress-fields").set_value("Random test").run()
+    assert not app.exception
     said = " ".join(evaluation["stress"]["summary"])
-    assert said in [element.value for element in draw(folder).markdown]
+    assert said in [element.value for element in app.markdown]
 
 
 def test_a_report_without_stress_tests_says_how_to_make_them(folder):
-    change(folder, "evaluation.json", lambda content: content.pop("stress"))
+    def forget(content):
+        del content["stress"]
+        for figures in content["unseen"].values():
+            del figures["stress"]
+
+    change(folder, "evaluation.json", forget)
     app = draw(folder)
     assert [code.value for code in app.code] == ["mseenet evaluate --data DIR"]
     assert len(app.get("plotly_chart")) == 6
@@ -253,24 +286,74 @@ def test_a_report_without_stress_tests_says_how_to_make_them(folder):
 
 def test_another_confusion_matrix(folder, evaluation):
     app = draw(folder)
-    app.segmented_control(key="confusion-split").set_value("Unseen, embargo 100").run()
+    app.segmented_control(key="confusion-split").set_value("Unseen blocks, embargo 100").run()
     assert not app.exception
-    figures = evaluation["blocks"]["100"]
-    caption = f"Unseen, embargo 100, n = {figures['n']:,}."
-    assert caption in [element.value for element in app.caption]
+    figures = evaluation["unseen"]["blocks-100"]
+    captions = [element.value for element in app.caption]
+    assert f"Unseen blocks, embargo 100, n = {figures['n']:,}." in captions
+    alarms = figures["malignant"]["called_malignant"]
+    count = round(alarms["proportion"] * alarms["n"])
+    assert any(f"Benign called malignant: {count} of {alarms['n']}, " in text for text in captions)
 
 
-def test_what_flags_catch_is_said(folder, evaluation):
-    (text,) = (m.value for m in draw(folder).markdown if "What a flag catches" in m.value)
-    for embargo, figures in evaluation["blocks"].items():
-        flagged = figures["flagged"]
-        caught = (
-            f"{100 * flagged['errors']['proportion']:.1f} % of the {flagged['errors']['n']} errors"
-        )
-        assert (
-            f"mbargo {embargo}: {100 * flagged['fields']['proportion']:.1f} % of the fields" in text
-        )
-        assert caught in text
+def test_promises_stand_beside_what_they_give(folder, evaluation):
+    app = draw(folder)
+    (table,) = (t.value for t in app.table if "Tested on" in t.value)
+    for i, (protocol, figures) in enumerate(evaluation["unseen"].items()):
+        row = {name: column.iloc[i] for name, column in table.items()}
+        assert row["Tested on"].lower() == words.protocol_title(protocol)
+        given = figures["review_promise"]
+        expected = f"promises 99 %, gives {percentage(given['proportion'])} ("
+        assert row["Right above the threshold"].startswith(expected)
+        errors = figures["flagged"]["errors"]
+        assert row["Errors flagged"].endswith(f" of {errors['n']:,}")
+        for name, kind in (
+            ("Mark: malignant caught", "sensitivity"),
+            ("Mark: benign below", "specificity"),
+        ):
+            record = figures["malignant"][kind]
+            assert row[name].startswith(f"{percentage(record['proportion'])} (")
+    captions = [element.value for element in app.caption]
+    point = words.operating_point(OPERATING_POINT, evaluation["unseen"])
+    assert any(point in text for text in captions)
+    said = words.confidence_kept(evaluation["unseen"])
+    assert any(said in element.value for element in app.markdown)
+
+
+def test_ranges_of_confidence_that_are_too_sure_are_named(folder, evaluation):
+    bins = hardest(evaluation)[1]["after_calibration"]["bins"]
+
+    def mark(sure: bool):
+        def edit(content):
+            for figures in content["unseen"].values():
+                for b in figures["after_calibration"]["bins"]:
+                    b["too_sure"] = sure and b["confidence"] == bins[-1]["confidence"]
+
+        return edit
+
+    for sure in (True, False):
+        change(folder, "evaluation.json", mark(sure))
+        text = " ".join(element.value for element in draw(folder).markdown)
+        assert ("**Too sure** it is" in text) == sure
+        assert (f"{percentage(bins[-1]['confidence'])} on average" in text) == sure
+
+
+def test_every_part_of_unseen_slides_is_listed(folder, evaluation):
+    tables = [t.value for t in draw(folder).table if "Part" in t.value]
+    for table, figures in zip(tables, evaluation["unseen"].values(), strict=True):
+        assert list(table["n"]) == [f"{part['n']:,}" for part in figures["parts"]]
+        assert list(table["Right"]) == [f"{part['right']:,}" for part in figures["parts"]]
+
+
+@pytest.mark.parametrize("kept", ["series", "blocks-100"])
+def test_one_protocol_alone_makes_a_page(folder, kept):
+    def choose(content):
+        content["unseen"] = {kept: content["unseen"][kept] | {"hardest": True}}
+
+    change(folder, "evaluation.json", choose)
+    app = draw(folder)
+    assert len(app.get("plotly_chart")) == 7
+    assert not app.code
 
 
 def test_reports_in_markdown_go_below_the_headings_of_the_page(folder):
@@ -308,13 +391,14 @@ def test_a_damaged_report_counts_as_none(folder, content):
 
 def test_weights_that_were_not_cross_validated(folder):
     def forget(content):
-        del content["blocks"], content["malignant"]
+        del content["unseen"], content["operating_point"]
 
     change(folder, "evaluation.json", forget)
     app = draw(folder)
     assert len(app.get("plotly_chart")) == 5
     assert all("mseenet crossvalidate" in code.value for code in app.code)
     assert not app.get("button_group")
+    assert not [t for t in app.table if "Images" not in t.value]
 
 
 @pytest.mark.parametrize(

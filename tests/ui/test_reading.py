@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from conftest import ROOT, encode
 from streamlit.testing.v1 import AppTest
-from test_app import captions, choose, html, pictures, tiles, upload
+from test_app import captions, case_gallery, choose, html, pictures, tiles, upload
 
 from mseenet.case.records import percent
 from mseenet.case.saved import MANIFEST
@@ -190,7 +190,14 @@ def test_blind_reading_hides_the_answer_until_the_verdict(app):
         assert set(listed(app, column)) == {None}
     assert tiles(app) == {"fields analysed": 4}
     assert not app.get("plotly_chart")
-    assert pictures(app)["heat"] is None
+    shown = pictures(app)
+    assert shown["heat"] is None
+    assert shown["cells"]  # by colour alone
+    assert "crops" not in shown
+    first = fields_of(app)["00.png"]
+    assert listed(app, "Cells")[0] == first.prediction.nucleated_cells
+    assert f"{first.prediction.nucleated_cells} nucleated cells found by colour" in captions(app)
+    assert not any(toggle.key == "case-cells" for toggle in app.toggle)
     shown = html(app) + captions(app) + "".join(w.value for w in app.warning)
     answers = [f.prediction for f in fields_of(app).values() if f.readable]
     assert not any(percent(answer.confidence) in shown for answer in answers)
@@ -212,9 +219,38 @@ def test_blind_reading_hides_the_answer_until_the_verdict(app):
     assert listed(app, "Status")[1] == HIDDEN
     choose(app, "01.png")
     assert "Predicted class" in html(app)
+    assert pictures(app)["crops"]
     press(app, "4")
     assert (second.verdict.choice, second.verdict.blind) == ("Pro-B", False)  # it was in sight
     assert not app.exception
+
+
+def test_the_most_decisive_cells_are_of_fields_that_were_read(app):
+    app.run()
+    app.toggle(key="blind").set_value(True).run()
+    upload(app, *files(4))
+    for _ in range(3):
+        press(app, "2")
+    # The answer to the latest verdict stays hidden in the list, and here.
+    assert fields_of(app)["03.png"].verdict is None
+    app.toggle(key="case-cells").set_value(True).run()
+    assert not app.exception
+    fields = fields_of(app)
+    read = {fields[name].key for name in ("00.png", "01.png")}
+    (control,) = (c for c in app.get("button_group") if c.key == "cells-class")
+    called = {fields[name].result.class_name for name in ("00.png", "01.png")}
+    assert set(control.options) == called
+    shown = {crop["id"].split()[0] for crop in case_gallery(app)}
+    assert shown
+    assert shown <= read
+
+
+def test_whose_cells_were_in_the_gallery_is_not_read_blindly(app):
+    upload(app, *files(12))  # on two pages of the list
+    app.toggle(key="case-cells").set_value(True).run()
+    fields = view_of(app).case.fields
+    shown = {crop["id"].split()[0] for crop in case_gallery(app)}
+    assert all(fields[key].seen for key in shown)
 
 
 def test_what_was_in_sight_is_not_read_blindly(app):

@@ -119,6 +119,9 @@ def test_blind_reading_shows_no_answer_before_the_verdict(page, sixty):
     assert (
         page.locator(".mseenet-answer, .st-key-bars, .st-key-pictures .heat:visible").count() == 0
     )
+    assert page.locator(".mseenet-pictures svg").first.locator("path").count() > 0
+    assert not page.locator(".mseenet-pictures .gallery").is_visible()
+    assert page.get_by_text("Most decisive cells of the case").count() == 0
     assert f"answer {HIDDEN}" in page.locator(".mseenet-badge").all_inner_texts()
     for number, key in ((2, "2"), (3, "x")):
         page.keyboard.press(key)

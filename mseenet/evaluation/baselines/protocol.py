@@ -164,7 +164,7 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
     Returns:
         `n` test images of one seed; the measures of `mseenet.metrics.summary_measures`, means over the seeds,
         in [0, 1]; `accuracies` by seed and `sd`, their sample standard deviation (None for
-        one seed); `interval_95`, Wilson's over n images at the mean accuracy; `confusion`,
+        one seed); `interval_95`, of `accuracy_interval`; `confusion`,
         summed over the seeds; `wrong`, positions of misclassified images by seed; `minutes`
         of training and testing; `facts`; and whether anything is `drawn` at random.
     """
@@ -190,7 +190,7 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
     measures = summary_measures(np.stack(confusions))
     accuracies = measures["accuracy"].tolist()
     n = int(confusions[0].sum())
-    return {
+    row = {
         "entry": entry.name,
         "split": split,
         "seeds": list(used),
@@ -199,7 +199,6 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
         **{name: float(measures[name].mean()) for name in SUMMARY_NAMES},
         "accuracies": accuracies,
         "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "interval_95": list(wilson_interval(round(statistics.fmean(accuracies) * n), n)),
         "confusion": np.sum(confusions, axis=0).tolist(),
         "facts": {
             key: value if isinstance(value, str) else float(np.mean([fact[key] for fact in facts]))
@@ -208,13 +207,27 @@ def measure_row(entry: Entry, split: str, inputs: Inputs, seeds: int) -> dict:
         "minutes": minutes,
         "wrong": wrong,
     }
+    return row | {"interval_95": accuracy_interval(row, inputs)}
+
+
+def accuracy_interval(row: dict, inputs: Inputs) -> list[float]:
+    """The 95 % interval of a row's mean accuracy: a bootstrap over blocks of file order.
+
+    Without errors it is Wilson's over the n images of one seed, which is too narrow.
+    """
+    right = _right(row, inputs)
+    tested = ~np.isnan(right)
+    if np.all(right[tested] == 1):
+        return list(wilson_interval(row["n"], row["n"]))
+    groups = np.broadcast_to(_blocks(inputs), right.shape)[tested]
+    return list(grouped_interval(right[tested], groups))
 
 
 def compare(rows: Sequence[dict], inputs: Inputs) -> list[dict]:
     """The inception head against simpler heads, as far as the rows are there.
 
-    On random splits the groups are images; on blocks they are the blocks of file order of
-    each class, which are what was drawn there.
+    The groups are the blocks of file order of each class: neighbours fail together on random
+    splits, too.
     """
     by_key = {(row["entry"], row["split"]): row for row in rows}
     results = []
@@ -226,8 +239,7 @@ def compare(rows: Sequence[dict], inputs: Inputs) -> list[dict]:
         shared = min(len(ours), len(theirs))  # seeds, which all start from 0
         difference = ours[:shared] - theirs[:shared]
         tested = ~np.isnan(difference)
-        groups = np.arange(len(inputs.labels)) if split == RANDOM else _blocks(inputs)
-        groups = np.broadcast_to(groups, tested.shape)[tested]
+        groups = np.broadcast_to(_blocks(inputs), tested.shape)[tested]
         found = {"first": first, "second": second, "split": split, "n": len(groups)}
         results.append(found | paired_difference(difference[tested], groups))
     return results

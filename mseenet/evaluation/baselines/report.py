@@ -25,9 +25,10 @@ Neighbours on a slide are in both parts: optimistic. The val part is unused.
 - **blocks**: contiguous blocks of file order, {folds} folds, the files around the test block (the \
 embargo) and near-duplicates left out of training; each image is tested once a seed, and the folds \
 are pooled. Closer to an unseen slide. What a seed changes is the training alone.
-- Figures are percent. ± is the standard deviation over seeds; the interval is Wilson's, 95 %, \
-over the n test images of one seed at the mean accuracy. It takes images for independent, which \
-neighbours on a slide are not: for blocks it is too narrow. Precision, sensitivity, F1 and MCC are \
+- Figures are percent. ± is the standard deviation over seeds; the 95 % interval is a \
+bootstrap over blocks of file order (five a class), as neighbours on a slide fail together; they are \
+few, which makes it rough. Without errors it is Wilson's over the n test images of one seed, which is \
+too narrow. Precision, sensitivity, F1 and MCC are \
 macro-averages. Minutes are wall time of all trainings and tests, without the frozen features, \
 which are computed once for all.
 - The images keep their scale bars, which tell slides apart; the shipped weights and the \
@@ -143,8 +144,8 @@ def _verdicts(comparisons: Sequence[dict]) -> str:
         return "The inception module has not been compared: rows are missing."
     lines = [
         "Image by image, with the inception module minus without, in percentage points, with a "
-        "bootstrap interval of 95 % over images (random) or over the blocks of file order of each class "
-        f"(blocks; they are few, which makes it rough). {len(comparisons)} comparisons, none "
+        "bootstrap interval of 95 % over the blocks of file order of each class (they are few, which makes "
+        f"it rough). {len(comparisons)} comparisons, none "
         "corrected for their number. Without a difference beyond the interval these data show "
         "no gain or loss through the multi-scale module.\n"
     ]
