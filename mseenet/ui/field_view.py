@@ -209,6 +209,8 @@ def _draw_answer(answer: Answer, card: Card, meaningful: bool) -> None:
             config={"displayModeBar": False},
             alt=f"Calibrated probabilities: {spoken}",
         )
+        if meaningful and (note := _mark_note(card)):  # long: nothing is to be pushed down by it
+            st.html(note)
 
 
 def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
@@ -219,17 +221,21 @@ def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
         for name, proportion in (("malignant", 1 - benign), ("benign", benign))
     )
     point = card.content.get("malignant") if meaningful else None
-    mark = note = ""
-    if point:
-        threshold = point["threshold"]
-        mark = f'<i style="left:{100 * threshold:.1f}%"></i>'
-        note = (
-            f"<small>Mark: from {percent(threshold)} on counts as malignant; "
-            f"{words.operating_point(point, card.content.get('metrics') or {})}.</small>"
-        )
+    mark = f'<i style="left:{100 * point["threshold"]:.1f}%"></i>' if point else ""
     return (
         f'<div class="mseenet-malignancy"><p>{proportions}</p><div>'
-        f'<span style="width:{100 * (1 - benign):.1f}%"></span>{mark}</div>{note}</div>'
+        f'<span style="width:{100 * (1 - benign):.1f}%"></span>{mark}</div></div>'
+    )
+
+
+def _mark_note(card: Card) -> str:
+    """What the mark on the bar of `_malignancy` means; empty without one."""
+    point = card.content.get("malignant")
+    if not point:
+        return ""
+    return (
+        f'<p class="mseenet-note">Mark: from {percent(point["threshold"])} on counts as malignant; '
+        f"{words.operating_point(point, card.content.get('metrics') or {})}.</p>"
     )
 
 

@@ -55,7 +55,6 @@ _STYLE = """
 .mseenet-malignancy div { position: relative; height: .7rem; border-radius: .35rem; background: #2f7f95; }
 .mseenet-malignancy span { display: block; height: 100%; border-radius: .35rem 0 0 .35rem; background: #b4551d; }
 .mseenet-malignancy i { position: absolute; top: -.2rem; bottom: -.2rem; width: 2px; background: currentColor; }
-.mseenet-malignancy small { display: block; margin-top: .35rem; font-size: .8rem; opacity: .85; }
 .st-key-answer-without-meaning { border: 2px dashed #b3261e; border-radius: .6rem; padding: .8rem; }
 .st-key-answer-without-meaning .mseenet-answer strong { font-weight: 500; font-style: italic; }
 .st-key-answer-without-meaning .mseenet-label { font-weight: 700; opacity: 1; }

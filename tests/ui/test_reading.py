@@ -237,9 +237,8 @@ def test_the_most_decisive_cells_are_of_fields_that_were_read(app):
     assert not app.exception
     fields = fields_of(app)
     read = {fields[name].key for name in ("00.png", "01.png")}
-    (control,) = (c for c in app.get("button_group") if c.key == "cells-class")
     called = {fields[name].result.class_name for name in ("00.png", "01.png")}
-    assert set(control.options) == called
+    assert set(app.segmented_control(key="cells-class").options) == called
     shown = {crop["id"].split()[0] for crop in case_gallery(app)}
     assert shown
     assert shown <= read
