@@ -19,7 +19,7 @@ from mseenet.ui.streamlit_internals import keep_uploads_in_memory
 def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
     require_limits()
-    draw_header(open_case=bool(current_view().case.fields))
+    draw_header(open_case=current_view().unsaved())
     require_sign_in()
     keep_uploads_in_memory(upload_limit() + 2**20)  # and what frames it in a request
     keep_settings()

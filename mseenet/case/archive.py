@@ -109,12 +109,7 @@ def open_archive(content: bytes) -> Contents:
     Raises:
         ArchiveError: It cannot be read, is a document of another kind, or holds no image.
     """
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        # A damaged directory may hold an empty name, at which `is_dir` fails.
-        files = [info for info in archive.infolist() if info.filename and not info.is_dir()]
-    except Exception as error:  # zipfile raises anything on damaged directories
-        raise ArchiveError(NOT_AN_ARCHIVE) from error
+    archive, files = _listed(content)
     for info in files:
         if kind := _DOCUMENTS.get(info.filename):
             raise ArchiveError(f"expected images or a ZIP archive of them; this is {kind}")
@@ -134,6 +129,16 @@ def open_archive(content: bytes) -> Contents:
     if not images:
         raise ArchiveError(NO_IMAGES)
     return Contents(images, others, encoding)
+
+
+def entries_of(content: bytes) -> dict[str, Entry]:
+    """All files of an archive by their names, of whatever kind; of equal names the last one.
+
+    Raises:
+        ArchiveError: It cannot be read.
+    """
+    archive, files = _listed(content)
+    return {info.filename: Entry(info.filename, None, _reader(archive, info)) for info in files}
 
 
 def named(raw: bytes, encoding: str) -> str:
@@ -195,6 +200,16 @@ def _decodes(text: bytes, encoding: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _listed(content: bytes) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        # A damaged directory may hold an empty name, at which `is_dir` fails.
+        files = [info for info in archive.infolist() if info.filename and not info.is_dir()]
+    except Exception as error:  # zipfile raises anything on damaged directories
+        raise ArchiveError(NOT_AN_ARCHIVE) from error
+    return archive, files
 
 
 def _raw_name(info: zipfile.ZipInfo) -> bytes:

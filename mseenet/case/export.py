@@ -11,14 +11,25 @@ from typing import Protocol
 import numpy as np
 
 from mseenet.case import words
+from mseenet.case.fields import Source
 from mseenet.case.names import file_stem
 from mseenet.case.records import CSV_HEADER, csv_line, csv_row, record
 from mseenet.case.summary import summarize_case
+from mseenet.case.verdicts import (
+    VERDICT_HEADER,
+    Agreement,
+    Verdict,
+    agreement,
+    agreement_record,
+    verdict_cells,
+    verdict_record,
+)
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS, encode_overlay, overlay
 
 CASE_HEADER = (
     *CSV_HEADER,
+    *VERDICT_HEADER,
     "evidence_on_nuclei",
     "evidence_near_nuclei",
     "synthetic",
@@ -55,6 +66,8 @@ class CaseField:
         evidence_on_nuclei: Proportion of the heatmap's mass on nucleated cells, in [0, 1], or
             None if it is not known.
         synthetic: Whether this project rendered the field.
+        verdict: What the reader says of it, if anything.
+        recorded: What gave the answer, if not the network in use.
         evidence_near_nuclei: The same as `evidence_on_nuclei` with a rim of one grid cell of the
             heatmap around the cells.
         cells: Outlines and crops of the nucleated cells, or None if they are not to be shown.
@@ -65,6 +78,8 @@ class CaseField:
     pixels: Callable[[], np.ndarray] | None
     evidence_on_nuclei: float | None
     synthetic: bool = False
+    verdict: Verdict | None = None
+    recorded: Source | None = None
     evidence_near_nuclei: float | None = None
     cells: CellPictures | None = None
 
@@ -119,9 +134,9 @@ def case_csv(fields: Sequence[CaseField], context: CaseContext) -> bytes:
         made = context.made.isoformat(timespec="seconds")
         synthetic = {True: "yes", False: "no", None: None}[row["synthetic"]]
         origin = (context.label, made, context.version)
-        extra = csv_row(
-            (row["evidence_on_nuclei"], row["evidence_near_nuclei"], synthetic, *origin)
-        )
+        reader = verdict_cells(row["verdict"])
+        evidence = (row["evidence_on_nuclei"], row["evidence_near_nuclei"])
+        extra = csv_row((*reader, *evidence, synthetic, *origin))
         lines.append(f"{csv_line(row)},{extra}")
     return "\ufeff".encode() + _utf8("".join(line + "\r\n" for line in lines))
 
@@ -182,6 +197,7 @@ def case_zip(
                 "settings": dict(context.settings),
             },
             "summary": asdict(summarize_case(field.prediction for field in fields)),
+            "agreement": agreement_record(agreement_in(fields)),
             "fields": records,
             "waiting": list(context.waiting),
             "left_out": [{"file": name, "reason": why} for name, why in context.left_out],
@@ -200,14 +216,21 @@ def check(fields: Sequence[CaseField], opacity: float = 0.0) -> None:
         raise ValueError(f"expected opacity in [0, 1]; received {opacity}")
 
 
+def agreement_in(fields: Sequence[CaseField]) -> Agreement:
+    """How far network and reader agree on the fields; synthetic ones do not count."""
+    return agreement((f.prediction, f.verdict) for f in fields if not f.synthetic)
+
+
 def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     check(fields)
     records = []
     for field in fields:
-        row = record(field.name, field.prediction, context.weights, context.release)
+        source = field.recorded or context
+        row = record(field.name, field.prediction, source.weights, source.release)
         if row["status"] == "rejected" and row["predicted"] is not None:
             row["reasons"] = [NO_MEANING, *row["reasons"]]
         own = {
+            "verdict": verdict_record(field.prediction, field.verdict),
             "evidence_on_nuclei": field.evidence_on_nuclei,
             "evidence_near_nuclei": field.evidence_near_nuclei,
             "synthetic": field.synthetic,
@@ -235,6 +258,7 @@ def _missing(context: CaseContext) -> list[dict]:
             "evidence_on_nuclei": None,
             "evidence_near_nuclei": None,
             "synthetic": None,
+            "verdict": None,
         }
         for name, status, reason in (*waiting, *left_out)
     ]

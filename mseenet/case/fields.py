@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from mseenet.case.archive import ArchiveError, is_archive, named, open_archive
 from mseenet.case.limits import MEGABYTE, Limits
 from mseenet.case.names import look_of, unique_name
 from mseenet.case.pictures import encoded
+from mseenet.case.verdicts import Verdict
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging.cells import Cell, largest_evidence, measured
 from mseenet.imaging.decoding import decode_image, squeeze
@@ -61,6 +62,32 @@ class Origin(NamedTuple):
         return f"{self.archive}/{named(self.raw, encoding)}"
 
 
+class Source(NamedTuple):
+    """What gave an answer.
+
+    Attributes:
+        release: See `Card.release`, in hex.
+        weights: SHA-256 of the weights file, in hex.
+        version: Of mseenet.
+    """
+
+    release: str
+    weights: str
+    version: str
+
+
+class Earlier(NamedTuple):
+    """An answer that was analysed again.
+
+    Attributes:
+        source: What gave it.
+        prediction: The answer, without heatmap and `nuclei`.
+    """
+
+    source: Source
+    prediction: Prediction
+
+
 @dataclass
 class LeftOut:
     """A file that did not become a field of its own.
@@ -92,6 +119,12 @@ class Field:
         include_rejected: Whether the user asked for the network's output although it is
             rejected.
         origin: Where the name comes from if its encoding is a guess.
+        verdict: What the reader says of it, if anything yet.
+        draft: A comment that was written before there is a verdict.
+        seen: Whether the network's answer to it has been shown.
+        recorded: What gave the answer if it was opened from a saved case; None if it was
+            given here.
+        earlier: The answer of the saved case after the field was analysed again.
     """
 
     key: str
@@ -102,6 +135,11 @@ class Field:
     prediction: Prediction | None = None
     include_rejected: bool = False
     origin: Origin | None = None
+    verdict: Verdict | None = None
+    draft: str = ""
+    seen: bool = False
+    recorded: Source | None = None
+    earlier: Earlier | None = None
 
     @property
     def result(self) -> Prediction:
@@ -186,6 +224,7 @@ class Case:
         label: What the user calls it.
         opacity: Of the heatmaps, in [0, 1], where they are shown and in exports.
         color_map: Of the heatmaps, one of `heatmaps.COLOR_MAPS`.
+        reader: Who gives the verdicts, as the reader wrote it; may be empty.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -197,6 +236,7 @@ class Case:
     label: str = ""
     opacity: float = OPACITY
     color_map: str = COLOR_MAPS[0]
+    reader: str = ""
     _size: int = field(default=0, init=False)
     _looks: set[str] = field(default_factory=set, init=False)
 
@@ -255,6 +295,27 @@ class Case:
         if field is not None:
             self._size -= len(field.content)
             self._looks.discard(look_of(field.name))
+
+    def put_back(self, fields: Iterable[Field]) -> None:
+        """Takes fields of a saved case, which were counted against the limits when read."""
+        for restored in fields:
+            self.fields[restored.key] = restored
+            self._size += len(restored.content)
+            self._name(restored, restored.name)
+
+    def analyse_again(self, release: str) -> None:
+        """Lets the fields wait whose answers another release than `release` has recorded.
+
+        Those answers are kept as `Field.earlier`.
+        """
+        for recorded in self.fields.values():
+            source = recorded.recorded
+            if source is not None and source.release != release and recorded.prediction:
+                answer = replace(recorded.prediction, heatmap=None, nuclei=None)
+                recorded.earlier = Earlier(source, answer)
+                recorded.prediction = recorded.recorded = None
+                for known in ("cells", "largest_evidence"):  # of that answer
+                    vars(recorded).pop(known, None)
 
     def leave_out_copy(self, key: str) -> None:
         """Forgets a field that another one shows too, and notes so for the exports."""

@@ -6,6 +6,8 @@ from collections.abc import Container
 from itertools import accumulate
 from pathlib import PurePosixPath
 
+from mseenet.imaging.formats import SUFFIXES
+
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories: control, invisible, half a surrogate pair, ends of line."""
 
@@ -83,6 +85,17 @@ def file_stem(name: str, longest: int = 120) -> str:
         "_" if char in '<>:"|?*' or unicodedata.category(char) in _UNSAFE else char for char in stem
     )
     return cut_to_bytes(stem, longest).strip(". ") or "field"
+
+
+def entry_name(name: str, mark: str) -> str:
+    """A name for a field's file in an archive: stem, mark and the ending of an image, if any.
+
+    Args:
+        name: Of the field, of any origin.
+        mark: Keeps equal names apart.
+    """
+    ending = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
+    return f"{file_stem(name)}-{mark}{ending}"
 
 
 def _follows(char: str) -> bool:

@@ -12,11 +12,21 @@ from PIL import Image
 
 from mseenet.case import words
 from mseenet.case.answers import Answer, answer_of, counted_answer
-from mseenet.case.export import CaseContext, CaseField, check
+from mseenet.case.export import CaseContext, CaseField, agreement_in, check
 from mseenet.case.names import shortened
 from mseenet.case.pictures import encoded
 from mseenet.case.records import percent
 from mseenet.case.summary import CaseSummary, Mean, summarize_case
+from mseenet.case.verdicts import (
+    CHOICES,
+    DEPENDENT,
+    DIFFERS,
+    FEWEST,
+    KAPPA,
+    NO_CLASS,
+    Measured,
+    verdict_text,
+)
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence, overlay
@@ -38,6 +48,7 @@ MEANINGS = {
     "ok": "A class is named, and no check has raised a doubt. The class can still be wrong.",
     "To review": "A class is named and counted, but a person should look at the field first.",
     "Rejected": "The field lies outside of what the network was validated for. It is not counted.",
+    "Reader": f"What a person says of the field; {DIFFERS} where that differs from the network's answer.",
     "Not read": "The file is no image that can be read. It is not counted.",
 }
 """What the words of the PDF mean, beside those for the classes."""
@@ -72,6 +83,7 @@ def case_pdf(
         raise ValueError(f"expected chosen fields in [0, {len(fields)}); received {wrong}")
     pdf = _Report(context)
     _draw_summary(pdf, fields, context)
+    _draw_agreement(pdf, fields)
     titles = _titles(pdf, fields)
     _draw_table(pdf, fields, titles)
     if len(chosen):
@@ -300,7 +312,19 @@ def _draw_means(pdf: _Report, summary: CaseSummary) -> None:
 def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]) -> None:
     pdf.title_of("All fields")
     none = "\N{EN DASH}"
-    rows = [("No.", "File", "Status", "Class", "Confidence", "Novelty", "Cells", "Reasons")]
+    read = any(field.verdict is not None for field in fields)
+    head = (
+        "No.",
+        "File",
+        "Status",
+        "Class",
+        *(["Reader"] * read),
+        "Confidence",
+        "Novelty",
+        "Cells",
+        "Reasons",
+    )
+    rows: list[tuple[str, ...]] = [head]
     for number, (field, title) in enumerate(zip(fields, titles, strict=True), start=1):
         prediction = field.prediction
         answer = counted_answer(prediction)
@@ -310,14 +334,76 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]
                 title,
                 words.STATUS_TITLES[prediction.status],
                 answer.class_name if answer else none,
+                *([verdict_text(prediction, field.verdict) or none] * read),
                 percent(answer.confidence) if answer else none,
                 none if prediction.novelty is None else f"{prediction.novelty:.2f}",
                 none if prediction.nucleated_cells is None else str(prediction.nucleated_cells),
-                pdf.safe(_reasons(prediction)),
+                pdf.safe("; ".join(filter(None, (_reasons(prediction), _recorded(pdf, field))))),
             )
         )
-    align = ("LEFT", "LEFT", "LEFT", "LEFT", "RIGHT", "RIGHT", "RIGHT", "LEFT")
-    pdf.grid(rows, (9, 45, 18, 21, 21, 16, 12, 38), align, size=7)
+    align = ("LEFT",) * (4 + read) + ("RIGHT", "RIGHT", "RIGHT", "LEFT")
+    widths = (9, 37, 17, 20, 22, 20, 15, 11, 29) if read else (9, 45, 18, 21, 21, 16, 12, 38)
+    pdf.grid(rows, widths, align, size=7)
+
+
+def _draw_agreement(pdf: _Report, fields: Sequence[CaseField]) -> None:
+    """The reader's verdicts beside the network's answers; nothing without a verdict."""
+    verdicts = [field.verdict for field in fields if field.verdict is not None]
+    if not verdicts:
+        return
+    pdf.title_of("Network and reader", follows=50)
+    readers = ", ".join(sorted({verdict.reader for verdict in verdicts if verdict.reader}))
+    blind = sum(verdict.blind for verdict in verdicts)
+    pdf.pairs(
+        {
+            "Reader": readers or "no name given",
+            "Verdicts": f"{len(verdicts)} of {len(fields)} fields, {blind} of them blind (given "
+            "before the network's answer was shown)",
+        }
+    )
+    agreement = agreement_in(fields)
+    rows: list[tuple[str, ...]] = [("Network, reader", *CHOICES)]
+    for name, counts in zip((*CLASS_NAMES, NO_CLASS), agreement.table, strict=True):
+        rows.append((name, *(str(count) for count in counts)))
+    pdf.ln(1)
+    pdf.grid(rows, (34, *(24,) * len(CHOICES)), ("LEFT", *("RIGHT",) * len(CHOICES)), size=7.5)
+    pdf.ln(2)
+    if agreement.measured is None:
+        pdf.text_of(
+            f"Both name a class for {agreement.named} fields. Agreement is given from {FEWEST} on."
+        )
+        return
+    pdf.text_of(f"Agreement: {_measured(agreement.measured)}")
+    if agreement.blind is not None:
+        pdf.text_of(f"Blind verdicts alone: {_measured(agreement.blind)}")
+    pdf.text_of(f"{DEPENDENT} {KAPPA}", 7, color=_GREY)
+
+
+def _measured(measured: Measured) -> str:
+    low, high = (percent(bound) for bound in measured.interval)
+    kappa = "not defined" if measured.kappa is None else f"{measured.kappa:.2f}"
+    return (
+        f"{measured.agreed} of {measured.n} fields for which both name a class, "
+        f"{percent(measured.proportion)} ({low} to {high}); Cohen's kappa {kappa}."
+    )
+
+
+def _recorded(pdf: _Report, field: CaseField) -> str:
+    """Which release gave the answer, if not the one of this report."""
+    source = field.recorded
+    if source is None or source.release == pdf.context.release:
+        return ""
+    return f"as recorded by release {source.release}"
+
+
+def _verdict_note(field: CaseField) -> str:
+    """The verdict of a field whose pictures are shown; empty without one."""
+    verdict = field.verdict
+    if verdict is None:
+        return ""
+    text = f"Reader{f' {verdict.reader}' if verdict.reader else ''}: "
+    text += f"{verdict_text(field.prediction, verdict)}{', blind' if verdict.blind else ''}"
+    return f"{text}. {verdict.comment}".strip()
 
 
 def _draw_missing(pdf: _Report, context: CaseContext) -> None:
@@ -353,7 +439,7 @@ def _draw_chosen(
 def _draw_field(pdf: _Report, heading: str, field: CaseField, look: Mapping) -> None:
     prediction = field.prediction
     answer = answer_of(prediction)
-    note = pdf.safe(_note(field))
+    note, verdict = pdf.safe(_note(field)), pdf.safe(_verdict_note(field))
     pictures = 0.0
     rgb = None if field.pixels is None else field.pixels()
     if rgb is not None:
@@ -363,6 +449,7 @@ def _draw_field(pdf: _Report, heading: str, field: CaseField, look: Mapping) -> 
     if cells:
         pictures += _CROP + 6
     height = 5 + pdf.height_of(heading, 10, bold=True) + pdf.height_of(note) + pictures
+    height += pdf.height_of(verdict)
     if pdf.will_page_break(height):
         pdf.add_page()
     else:
@@ -370,6 +457,8 @@ def _draw_field(pdf: _Report, heading: str, field: CaseField, look: Mapping) -> 
     pdf.text_of(heading, 10, bold=True)
     if note:
         pdf.text_of(note, color=_WARNING)
+    if verdict:
+        pdf.text_of(verdict)
     if rgb is None:
         return
     top, left = pdf.y + 1.5, pdf.l_margin

@@ -39,7 +39,7 @@ UNSEEN_SLIDES = (
 
 INTAKE = (
     "PNG, JPEG, TIFF, BMP, WebP or HEIC, or a ZIP of them; whole fields at 100x, as in the training "
-    "data."
+    "data. A saved case is opened here, too."
 )
 
 
@@ -182,5 +182,10 @@ TERMS = {
     "Heatmap": "shows where in the field something speaks for a class. It does not show what, "
     "and not that a cell there is a blast.",
 }
+
+TRAINING_FOLDER = (
+    "The uploaded files of all fields for which you name a class, in one folder a class, for "
+    "`mseenet train --data` after unpacking. Add them to the data that you train with."
+)
 
 NOT_A_CASE_RESULT = "Fields of one slide are not independent, and this is no result for a patient."

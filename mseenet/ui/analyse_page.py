@@ -13,8 +13,10 @@ from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
 from mseenet.ui.frame import draw_empty_state
 from mseenet.ui.intake import draw_intake, draw_messages
+from mseenet.ui.saved_case import draw_recorded, draw_save
 from mseenet.ui.session import CaseView, current_view, new_case
 from mseenet.ui.shared import prepare_methods
+from mseenet.ui.verdict import draw_blind_switch, draw_reader_name
 
 
 def draw_analyse_page(classifier: Classifier) -> None:
@@ -27,6 +29,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
         with start.container():
             draw_messages(case)
             taken = draw_intake(view)
+            draw_blind_switch()
             draw_empty_state()
         preload()
         if taken:
@@ -35,12 +38,13 @@ def draw_analyse_page(classifier: Classifier) -> None:
     with st.container(key="case"):
         _draw_case_bar(view, classifier)
         draw_messages(case)
+        draw_recorded(view, classifier)
         progress, summary = st.empty(), st.empty()
         with progress.container():
             bar = draw_progress(view)
         if case.done():
             with summary.container():
-                draw_summary(case)
+                draw_summary(view)
                 draw_copies(view)
         # Nobody reads a field in that time. What was on the page stays there, though, while
         # fields that were added later are analysed.
@@ -48,14 +52,14 @@ def draw_analyse_page(classifier: Classifier) -> None:
             analyse(case, classifier, case.waiting(), bar)
             progress.empty()
             with summary.container():
-                draw_summary(case)
+                draw_summary(view)
                 draw_copies(view)
         if case.done():
             view.listed = True
             if len(case.fields) == 1:
                 draw_field_view(view, classifier, case.done())
             else:
-                list_side, field_side = st.columns([4, 9], gap="medium")
+                list_side, field_side = st.columns([4, 10], gap="medium")
                 with list_side:
                     listed = draw_field_list(view)
                 with field_side:
@@ -81,14 +85,21 @@ def _draw_case_bar(view: CaseView, classifier: Classifier) -> None:
             key="label",
             placeholder="Case label (optional)",
             max_chars=80,
-            width=320,
+            width=220,
             label_visibility="collapsed",
         )
+        draw_reader_name(case)
+        draw_blind_switch()
+        st.space("stretch")
+        draw_save(view, classifier)
         with st.popover("Add more fields", icon=":material/add:", width=190):
             taken = draw_intake(view)
         if taken:
             _begin(view, classifier)
         with st.popover("New case", width=130):
             fields = f"{len(case.fields)} fields" if len(case.fields) > 1 else "field"
-            st.markdown(f"This forgets the {fields} of this session.")
+            verdicts = sum(field.verdict is not None for field in case.fields.values())
+            also = f" and {verdicts} verdict{'s' * (verdicts > 1)}" if verdicts else ""
+            unsaved = "; not saved" if view.unsaved() else ""
+            st.markdown(f"This forgets the {fields}{also} of this session{unsaved}.")
             st.button("Forget and begin anew", on_click=new_case, type="primary")

@@ -1,21 +1,32 @@
 """What the case comes to, before any single field is looked at."""
 
 import html
+from collections import Counter
 
 import streamlit as st
 
 from mseenet.case import words
-from mseenet.case.fields import Case
+from mseenet.case.fields import Field
 from mseenet.case.records import percent
 from mseenet.case.summary import CaseSummary, Mean, summarize_case
+from mseenet.case.verdicts import CHOICES
 from mseenet.config import CLASS_NAMES
+from mseenet.ui.session import CaseView
+from mseenet.ui.verdict import draw_agreement, still_hidden
 
 
-def draw_summary(case: Case) -> None:
-    """Draws counts by class and status, and the mean probabilities over the fields."""
+def draw_summary(view: CaseView) -> None:
+    """Draws counts by the network and by the reader; means and agreement behind a button.
+
+    In blind reading there are no counts of the network's answers as long as one is hidden.
+    """
+    case = view.case
     done = case.done()
     summary = summarize_case([field.result for field in done])
     tiles = [_tile(summary.fields, "fields analysed")]
+    if still_hidden(view):
+        st.html(f'<ul class="mseenet-tiles">{"".join(tiles)}</ul>{_reader_tiles(done)}')
+        return
     tiles += [_tile(summary.by_class[name], name) for name in CLASS_NAMES if summary.by_class[name]]
     tiles += [
         _tile(summary.by_status[status], title, status)
@@ -29,7 +40,22 @@ def draw_summary(case: Case) -> None:
     if synthetic := sum(field.synthetic for field in done):
         tiles.append(_tile(synthetic, "synthetic", "synthetic"))
     counts = f'<ul class="mseenet-tiles">{"".join(tiles)}</ul>'
-    st.html(f'<div class="mseenet-case-summary">{counts}{_means(summary)}</div>')
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(f'<div class="mseenet-case-summary">{counts}{_reader_tiles(done)}</div>')
+        if means := _means(summary):
+            with st.popover("Means and agreement"):
+                st.html(means)
+                draw_agreement(case)
+
+
+def _reader_tiles(done: list[Field]) -> str:
+    """The reader's counts; empty without a verdict."""
+    counts = Counter(field.verdict.choice for field in done if field.verdict is not None)
+    if not counts:
+        return ""
+    tiles = [_tile(counts.total(), "with your verdict", "reader")]
+    tiles += [_tile(counts[choice], choice, "reader") for choice in CHOICES if counts[choice]]
+    return f'<ul class="mseenet-tiles mseenet-reader-tiles">{"".join(tiles)}</ul>'
 
 
 def _tile(number: int, title: str, kind: str = "") -> str:

@@ -14,8 +14,10 @@ from mseenet.case.fields import Case, Field
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.cells import Cell, evidence_on
+from mseenet.inference.classifier import Prediction
 from mseenet.ui.pictures import data_uri
 from mseenet.ui.session import CaseView
+from mseenet.ui.verdict import hides
 
 KEPT = 800
 """Crops and outlines that a session keeps: some megabytes."""
@@ -29,21 +31,26 @@ _component = st.components.v2.component("mseenet-cells", isolate_styles=False, *
 
 
 class Kept:
-    """What was made last, so many of it; each belongs to a field, whose key comes first."""
+    """What was made last, so many of it; each belongs to a field, whose key comes first.
+
+    It is made anew after the field was analysed again: order and shares of cells are those of one answer.
+    """
 
     def __init__(self, most: int = KEPT):
         self._most = most
-        self._made: OrderedDict[tuple[str, Hashable], object] = OrderedDict()
+        self._made: OrderedDict[tuple[str, Hashable], tuple[Prediction | None, object]] = (
+            OrderedDict()
+        )
 
     def get(self, field: Field, what: Hashable, make: Callable[[], object]):
         """What was made before, or is made now."""
         key = (field.key, what)
-        if key not in self._made:
-            self._made[key] = make()
+        if key not in self._made or self._made[key][0] is not field.prediction:
+            self._made[key] = (field.prediction, make())
         self._made.move_to_end(key)
         while len(self._made) > self._most:
             self._made.popitem(last=False)
-        return self._made[key]
+        return self._made[key][1]
 
     def forget_others(self, case: Case) -> None:
         """Forgets what belongs to fields that are no longer in the case."""
@@ -98,7 +105,8 @@ def layer(case: Case, field: Field, answer: Answer | None) -> dict[str, object]:
         )
     marked = st.session_state.get("marked-cell")
     if marked and marked[0] == field.key:
-        data |= {"marked": marked[1], "asked": marked[2]}
+        if answer is not None:
+            data |= {"marked": marked[1], "asked": marked[2]}
     else:  # the user has gone on to another field
         st.session_state.pop("marked-cell", None)
     return data
@@ -120,8 +128,6 @@ def _pictures(kept: Kept, field: Field, cells: tuple[Cell, ...]) -> list[str]:
 def counted_cells(field: Field) -> str:
     """How many nucleated cells were found, in words."""
     count = field.result.nucleated_cells or 0
-    if not count:
-        return "No nucleated cell was found by its colour."
     divided = len(field.cells)
     found = "1 nucleated cell" if count == 1 else f"{count} nucleated cells"
     more = f", {divided} where touching ones are divided" if divided > count else ""
@@ -139,8 +145,11 @@ def evidence_on_cells(field: Field, heatmap: np.ndarray | None) -> tuple[float, 
 
 
 def draw_case_cells(view: CaseView) -> None:
-    """Draws a switch, and behind it the most decisive cells of the case, by class."""
-    done = view.case.done()
+    """Draws a switch, and behind it the most decisive cells of the case, by class.
+
+    Fields whose answer is hidden have no part in it.
+    """
+    done = [field for field in view.case.done() if not hides(view, field, in_list=True)]
     answers = (counted_answer(field.result) for field in done)
     called = {answer.class_name for answer in answers if answer}
     if len(done) < 2 or not called:  # one field shows its cells itself
@@ -166,6 +175,7 @@ def draw_case_cells(view: CaseView) -> None:
         wanted: dict[str, list[Cell]] = {}
         for field, cell in best:
             wanted.setdefault(field.key, []).append(cell)
+            field.seen = True
         kept = _kept(view.case)
         pictures = {
             (key, cell.number): picture
@@ -206,6 +216,6 @@ def open_cell(view: CaseView, chosen: str | None) -> None:
     if key in view.case.fields:
         # The last number lets the same cell be asked for again.
         st.session_state["marked-cell"] = (key, int(place), view.steps)
-        for filtered in ("statuses", "classes"):  # by which the field may not be listed
+        for filtered in ("statuses", "classes", "verdicts"):  # by which the field may not be listed
             st.session_state[filtered] = []
         view.step_to(key)

@@ -14,7 +14,7 @@ HIGHLIGHT = "#7a5bc0"
 
 OTHERS = "#9a93ab"
 
-BARS_HEIGHT = 170
+BARS_HEIGHT = 118
 """In pixels."""
 
 

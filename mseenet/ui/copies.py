@@ -27,7 +27,7 @@ def draw_copies(view: CaseView) -> None:
             f"{plain(named)}. Each counts as a field of its own.",
             icon=":material/content_copy:",
         )
-        st.button("Count each field once", on_click=_leave_out, args=(view, copies))
+        st.button("Count each field once", on_click=_leave_out, args=(view, groups))
         st.button("Keep all", on_click=_keep, args=(view, groups), type="tertiary")
 
 
@@ -45,11 +45,13 @@ def _kept(view: CaseView, group: list[Field]) -> bool:
     return all(field.key in view.kept_copies for field in group)
 
 
-def _leave_out(view: CaseView, copies: list[Field]) -> None:
-    for field in copies:
-        view.case.leave_out_copy(field.key)
-        if view.selected == field.key:
-            view.selected = None
+def _leave_out(view: CaseView, groups: list[list[Field]]) -> None:
+    for kept, *copies in groups:
+        for field in copies:
+            kept.verdict = kept.verdict or field.verdict  # which showed the same
+            view.case.leave_out_copy(field.key)
+            if view.selected == field.key:
+                view.selected = None
 
 
 def _keep(view: CaseView, groups: list[list[Field]]) -> None:

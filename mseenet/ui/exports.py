@@ -9,10 +9,11 @@ from mseenet.case import words
 from mseenet.case.cells import FieldCells
 from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.fields import Case, Field, by_doubt
+from mseenet.case.labelled import labelled, missing_classes, training_folder
 from mseenet.case.pdf import case_pdf
 from mseenet.inference.classifier import Classifier, without_answer
 from mseenet.ui.cells import evidence_on_cells
-from mseenet.ui.session import CaseView
+from mseenet.ui.session import CaseView, reads_blind
 from mseenet.version import version_text
 
 SHOWN_IN_REPORT = 12
@@ -26,7 +27,9 @@ def draw_exports(view: CaseView, classifier: Classifier) -> None:
     if missing := words.missing_from_exports(len(case.waiting()), len(case.left_out)):
         st.caption(f":material/info: {missing}")
     with st.container(horizontal=True, vertical_alignment="center", key="exports"):
-        chosen = _choose_pictures(view, by_doubt(case.done()))
+        # In blind reading even an order tells of the answers.
+        order = list if reads_blind() else by_doubt
+        chosen = _choose_pictures(view, order(case.done()))
 
         # All of it is read on the click: opacity, colours and what is analysed by then change
         # without this being drawn.
@@ -58,6 +61,21 @@ def draw_exports(view: CaseView, classifier: Classifier) -> None:
                 key=f"download-{suffix}",
                 on_click="ignore",
             )
+        if labels := len(labelled(case.done())):
+            st.download_button(
+                f"Training folder: {labels}",
+                lambda: training_folder(case.done(), datetime.now()),
+                f"mseenet-labelled-{datetime.now():%Y%m%d-%H%M}.zip",
+                "application/zip",
+                key="download-training",
+                on_click="ignore",
+                help=words.TRAINING_FOLDER,
+            )
+    if labels and (absent := missing_classes(case.done())):
+        st.caption(
+            f":material/info: The training folder has no field of {', '.join(absent)}; training "
+            "needs all four classes, so add it to a folder that has them."
+        )
 
 
 def _choose_pictures(view: CaseView, fields: list[Field]) -> list[str]:
@@ -116,6 +134,7 @@ def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
     exported = []
     for field in fields:
         prediction = field.result
+        field.seen = True  # to whoever opens the file
         if prediction.status == "rejected" and not field.include_rejected:
             prediction = without_answer(prediction)
         on, near = evidence_on_cells(field, prediction.heatmap) or (None, None)
@@ -127,8 +146,10 @@ def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
                 field.pixels if shown else None,
                 on,
                 field.synthetic,
-                near,
-                FieldCells(field, prediction.class_name is not None) if shown else None,
+                verdict=field.verdict,
+                recorded=field.recorded,
+                evidence_near_nuclei=near,
+                cells=FieldCells(field, prediction.class_name is not None) if shown else None,
             )
         )
     return exported

@@ -1,6 +1,7 @@
 """The fields of a case as a table or a gallery: filtered, ordered, one of them selected."""
 
 import html
+from collections.abc import Container
 
 import streamlit as st
 
@@ -8,10 +9,12 @@ from mseenet.case import words
 from mseenet.case.answers import counted_answer
 from mseenet.case.fields import Field, by_doubt
 from mseenet.case.records import percent
+from mseenet.case.verdicts import DIFFERS
 from mseenet.config import CLASS_NAMES
 from mseenet.ui.frame import plain
 from mseenet.ui.pictures import data_uri
-from mseenet.ui.session import CaseView
+from mseenet.ui.session import CaseView, reads_blind
+from mseenet.ui.verdict import FILTERS, HIDDEN, by_difference, filter_of, hides, reader_text
 
 TABLE_PAGE, GALLERY_PAGE = 10, 12
 """Fields on one page of the list: the selected one is always in sight."""
@@ -19,9 +22,12 @@ TABLE_PAGE, GALLERY_PAGE = 10, 12
 ROW_HEIGHT = 40
 """Of the table, in pixels."""
 
+DIFFERENCE_FIRST = "Where we differ first"
+
 COLUMNS = {
     "Status": "Most doubtful first",
     "Class": "Class",
+    "Reader": DIFFERENCE_FIRST,
     "Confidence": "Least confident first",
     "Cells": "Fewest cells first",
     "File": "File name",
@@ -43,9 +49,13 @@ ORDERS = {
         lambda f: (f.result.nucleated_cells is None, f.result.nucleated_cells or 0)
     ),
     "Class": _by(lambda f: [*CLASS_NAMES, None].index(named_class(f))),
+    DIFFERENCE_FIRST: by_difference,
     "File name": _by(lambda f: f.name.casefold()),
     "As added": list,
 }
+
+BLIND_ORDERS = ("As added", "File name")
+"""Those that tell nothing of the network's answers."""
 
 
 def draw_field_list(view: CaseView) -> list[Field]:
@@ -63,26 +73,36 @@ def draw_field_list(view: CaseView) -> list[Field]:
             key="view",
             label_visibility="collapsed",
         )
+        blind = reads_blind()
         order = st.selectbox(
-            "Order", list(ORDERS), key="order", width=200, label_visibility="collapsed"
+            "Order",
+            BLIND_ORDERS if blind else list(ORDERS),
+            key="blind-order" if blind else "order",
+            width=200,
+            label_visibility="collapsed",
         )
+        by_answer = () if blind else ("statuses", "classes")
         filters = [
-            name for key in ("statuses", "classes") for name in st.session_state.get(key, ())
+            name for key in (*by_answer, "verdicts") for name in st.session_state.get(key, ())
         ]
         with st.popover(f"Filter: {len(filters)}" if filters else "Filter"):
-            statuses = st.multiselect(
-                "Status",
-                list(words.STATUS_TITLES),
-                format_func=words.STATUS_TITLES.get,
-                key="statuses",
-                placeholder="all",
-            )
-            classes = st.multiselect("Class", CLASS_NAMES, key="classes", placeholder="all")
+            statuses, classes = [], []
+            if not blind:
+                statuses = st.multiselect(
+                    "Status",
+                    list(words.STATUS_TITLES),
+                    format_func=words.STATUS_TITLES.get,
+                    key="statuses",
+                    placeholder="all",
+                )
+                classes = st.multiselect("Class", CLASS_NAMES, key="classes", placeholder="all")
+            verdicts = st.multiselect("Verdict", FILTERS, key="verdicts", placeholder="all")
     listed = [
         field
         for field in ORDERS[order](case.done())
         if (not statuses or field.result.status in statuses)
         and (not classes or named_class(field) in classes)
+        and (not verdicts or filter_of(field) in verdicts)
     ]
     if not listed:
         st.caption("No field matches." if case.done() else "No field is analysed yet.")
@@ -90,8 +110,11 @@ def draw_field_list(view: CaseView) -> list[Field]:
     size = TABLE_PAGE if form == "Table" else GALLERY_PAGE
     place = st.container()
     page = _draw_pages(view, listed, size)
+    hidden = {field.key for field in page if hides(view, field, in_list=True)}
+    for field in page:
+        field.seen |= field.key not in hidden
     with place:
-        (_draw_table if form == "Table" else _draw_gallery)(view, listed, page)
+        (_draw_table if form == "Table" else _draw_gallery)(view, listed, page, hidden)
     return listed
 
 
@@ -131,8 +154,12 @@ def _draw_pages(view: CaseView, listed: list[Field], size: int) -> list[Field]:
     return listed[(page - 1) * size : page * size]
 
 
-def _draw_table(view: CaseView, listed: list[Field], page: list[Field]) -> None:
+def _draw_table(
+    view: CaseView, listed: list[Field], page: list[Field], hidden: Container[str]
+) -> None:
     keys = [field.key for field in page]
+    shown = [None if field.key in hidden else field for field in page]
+    answers = [field and counted_answer(field.result) for field in shown]
     selected = view.shown(listed).key
     # The selection of a table cannot be set from here; a table of another name starts with it.
     name = f"table-{hash((tuple(keys), view.steps, selected if selected not in keys else 0))}"
@@ -140,16 +167,16 @@ def _draw_table(view: CaseView, listed: list[Field], page: list[Field]) -> None:
     st.dataframe(
         {
             "Field": [thumbnail_uri(field) for field in page],
-            "Status": [status_title(field) for field in page],
-            "Class": [named_class(field) for field in page],
-            "Confidence": [
-                percent(answer.confidence) if (answer := counted_answer(field.result)) else None
-                for field in page
+            "Status": [status_title(field) if field else HIDDEN for field in shown],
+            "Class": [answer and answer.class_name for answer in answers],
+            "Reader": [
+                reader_text(field) if field.key not in hidden else _given(field) for field in page
             ],
+            "Confidence": [answer and percent(answer.confidence) for answer in answers],
             "Cells": [field.result.nucleated_cells for field in page],
             "File": [field.name for field in page],
-            "Reasons": ["; ".join(field.result.reasons) for field in page],
-            "Novelty": [field.result.novelty for field in page],
+            "Reasons": ["; ".join(field.result.reasons) if field else None for field in shown],
+            "Novelty": [field and field.result.novelty for field in shown],
         },
         height=(len(page) + 1) * ROW_HEIGHT + 2,
         row_height=ROW_HEIGHT,
@@ -157,8 +184,12 @@ def _draw_table(view: CaseView, listed: list[Field], page: list[Field]) -> None:
         placeholder="-",
         column_config={
             "Field": st.column_config.ImageColumn("", width=44),
-            "Status": st.column_config.TextColumn(width=88),
-            "Class": st.column_config.TextColumn(width=92),
+            "Status": st.column_config.TextColumn(width=80),
+            "Class": st.column_config.TextColumn(width=86),
+            "Reader": st.column_config.TextColumn(
+                width=90,
+                help=f"Your verdict; {DIFFERS} where it differs from the network's answer.",
+            ),
             "Confidence": st.column_config.TextColumn(width=84, alignment="right"),
             "Cells": st.column_config.NumberColumn(width=60, help=words.NUCLEATED_CELLS),
             "File": st.column_config.TextColumn(width=190),
@@ -180,20 +211,30 @@ def _take_selection(view: CaseView, name: str, keys: list[str]) -> None:
     """What the user has selected in the table: a field, or a column to order by."""
     selection = st.session_state[name]["selection"]
     if selection["columns"]:
-        st.session_state["order"] = order_of(selection["columns"][0], st.session_state["order"])
+        key = "blind-order" if reads_blind() else "order"
+        order = order_of(selection["columns"][0], st.session_state[key])
+        if key == "order" or order in BLIND_ORDERS:
+            st.session_state[key] = order
         view.steps += 1
     elif selection["rows"]:
         view.selected = keys[selection["rows"][0]]
 
 
-def _draw_gallery(view: CaseView, listed: list[Field], page: list[Field]) -> None:
+def _given(field: Field) -> str | None:
+    """The verdict without a word on the network's answer."""
+    return field.verdict.choice if field.verdict else None
+
+
+def _draw_gallery(
+    view: CaseView, listed: list[Field], page: list[Field], hidden: Container[str]
+) -> None:
     with st.container(horizontal=True, gap="small", key="gallery"):
         for field in page:
-            _draw_card(view, field, field is view.shown(listed))
+            _draw_card(view, field, field is view.shown(listed), field.key in hidden)
 
 
-def _draw_card(view: CaseView, field: Field, selected: bool) -> None:
-    answer = counted_answer(field.result)
+def _draw_card(view: CaseView, field: Field, selected: bool, hidden: bool) -> None:
+    answer = None if hidden else counted_answer(field.result)
     key = "card-selected" if selected else f"card-{field.key[:12]}"
     with st.container(width=132, gap=None, key=key):
         uri = thumbnail_uri(field)
@@ -201,9 +242,12 @@ def _draw_card(view: CaseView, field: Field, selected: bool) -> None:
         status = field.result.status
         # What has no class is called by its status below the picture already.
         mark = status_title(field) if status == "review" or field.synthetic else ""
-        label = f"<small>{html.escape(mark)}</small>" if mark else ""
+        verdict = _given(field) if hidden else reader_text(field)
+        label = f"<small>{html.escape(mark)}</small>" if mark and not hidden else ""
+        if verdict:
+            label += f'<small class="mseenet-read">reader: {html.escape(verdict)}</small>'
         st.html(f'<div class="mseenet-card">{picture}{label}</div>')
-        shown = words.STATUS_TITLES[status]
+        shown = HIDDEN if hidden else words.STATUS_TITLES[status]
         if answer:
             shown = f"{answer.class_name} {percent(answer.confidence)}"
         st.button(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 
 from mseenet.case import words
 from mseenet.case.answers import Answer, answer_of
@@ -20,8 +21,12 @@ from mseenet.inference.classifier import Classifier
 from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence
 from mseenet.ui.cells import counted_cells, evidence_on_cells, layer
 from mseenet.ui.charts import BARS_HEIGHT, probability_bars
+from mseenet.ui.frame import plain
 from mseenet.ui.pictures import draw_pictures
+from mseenet.ui.saved_case import badges as source_badges
+from mseenet.ui.saved_case import is_older
 from mseenet.ui.session import CaseView
+from mseenet.ui.verdict import HIDDEN, draw_verdict, hides
 
 CHOICE = ("(predicted)", "(second choice)")
 
@@ -44,7 +49,8 @@ def draw_field_view(view: CaseView, classifier: Classifier, listed: list[Field])
             on_click=view.remove,
             args=(field.key,),
         )
-    _draw_field(view.case, classifier, field)
+    draw_verdict(view, field, listed[position + 1].key if position + 1 < len(listed) else None)
+    _draw_field(view.case, classifier, field, hides(view, field))
 
 
 def _draw_steps(view: CaseView, listed: list[Field], position: int) -> None:
@@ -62,14 +68,18 @@ def _draw_steps(view: CaseView, listed: list[Field], position: int) -> None:
 
 
 @st.fragment
-def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
+def _draw_field(case: Case, classifier: Classifier, field: Field, hidden: bool) -> None:
     prediction = field.result
-    st.html(_heading(field))
+    st.html(_heading(field, classifier.card, hidden))
+    if hidden:
+        _draw_pictures(case, field)
+        return
+    field.seen = True
     if prediction.status == "error":
-        st.error(sentence(words.NOT_READ, prediction.reasons), icon=":material/broken_image:")
+        st.error(sentence(words.NOT_READ, _reasons(field)), icon=":material/broken_image:")
         return
     if prediction.status == "review":
-        st.warning(sentence(words.REVIEW, prediction.reasons), icon=":material/flag:")
+        st.warning(sentence(words.REVIEW, _reasons(field)), icon=":material/flag:")
     elif prediction.status == "rejected":
         place = st.container()
         field.include_rejected = st.toggle(
@@ -79,18 +89,21 @@ def _draw_field(case: Case, classifier: Classifier, field: Field) -> None:
             help="It has no meaning outside of what the network was validated on.",
         )
         lead = words.REJECTED_SHOWN if field.include_rejected else words.REJECTED
-        place.warning(sentence(lead, prediction.reasons), icon=":material/block:")
+        place.warning(sentence(lead, _reasons(field)), icon=":material/block:")
         if not field.include_rejected:
             _draw_pictures(case, field)
             return
     answer = answer_of(prediction)
     if answer is not None:
-        _draw_answer(answer, classifier.card, meaningful=prediction.status != "rejected")
-        _draw_evidence(case, classifier, field, answer)
+        answer_side, place = st.columns([3, 9], gap="small")
+        with answer_side:
+            _draw_answer(answer, classifier.card, meaningful=prediction.status != "rejected")
+        _draw_evidence(case, classifier, field, answer, place)
 
 
-def _draw_evidence(case: Case, classifier: Classifier, field: Field, answer: Answer) -> None:
-    place = st.container()
+def _draw_evidence(
+    case: Case, classifier: Classifier, field: Field, answer: Answer, place: DeltaGenerator
+) -> None:
     st.session_state.setdefault("opacity", round(100 * OPACITY))
     with st.container(horizontal=True, vertical_alignment="bottom", key="evidence-controls"):
         ranked = sorted(CLASS_NAMES, key=answer.probabilities.__getitem__, reverse=True)
@@ -108,6 +121,10 @@ def _draw_evidence(case: Case, classifier: Classifier, field: Field, answer: Ans
         percents = st.slider("Opacity", 0, 100, step=5, format="%d %%", key="opacity", width=160)
         case.opacity = percents / 100
     heatmap = _heatmap(classifier, field, class_name, method)
+    if is_older(field, classifier.card) and heatmap is not field.result.heatmap:
+        st.caption(
+            "This heatmap is computed by the release in use; the answer was recorded before."
+        )
     with place:
         _draw_pictures(case, field, heatmap, method == "Grad-CAM", class_name, answer)
         _draw_evidence_note(classifier, field, heatmap, class_name)
@@ -175,26 +192,25 @@ def _draw_answer(answer: Answer, card: Card, meaningful: bool) -> None:
     name, probabilities, confidence = answer
     kind = "" if meaningful else "-without-meaning"
     with st.container(key=f"answer{kind}"):
-        said, bars = st.columns([5, 6], gap="medium")
-        with said:
-            label = "Predicted class" if meaningful else words.OUTPUT_WITHOUT_MEANING
-            st.html(
-                '<div class="mseenet-answer">'
-                f'<span class="mseenet-label">{label}</span>'
-                f"<strong>{words.CLASS_TITLES[name]}</strong>"
-                f"<span>Confidence {html.escape(percent(confidence))}</span>"
-                f"<small>{words.CLASS_NOTES[name]}</small></div>"
-                + _malignancy(probabilities, card, meaningful)
-            )
-        with bars:
-            spoken = ", ".join(f"{n} {percent(p)}" for n, p in probabilities.items())
-            st.plotly_chart(
-                probability_bars(probabilities, card.review_confidence, meaningful),
-                height=BARS_HEIGHT,
-                key="bars",
-                config={"displayModeBar": False},
-                alt=f"Calibrated probabilities: {spoken}",
-            )
+        label = "Predicted class" if meaningful else words.OUTPUT_WITHOUT_MEANING
+        st.html(
+            '<div class="mseenet-answer">'
+            f'<span class="mseenet-label">{label}</span>'
+            f"<strong>{words.CLASS_TITLES[name]}</strong>"
+            f"<span>Confidence {html.escape(percent(confidence))}</span>"
+            f"<small>{words.CLASS_NOTES[name]}</small></div>"
+            + _malignancy(probabilities, card, meaningful)
+        )
+        spoken = ", ".join(f"{n} {percent(p)}" for n, p in probabilities.items())
+        st.plotly_chart(
+            probability_bars(probabilities, card.review_confidence, meaningful),
+            height=BARS_HEIGHT,
+            key="bars",
+            config={"displayModeBar": False},
+            alt=f"Calibrated probabilities: {spoken}",
+        )
+        if meaningful and (note := _mark_note(card)):  # long: nothing is to be pushed down by it
+            st.html(note)
 
 
 def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
@@ -205,22 +221,27 @@ def _malignancy(probabilities, card: Card, meaningful: bool) -> str:
         for name, proportion in (("malignant", 1 - benign), ("benign", benign))
     )
     point = card.content.get("malignant") if meaningful else None
-    mark = note = ""
-    if point:
-        threshold = point["threshold"]
-        mark = f'<i style="left:{100 * threshold:.1f}%"></i>'
-        note = (
-            f"<small>Mark: from {percent(threshold)} on counts as malignant; "
-            f"{words.operating_point(point, card.content.get('metrics') or {})}.</small>"
-        )
+    mark = f'<i style="left:{100 * point["threshold"]:.1f}%"></i>' if point else ""
     return (
         f'<div class="mseenet-malignancy"><p>{proportions}</p><div>'
-        f'<span style="width:{100 * (1 - benign):.1f}%"></span>{mark}</div>{note}</div>'
+        f'<span style="width:{100 * (1 - benign):.1f}%"></span>{mark}</div></div>'
     )
 
 
-def _heading(field: Field) -> str:
-    badges = [words.STATUS_TITLES[field.result.status]]
+def _mark_note(card: Card) -> str:
+    """What the mark on the bar of `_malignancy` means; empty without one."""
+    point = card.content.get("malignant")
+    if not point:
+        return ""
+    return (
+        f'<p class="mseenet-note">Mark: from {percent(point["threshold"])} on counts as malignant; '
+        f"{words.operating_point(point, card.content.get('metrics') or {})}.</p>"
+    )
+
+
+def _heading(field: Field, card: Card, hidden: bool) -> str:
+    badges = [f"answer {HIDDEN}"] if hidden else [words.STATUS_TITLES[field.result.status]]
+    badges += [] if hidden else source_badges(field, card)
     if field.synthetic:
         badges.append("synthetic example")
     if field.repeats:
@@ -228,6 +249,12 @@ def _heading(field: Field) -> str:
     tags = "".join(f'<span class="mseenet-badge">{html.escape(badge)}</span>' for badge in badges)
     note = f'<p class="mseenet-note">{words.SYNTHETIC}</p>' if field.synthetic else ""
     return f'<h2 class="mseenet-file">{html.escape(field.name)}{tags}</h2>{note}'
+
+
+def _reasons(field: Field) -> Sequence[str]:
+    """Why the status is what it is; what a saved case says is shown as it is, not as Markdown."""
+    reasons = field.result.reasons
+    return reasons if field.recorded is None else [plain(reason) for reason in reasons]
 
 
 def sentence(lead: str, reasons: Sequence[str]) -> str:

@@ -16,33 +16,45 @@ from mseenet.version import version_text
 _STYLE = """
 <style>
 .stMainBlockContainer { max-width: 1720px; padding: 4.2rem 3.5rem 4.5rem; }
-.stMainBlockContainer:has(.st-key-case) { padding-top: 3.6rem; }
-.stMainBlockContainer:has(.st-key-case) > [data-testid="stVerticalBlock"] { gap: .5rem; }
-.st-key-case { gap: .6rem; }
+.stMainBlockContainer:has(.st-key-case) { padding: 3.9rem 2rem 4.5rem; }
+.stMainBlockContainer:has(.st-key-case) > [data-testid="stVerticalBlock"] { gap: 0; }
+.st-key-case { gap: .5rem; }
 .stMain:focus-visible { outline: none; box-shadow: none; }
 .mseenet-title { display: flex; align-items: baseline; gap: .75rem; flex-wrap: wrap; margin: 0; }
 .mseenet-title h1 { font-size: 1.9rem; letter-spacing: -.01em; margin: 0; padding: 0; }
 .mseenet-title p { margin: 0; opacity: .8; }
-.stMainBlockContainer:has(.st-key-case) .mseenet-title h1 { font-size: 1.25rem; }
-.stMainBlockContainer:has(.st-key-case) .mseenet-title p { font-size: .9rem; }
+.stMainBlockContainer:has(.st-key-case) .mseenet-title { position: fixed; top: 1rem; right: 4.5rem; z-index: 1000000; }
+.stMainBlockContainer:has(.st-key-case) .mseenet-title h1 { font-size: 1.1rem; }
+.stMainBlockContainer:has(.st-key-case) .mseenet-title p { font-size: .85rem; }
+.st-key-case-bar button, .mseenet-case-summary button, [data-testid="stHorizontalBlock"]:has(> [data-testid="stElementContainer"] .mseenet-case-summary) button, .st-key-steps-bar button, .st-key-verdict button { min-height: 2.1rem; padding-top: .15rem; padding-bottom: .15rem; }
+.st-key-case-bar input, .st-key-verdict input { padding-top: .3rem; padding-bottom: .3rem; }
+.st-key-verdict button { padding-left: .55rem; padding-right: .55rem; }
+.st-key-verdict button p { font-size: .9rem; white-space: nowrap; }
+.st-key-case .stAlert [data-testid="stAlertContainer"] { padding: .4rem .8rem; }
+.st-key-case .stAlert p { font-size: .9rem; line-height: 1.35; }
+.mseenet-agreement { border-collapse: collapse; font-size: .85rem; }
+.mseenet-agreement caption { text-align: left; color: inherit; opacity: .85; padding-bottom: .3rem; }
+.mseenet-agreement th, .mseenet-agreement td { padding: .15rem .5rem !important; color: inherit !important; text-align: right; }
+.mseenet-agreement tbody th { text-align: left; }
+.mseenet-agreement th { font-weight: 500; }
+.mseenet-same { font-weight: 700; background: #7a5bc026; }
 .st-key-intake [data-testid="stCameraInput"] { max-width: 480px; }
 .mseenet-file { font-size: 1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
 .mseenet-note { font-size: .85rem; opacity: .8; margin: .15rem 0 0; }
 .mseenet-badge { font-size: .72rem; font-weight: 600; margin-left: .6rem; padding: .1rem .5rem;
   border: 1px solid currentColor; border-radius: 1rem; white-space: nowrap; }
 .mseenet-answer { display: flex; flex-direction: column; line-height: 1.35; }
-.mseenet-answer strong { font-size: 1.45rem; font-weight: 650; letter-spacing: -.01em; }
+.mseenet-answer strong { font-size: 1.25rem; line-height: 1.25; font-weight: 650; letter-spacing: -.01em; }
 .mseenet-answer small { font-size: .8rem; opacity: .85; margin-top: .2rem; }
-.st-key-case [data-testid="stColumn"] > [data-testid="stVerticalBlock"] { gap: .7rem; }
+.st-key-case [data-testid="stColumn"] > [data-testid="stVerticalBlock"] { gap: .55rem; }
 .mseenet-label { font-size: .8rem; opacity: .8; }
 .st-key-preload { display: none; }
-.mseenet-malignancy { margin-top: .6rem; }
-.mseenet-malignancy p { display: flex; justify-content: space-between; margin: 0 0 .2rem; font-size: .9rem; }
+.mseenet-malignancy { margin-top: .2rem; }
+.mseenet-malignancy p { display: flex; justify-content: space-between; flex-wrap: wrap; gap: 0 .5rem; margin: 0 0 .2rem; font-size: .85rem; }
 .mseenet-malignancy b { font-weight: 600; }
 .mseenet-malignancy div { position: relative; height: .7rem; border-radius: .35rem; background: #2f7f95; }
 .mseenet-malignancy span { display: block; height: 100%; border-radius: .35rem 0 0 .35rem; background: #b4551d; }
 .mseenet-malignancy i { position: absolute; top: -.2rem; bottom: -.2rem; width: 2px; background: currentColor; }
-.mseenet-malignancy small { display: block; margin-top: .35rem; font-size: .8rem; opacity: .85; }
 .st-key-answer-without-meaning { border: 2px dashed #b3261e; border-radius: .6rem; padding: .8rem; }
 .st-key-answer-without-meaning .mseenet-answer strong { font-weight: 500; font-style: italic; }
 .st-key-answer-without-meaning .mseenet-label { font-weight: 700; opacity: 1; }
@@ -52,7 +64,7 @@ _STYLE = """
   color: #f4f0fb; background: #33274f; }
 [data-testid="stElementContainer"]:has(.mseenet-research) { opacity: 1 !important; }
 .mseenet-section { font-size: 1.15rem; font-weight: 650; margin: .6rem 0 0; padding: 0; }
-.mseenet-case-summary { display: flex; flex-wrap: wrap; align-items: center; gap: .8rem 2rem; }
+.mseenet-case-summary { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem 1.2rem; }
 .mseenet-case-summary .mseenet-tiles { flex: 0 1 auto; }
 .mseenet-means caption { caption-side: bottom; text-align: left; padding: .3rem 0 0; color: inherit;
   opacity: .85; }
@@ -70,12 +82,14 @@ _STYLE = """
 .mseenet-malignant .mseenet-track i { background: #b4551d99; }
 .mseenet-tiles { display: flex; flex-wrap: wrap; gap: .6rem; margin: .2rem 0 !important; padding: 0 !important;
   list-style: none; }
-.mseenet-tiles li { display: flex; flex-direction: column; min-width: 4.9rem; margin: 0 !important;
-  padding: .4rem .65rem; border: 1px solid #8a839a66; border-top: 3px solid #7a5bc0; border-radius: .5rem; }
-.mseenet-tiles b { font-size: 1.35rem; line-height: 1.2; }
+.mseenet-tiles { gap: .4rem !important; }
+.mseenet-tiles li { display: flex; align-items: baseline; gap: .35rem; margin: 0 !important;
+  padding: .1rem .55rem; border: 1px solid #8a839a66; border-left: 3px solid #7a5bc0; border-radius: .4rem; }
+.mseenet-tiles b { font-size: 1.05rem; line-height: 1.4; }
 .mseenet-tiles span { font-size: .85rem; opacity: .85; }
-.mseenet-tiles .mseenet-review { border-top-color: #c77700; }
-.mseenet-tiles .mseenet-rejected, .mseenet-tiles .mseenet-error { border-top-color: #b3261e; }
+.mseenet-tiles .mseenet-review { border-left-color: #c77700; }
+.mseenet-tiles .mseenet-rejected, .mseenet-tiles .mseenet-error { border-left-color: #b3261e; }
+.mseenet-tiles .mseenet-reader { border-left-color: #2f7f95; }
 .mseenet-card { position: relative; }
 .st-key-card-selected { outline: 3px solid #7a5bc0; outline-offset: 2px; border-radius: .4rem; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: .82; }
@@ -83,7 +97,10 @@ _STYLE = """
   border-radius: .4rem; background: #8a839a33; }
 .mseenet-card small { position: absolute; left: .3rem; bottom: .3rem; padding: 0 .4rem; border-radius: .3rem;
   color: #fff; background: #33274f; }
+.mseenet-card small.mseenet-read { top: .3rem; bottom: auto; background: #1f5a69; }
+.st-key-case-bar .stCheckbox, .st-key-case-bar .stCheckbox label { min-height: 0; align-items: center; }
 @media (max-width: 1000px) {
+  .stMainBlockContainer:has(.st-key-case) .mseenet-title p { display: none; }
   .stMainBlockContainer { padding-left: 1.5rem; padding-right: 1.5rem; }
   .stMainBlockContainer [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-wrap: wrap; }
   .stMainBlockContainer [data-testid="stColumn"] { min-width: 100%; }

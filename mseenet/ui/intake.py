@@ -11,6 +11,7 @@ from mseenet.imaging.decoding import SUFFIXES
 from mseenet.imaging.synthetic import example_fields
 from mseenet.ui.bundle import unbundled
 from mseenet.ui.frame import plain
+from mseenet.ui.saved_case import open_saved
 from mseenet.ui.session import CaseView
 from mseenet.ui.streamlit_internals import forget_upload
 
@@ -65,7 +66,9 @@ def draw_intake(view: CaseView) -> bool:
         st.caption(words.PRIVACY)
     if taken:
         files, left_out = unbundled(((file.name, file.getvalue()) for file in taken), case.limits)
+        files, notices = open_saved(view, files, left_out)
         case.take_in(files, left_out)
+        case.notices += notices
         for file in taken:
             forget_upload(file.file_id)
         _next_intake(view)

@@ -10,6 +10,12 @@
       setTimeout(() => document.activeElement?.blur(), 0);
   });
 
+  // Enter keeps a comment, label or name; what is pressed next is meant for the page.
+  addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.closest?.(".st-key-verdict, .st-key-case-bar"))
+      setTimeout(() => event.target.blur(), 0);
+  });
+
   // To leave the page forgets the case: the browser asks first while one is open.
   addEventListener("beforeunload", (event) => {
     if (document.querySelector(".mseenet-open-case")) event.preventDefault();

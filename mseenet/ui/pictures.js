@@ -36,6 +36,8 @@ class View {
     this.find("whole").onclick = () => this.reset();
     this.find("outlined").onclick = () => this.outline(!outlined);
     this.find("frames").addEventListener("keydown", (event) => this.key(event));
+    new ResizeObserver(() => fit(root)).observe(root.closest(".stMainBlockContainer") ?? root);
+    addEventListener("resize", () => fit(root));
   }
 
   show(data) {
@@ -214,6 +216,22 @@ class View {
     else return;
     event.preventDefault();
   }
+}
+
+const SMALLEST = 230;
+const LARGEST_HEIGHT = 640;
+
+// As tall as the window lets the pictures be below what stands over them, where they stand beside
+// the list; else as the style sheet says.
+function fit(root) {
+  const page = root.closest(".stMain");
+  if (!page || !root.isConnected) return;
+  const top = root.getBoundingClientRect().top + page.scrollTop - page.getBoundingClientRect().top;
+  const line = document.querySelector(".mseenet-research")?.offsetHeight ?? 0;
+  const room = page.clientHeight - top - line - 8;
+  const height = Math.min(Math.max(room, SMALLEST), LARGEST_HEIGHT);
+  if (matchMedia("(min-width: 1001px)").matches) root.style.setProperty("--height", `${height}px`);
+  else root.style.removeProperty("--height");
 }
 
 function set(image, source, alt) {

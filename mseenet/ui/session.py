@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from mseenet.case.fields import Case, Field
+from mseenet.case.verdicts import Verdict
 from mseenet.errors import UsageError
 from mseenet.ui.bundler import page_limits
 from mseenet.ui.frame import plain
@@ -19,6 +20,10 @@ SETTINGS = (
     "method",
     "color-map",
     "opacity",
+    "blind",
+    "blind-order",
+    "verdicts",
+    "reader",
     "case-cells",
     "cells-class",
 )
@@ -38,6 +43,10 @@ class CaseView:
         intakes: How often something was taken in; names the next uploader, which starts empty.
         pictured: Keys of the fields that the user chose for the report; None before that.
         kept_copies: Keys of the fields that the user wants to count, copies or not.
+        undo: Keys of the fields that got a verdict, in that order, each with the verdict before.
+        looked_at: Key of the field that the page last asked a verdict for.
+        saved: What the case was like when it was last saved or opened; None before that.
+        restored: Values of `SETTINGS` from a saved case that was just opened.
     """
 
     case: Case = field(default_factory=lambda: Case(limits=page_limits()))
@@ -48,6 +57,10 @@ class CaseView:
     intakes: int = 0
     pictured: list[str] | None = None
     kept_copies: set[str] = field(default_factory=set)
+    undo: list[tuple[str, Verdict | None]] = field(default_factory=list)
+    looked_at: str | None = None
+    saved: object = None
+    restored: dict[str, object] = field(default_factory=dict)
 
     def shown(self, listed: list[Field]) -> Field:
         """The field to look at: the user's choice, else the first of those listed."""
@@ -65,6 +78,28 @@ class CaseView:
         """Selects a field and turns the list to it."""
         self.selected = key
         self.steps += 1
+
+    def analyse_again(self, release: str) -> None:
+        """Lets fields wait that another release has answered; see `Case.analyse_again`."""
+        self.case.analyse_again(release)
+        self.paused = False
+
+    def mark_saved(self) -> None:
+        """Notes that the case, as it is now, is saved."""
+        self.saved = self._state()
+
+    def unsaved(self) -> bool:
+        """Whether something would be lost with this session."""
+        return bool(self.case.fields) and self.saved != self._state()
+
+    def _state(self) -> object:
+        """All of a case that the user or the network has added to it."""
+        # The widget knows of a change before the case does.
+        label = self.restored.get("label") or st.session_state.get("label", self.case.label)
+        return label or "", [
+            (f.key, f.name, f.verdict, f.draft, f.prediction is None, f.recorded)
+            for f in self.case.fields.values()
+        ]
 
     def remove(self, key: str) -> None:
         """Forgets a field."""
@@ -101,9 +136,17 @@ def keep_settings() -> None:
     Streamlit forgets a widget's value when a page is drawn without the widget. These widgets
     get their first value through the session's state too: a default of their own would clash.
     """
+    view = current_view()
+    st.session_state.update(view.restored)
+    view.restored = {}
     for name in SETTINGS:
         if name in st.session_state:
             st.session_state[name] = st.session_state[name]
+
+
+def reads_blind() -> bool:
+    """Whether the network's answers are hidden until the reader has given a verdict."""
+    return bool(st.session_state.get("blind"))
 
 
 def new_case() -> None:

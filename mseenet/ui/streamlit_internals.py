@@ -20,6 +20,7 @@ TEST_IDS = (
     "stSlider",
     "stCheckbox",
     "stProgress",
+    "stAlertContainer",
     "stCaptionContainer",
     "stExpanderDetails",
     "stMarkdownContainer",

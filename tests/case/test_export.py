@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +25,9 @@ from mseenet.case.export import (
     case_csv,
     case_zip,
 )
+from mseenet.case.fields import Source
 from mseenet.case.pdf import case_pdf
+from mseenet.case.verdicts import NOT_JUDGED, Verdict
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.decoding import decode_image
 from mseenet.imaging.errors import OwnOverlayError
@@ -42,6 +45,7 @@ CONTEXT = CaseContext(
     made=datetime(2026, 1, 5, 14, 3, 7, tzinfo=timezone(timedelta(hours=1))),
     settings=MappingProxyType({"Heatmap opacity": "60 %", "Heatmap method": "Grad-CAM"}),
 )
+CONTEXT_SOURCE = Source(CONTEXT.release, CONTEXT.weights, CONTEXT.version)
 UNLIKE = "unlike the fields of training: novelty 1.83"
 NO_IMAGE = "expected an image, got content of another kind"
 
@@ -72,7 +76,11 @@ def case(fields) -> list[CaseField]:
     refused = Prediction("rejected", novelty=1.83, reasons=(UNLIKE,))
     review = prediction("review", "Early Pre-B", 0.52, reasons=("low confidence: 52 %",))
     return [
-        CaseField("Müller-Öz.png", prediction(), as_made(fields[0]), 0.234, False, 0.634, Cells()),
+        CaseField(
+            *("Müller-Öz.png", prediction(), as_made(fields[0]), 0.234),
+            evidence_near_nuclei=0.634,
+            cells=Cells(),
+        ),
         CaseField("Мазок-7.tif", review, as_made(wide), 0.25),
         CaseField("血液.png", prediction(name="Benign"), as_made(fields[2]), None),
         CaseField("foreign.png", refused, as_made(fields[3]), None),
@@ -328,13 +336,77 @@ def test_pdf_holds_the_summary(pdf):
     assert "Synthetic fields in this case: 1." in text
 
 
+def read(case: list[CaseField]) -> list[CaseField]:
+    """The case with verdicts: one that agrees, one that does not, one on a rejected field."""
+    given = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    verdicts = {
+        0: Verdict("Pre-B", given, "clear", "A. Reader", blind=True),
+        1: Verdict("Benign", given, "=no", "A. Reader"),
+        3: Verdict(NOT_JUDGED, given),
+    }
+    return [replace(field, verdict=verdicts.get(i)) for i, field in enumerate(case)]
+
+
+def test_the_readers_verdicts_are_in_the_csv_and_the_json(case):
+    table = rows(case_csv(read(case), CONTEXT))
+    assert [(row["predicted"], row["verdict"], row["agrees"]) for row in table[:4]] == [
+        ("Pre-B", "Pre-B", "yes"),
+        ("Early Pre-B", "Benign", "no"),
+        ("Benign", "", ""),
+        ("", NOT_JUDGED, "yes"),
+    ]
+    assert [row["verdict_blind"] for row in table[:3]] == ["yes", "no", ""]
+    assert table[1]["verdict_comment"] == "'=no"  # no formula
+    assert (table[0]["reader"], table[0]["verdict_given"]) == (
+        "A. Reader",
+        "2026-01-05T12:00:00+00:00",
+    )
+    records = json.loads(opened(case_zip(read(case), CONTEXT, 0.6)).read("case.json"))
+    assert records["fields"][1]["verdict"]["verdict_comment"] == "=no"
+    assert records["fields"][2]["verdict"] is None
+    assert np.sum(records["agreement"]["table"]) == 3
+    assert records["agreement"]["all"] is None  # too few
+    assert json.loads(opened(case_zip(case, CONTEXT, 0.6)).read("case.json"))["agreement"] is None
+
+
+def test_the_pdf_shows_both_and_how_far_they_agree(case):
+    text = flat(case_pdf(read(case), CONTEXT, [0, 1], 0.6))
+    assert "Verdicts 3 of 7 fields, 1 of them blind" in text
+    assert "Both name a class for 2 fields. Agreement is given from 10 on." in text
+    assert "1 Müller-Öz.png ok Pre-B Pre-B 91.0 % 0.42" in text
+    assert "2 Мазок-7.tif to review Early Pre-B ≠ Benign 52.0 %" in text
+    assert "Reader A. Reader: Pre-B, blind. clear" in text
+    assert "Reader A. Reader: ≠ Benign. =no" in text
+    many = read(case)[:2] * 6
+    text = flat(case_pdf(many, CONTEXT, [], 0.6))
+    assert (
+        "Agreement: 6 of 12 fields for which both name a class, 50.0 % (25.4 % to 74.6 %)" in text
+    )
+    assert "Cohen's kappa 0.33" in text
+    assert "(o - e) / (1 - e)" in text
+    assert "Network and reader" not in flat(case_pdf(case, CONTEXT, [], 0.6))
+
+
+def test_an_answer_of_another_release_says_so_everywhere(case):
+    old = Source("0123456789ab", "c" * 64, "0.1.0")
+    fields = [replace(case[0], recorded=old), replace(case[1], recorded=CONTEXT_SOURCE)]
+    table = rows(case_csv(fields, CONTEXT))
+    assert [(row["release"], row["weights"]) for row in table] == [
+        (old.release, old.weights),
+        (CONTEXT.release, CONTEXT.weights),
+    ]
+    text = flat(case_pdf(fields, CONTEXT, [], 0.6))
+    assert text.count("as recorded by release") == 1
+    assert "as recorded by release 0123456789ab" in text
+
+
 def test_pdf_lists_all_fields(case):
     text = flat(case_pdf(case, CONTEXT, [], 0.6))
     assert "1 Müller-Öz.png ok Pre-B 91.0 % 0.42 11" in text
     assert "2 Мазок-7.tif to review Early Pre-B 52.0 % 0.42 11 low confidence: 52 %" in text
     assert "4 foreign.png rejected - - 1.83 - unlike the fields" in text
     assert "5 shown.png rejected - - 0.42 11 unlike the fields" in text
-    assert "6 notes.txt not read - - - expected an image" in text
+    assert "6 notes.txt not read - - - - expected an image" in text
     assert "7 example.png (synthetic) ok Pre-B" in text
     assert "Chosen fields" not in text
     assert "no validated meaning" not in text
@@ -354,9 +426,9 @@ def test_pdf_shows_chosen_fields(case, pdf):
     assert "Output without validated meaning Pro-B ALL" in text
     assert f"{words.NOT_READ}: {NO_IMAGE}." in text
     assert words.SYNTHETIC in text
-    # Six originals, five overlays, the scale.
+    # Six originals, five overlays, the scale, and two crops of one picture.
     sizes = [image.image.size for page in reader.pages for image in page.images]
-    assert sorted(sizes) == [(128, 8), *[(224, 224)] * 7, *[(320, 240)] * 4]
+    assert sorted(sizes) == [(120, 120), (128, 8), *[(224, 224)] * 7, *[(320, 240)] * 4]
 
 
 def test_pdf_explains_words_and_origin(pdf):

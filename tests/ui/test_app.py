@@ -276,7 +276,7 @@ def test_a_field_without_cells_is_refused_with_a_reason(app, fields):
     assert "no nucleated cell found" in app.warning[0].value
     assert tiles(app) == {"fields analysed": 1, "rejected": 1}
     assert pictures(app)["cells"] == []
-    assert "No nucleated cell was found" in captions(app)
+    assert "0 nucleated cells found by colour." in captions(app)
 
 
 def case_gallery(app: AppTest) -> list[dict]:
@@ -442,7 +442,7 @@ def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     assert pictures(app)["heat"] is None  # the field alone
     assert app.warning[0].value.startswith(words.REJECTED)
     assert tiles(app) == {"fields analysed": 1, "rejected": 1}
-    app.toggle[0].set_value(True).run()
+    next(t for t in app.toggle if t.key.startswith("include-")).set_value(True).run()
     assert len(app.get("plotly_chart")) == 1
     assert pictures(app)["heat"]
     assert app.warning[0].value.startswith(words.REJECTED_SHOWN)

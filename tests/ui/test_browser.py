@@ -400,7 +400,7 @@ def test_a_head_of_the_table_orders_and_the_list_follows_the_keys(page, mixed_ca
     settled(page)
     table = page.locator("[data-testid=stDataFrame]").bounding_box()
     page.mouse.click(table["x"] + 300, table["y"] + ROW_HEIGHT / 2)
-    expect(page.get_by_role("combobox", name="Order")).to_have_value("Least confident first")
+    expect(page.get_by_role("combobox", name="Order")).to_have_value("Where we differ first")
     settled(page)
     for number in range(2, count + 1):
         page.keyboard.press("n")
