@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from answers import OPERATING_POINT, unseen_figures
 from streamlit.testing.v1 import AppTest
 
 from mseenet.case import words
@@ -21,7 +22,6 @@ from mseenet.ui.evaluation_charts import (
     robustness,
     stress_bars,
 )
-from tests.evaluation.answers import OPERATING_POINT, unseen_figures
 
 REPORTS = ("evaluation.json", "audit.json", "MODEL_CARD.md", "EVALUATION.md")
 
