@@ -17,7 +17,6 @@ from mseenet.evaluation.out_of_fold import OutOfFold
 from mseenet.evaluation.stress import STRESS_TESTS
 from mseenet.evaluation.unseen_stress import StressAnswers, stress_inputs
 from mseenet.files import file_sha256, own_folder, remove_own_folder, whole_file
-from mseenet.training.checkpoint import Checkpoint
 from mseenet.training.dataset import DatasetIndex
 from mseenet.training.series import (
     CAPTURES_PATH,
@@ -154,6 +153,7 @@ def run_folds(
     from mseenet.inference.backend import keras
     from mseenet.inference.network import build_model
     from mseenet.training.cells import donated_features
+    from mseenet.training.checkpoint import Checkpoint
     from mseenet.training.robust import frozen_features
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -192,7 +192,7 @@ def _train_and_test(
     model,
     features,
     donated,
-    checkpoint: Checkpoint,
+    checkpoint,
     cache: Path,
 ) -> dict[str, Any]:
     """Trains a network on one fold's train part and asks it about the test part.

@@ -23,7 +23,6 @@ from mseenet.imaging import nuclei, quality, transplant
 from mseenet.imaging.nuclei import count_nucleated_cells, nucleus_mask
 from mseenet.imaging.quality import check_quality
 from mseenet.training.dataset import DatasetError
-from mseenet.training.loop import outputs_of
 
 MOST = 60
 """Of how many fields of a part images are made, evenly spaced: fields of one slide fail
@@ -143,6 +142,8 @@ def _evenly(parts: Sequence[str]) -> np.ndarray:
 
 def _seen(network, images: dict[int, np.ndarray], donors: np.ndarray) -> dict[str, np.ndarray]:
     """What can be told of the images of one test without a trained network."""
+    from mseenet.training.loop import outputs_of  # brings Keras
+
     if not images:
         return {}
     findings, cells, clear = [], [], []

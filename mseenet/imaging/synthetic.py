@@ -100,7 +100,7 @@ def render_field(style: FieldStyle, seed: int, size: int = IMAGE_SIZE) -> np.nda
 def example_fields() -> dict[str, np.ndarray]:
     """One field of each style, by file name, for people who have no image at hand."""
     return {
-        f"synthetic-{i + 1}.png": render_field(style, seed=100 + i)
+        f"synthetic-{i + 1}.png": render_field(style, seed=900 + i)
         for i, style in enumerate(STYLES)
     }
 

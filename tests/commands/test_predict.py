@@ -130,7 +130,7 @@ def test_table_and_all_good(case, predict, ungated):
     done = predict(case / "a.png", *ungated)
     assert done.status == 0
     header, line = done.out.splitlines()
-    assert header.split() == ["status", "class", "confidence", "file"]
+    assert header.split() == ["status", "class", "confidence", "cells", "file"]
     assert line.endswith("a.png")
 
 
