@@ -317,8 +317,7 @@ def test_a_crop_of_a_field_that_was_removed_or_filtered_out(monkeypatch):
     view.case.fields["a"] = Field("a", "a.png", b"")
     open_cell(view, "a 3")
     assert view.selected == "a"
-    filters = {key: [] for key in ("statuses", "classes", "verdicts")}
-    assert state == filters | {"marked-cell": ("a", 3, 0)}
+    assert state == {"statuses": [], "classes": [], "verdicts": [], "marked-cell": ("a", 3, 0)}
 
 
 def test_what_is_kept_of_cells_is_bounded_and_goes_with_its_field():

@@ -67,7 +67,7 @@ def listed(app: AppTest, column: str) -> list:
 
 
 def files(count: int) -> list[tuple[str, bytes]]:
-    return [(f"{i:02d}.png", encode(render_field(STYLES[i % 2], i))) for i in range(count)]
+    return [(f"{i:02d}.png", encode(render_field(STYLES[i % 2], 10 + i))) for i in range(count)]
 
 
 def test_a_verdict_is_noted_and_the_next_field_follows(app):

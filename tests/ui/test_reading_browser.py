@@ -139,7 +139,7 @@ def test_blind_reading_shows_no_answer_before_the_verdict(page, sixty):
 def test_picture_overlay_answer_and_verdict_are_in_sight_together(opened, sixty, width, height):
     page = opened(width=width)
     page.set_viewport_size({"width": width, "height": height})
-    upload(page, *sixty[:14])
+    upload(page, *sixty[10:24])  # that the network names a class for
     page.get_by_text("Analysing fields").wait_for(state="detached")
     settled(page)
     places = []
