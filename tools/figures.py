@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mseenet.case.words import confidence_kept, hardest_unseen, protocol_title
 from mseenet.evaluation.markdown import table
-from mseenet.evaluation.stress import ANOTHER_CLASS, NO_CELLS, TESTED_CUTTERS
+from mseenet.evaluation.stress import ANOTHER_CLASS, NO_CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "explanation" / "figures.md")
@@ -57,7 +57,7 @@ def figures_table(evaluation: dict) -> list[str]:
     if found and "stress" in found[1]:
         where, stress = protocol_title(found[0]), found[1]["stress"]
     if stress:
-        for test_name in (ANOTHER_CLASS[TESTED_CUTTERS[0]], NO_CELLS):
+        for test_name in (*ANOTHER_CLASS.values(), NO_CELLS):
             figures = stress["tests"].get(test_name)
             if figures:
                 said = share(figures["right"]) + " right"

@@ -21,10 +21,8 @@ from mseenet.case.verdicts import (
     CHOICES,
     DEPENDENT,
     DIFFERS,
-    FEWEST,
     KAPPA,
     NO_CLASS,
-    Measured,
     verdict_text,
 )
 from mseenet.config import CLASS_NAMES
@@ -369,23 +367,12 @@ def _draw_agreement(pdf: _Report, fields: Sequence[CaseField]) -> None:
     pdf.grid(rows, (34, *(24,) * len(CHOICES)), ("LEFT", *("RIGHT",) * len(CHOICES)), size=7.5)
     pdf.ln(2)
     if agreement.measured is None:
-        pdf.text_of(
-            f"Both name a class for {agreement.named} fields. Agreement is given from {FEWEST} on."
-        )
+        pdf.text_of(agreement.too_few)
         return
-    pdf.text_of(f"Agreement: {_measured(agreement.measured)}")
+    pdf.text_of(f"Agreement: {agreement.measured}")
     if agreement.blind is not None:
-        pdf.text_of(f"Blind verdicts alone: {_measured(agreement.blind)}")
+        pdf.text_of(f"Blind verdicts alone: {agreement.blind}")
     pdf.text_of(f"{DEPENDENT} {KAPPA}", 7, color=_GREY)
-
-
-def _measured(measured: Measured) -> str:
-    low, high = (percent(bound) for bound in measured.interval)
-    kappa = "not defined" if measured.kappa is None else f"{measured.kappa:.2f}"
-    return (
-        f"{measured.agreed} of {measured.n} fields for which both name a class, "
-        f"{percent(measured.proportion)} ({low} to {high}); Cohen's kappa {kappa}."
-    )
 
 
 def _recorded(pdf: _Report, field: CaseField) -> str:

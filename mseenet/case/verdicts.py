@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from mseenet.case.answers import counted_answer
+from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
 from mseenet.metrics import proportion
@@ -150,6 +151,14 @@ class Measured:
     interval: tuple[float, float]
     kappa: float | None
 
+    def __str__(self) -> str:
+        low, high = (percent(bound) for bound in self.interval)
+        kappa = "not defined" if self.kappa is None else f"{self.kappa:.2f}"
+        return (
+            f"{self.agreed} of {self.n} fields for which both name a class, "
+            f"{percent(self.proportion)} ({low} to {high}). Cohen's kappa {kappa}."
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
@@ -167,6 +176,11 @@ class Agreement:
     named: int
     measured: Measured | None
     blind: Measured | None
+
+    @property
+    def too_few(self) -> str:
+        """What is said instead of `measured`."""
+        return f"Both name a class for {self.named} fields; how far they agree is given from {FEWEST} on."
 
 
 def agreement(pairs: Iterable[tuple[Prediction, Verdict | None]]) -> Agreement:

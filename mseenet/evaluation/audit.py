@@ -8,13 +8,14 @@ from mseenet import console
 from mseenet.case.words import protocol_title
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.markdown import proportion_percent, table
-from mseenet.imaging.cells import GRID_CELL, with_rim
+from mseenet.imaging.cells import GRID_CELL
 from mseenet.imaging.nuclei import (
     background_color,
     blank_background,
     blank_nuclei,
     nucleus_mask,
     scale_bar_corner,
+    with_rim,
 )
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier, Prediction
@@ -184,7 +185,7 @@ def _heat(predictions: Sequence[Prediction], cells: np.ndarray) -> dict[str, flo
     heat = np.stack([p.heatmap for p in predictions if p.heatmap is not None])  # each has one
     mass = heat.sum(axis=(1, 2)) + 1e-9  # a map may be empty
     corner = scale_bar_corner(cells.shape[1:])
-    near = np.stack([with_rim(mask) for mask in cells])
+    near = np.stack([with_rim(mask, GRID_CELL) for mask in cells])
     return {
         "heat_on_cells": float(np.mean((heat * cells).sum(axis=(1, 2)) / mass)),
         "area_of_cells": float(cells.mean()),

@@ -203,7 +203,7 @@ def _train_and_test(
     """
     from mseenet.inference.network import fine_tuned_blocks, frozen_blocks
     from mseenet.training.cells import mixture
-    from mseenet.training.gate import fit_novelty
+    from mseenet.training.gate import reference_of
     from mseenet.training.loop import Training, outputs_of
     from mseenet.training.robust import fit_head_then_fine_tune
 
@@ -214,9 +214,7 @@ def _train_and_test(
         drawn = mixture(features, donated, samples, train, folds.config)
     fit_head_then_fine_tune(model, drawn, None, folds.config, checkpoint)
     checkpoint.delete()
-    reference = fit_novelty(
-        pooled[:, train].reshape(-1, pooled.shape[-1]), np.tile(labels[train], len(pooled))
-    )
+    reference = reference_of(pooled, labels, train)
     network = fine_tuned_blocks(model)
     answers = {
         "files": np.array([samples[i].file for i in test]),

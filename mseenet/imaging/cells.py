@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from mseenet.config import IMAGE_SIZE
+from mseenet.imaging.nuclei import with_rim
 
 GRID_CELL = IMAGE_SIZE // 7
 """Side of what one value of the network's last feature maps covers, in pixels of 224: a
@@ -78,11 +79,6 @@ def largest_evidence(mask: np.ndarray, heatmap: np.ndarray) -> float:
     return float(np.bincount(pieces.ravel(), heatmap.ravel())[1:].max(initial=0.0))
 
 
-def with_rim(mask: np.ndarray) -> np.ndarray:
-    """The mask, wider by `GRID_CELL` in every direction, bool (224, 224)."""
-    return (ndimage.distance_transform_edt(~mask) <= GRID_CELL) if mask.any() else mask
-
-
 def evidence_on(mask: np.ndarray, heatmap: np.ndarray) -> tuple[float, float]:
     """How much of a heatmap lies on the cells, without and with a rim of `GRID_CELL`.
 
@@ -95,7 +91,7 @@ def evidence_on(mask: np.ndarray, heatmap: np.ndarray) -> tuple[float, float]:
     """
     if not mask.any():
         return 0.0, 0.0
-    near = with_rim(mask)
+    near = with_rim(mask, GRID_CELL)
     total = heatmap.sum()
     return float(heatmap[mask].sum() / total), float(heatmap[near].sum() / total)
 

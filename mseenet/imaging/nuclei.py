@@ -75,9 +75,8 @@ def background_color(rgb: np.ndarray) -> np.ndarray:
         RGB, float64 (3,) in [0, 255]: the median of the quarter of pixels that are
         brightest in green, which every stain absorbs. The scale bar's corner is left out.
     """
-    pixels = rgb[~scale_bar_corner(rgb.shape[:2])]
-    green = pixels[:, 1]
-    bright = pixels[green >= _quantile(green, 0.75)]
+    outside, green = ~scale_bar_corner(rgb.shape[:2]), rgb[..., 1]
+    bright = rgb[outside & (green >= _quantile(green[outside], 0.75))]
     return np.array([_quantile(channel, 0.5) for channel in bright.T])
 
 
@@ -280,7 +279,7 @@ def blank_nuclei(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
         RGB pixels, uint8 (H, W, 3) in [0, 255].
     """
     blanked = rgb.copy()
-    blanked[_with_rim(mask)] = np.round(background_color(rgb))
+    blanked[with_rim(mask)] = np.round(background_color(rgb))
     return blanked
 
 
@@ -296,7 +295,7 @@ def paint_over_nuclei(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         RGB pixels, uint8 (H, W, 3) in [0, 255].
     """
-    covered = _with_rim(mask)
+    covered = with_rim(mask)
     if not covered.any():
         return rgb.copy()
     rows, columns = ndimage.distance_transform_edt(
@@ -317,16 +316,21 @@ def blank_background(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         RGB pixels, uint8 (H, W, 3) in [0, 255], the same outside the cells in every field.
     """
-    return np.where(_with_rim(mask)[..., None], rgb, np.array(NEUTRAL, np.uint8))
+    return np.where(with_rim(mask)[..., None], rgb, np.array(NEUTRAL, np.uint8))
 
 
-def _with_rim(mask: np.ndarray) -> np.ndarray:
-    """The mask, wider by `RIM` in every direction, at any size of the field."""
+def with_rim(mask: np.ndarray, rim: float = RIM) -> np.ndarray:
+    """A mask, wider in every direction; an empty one stays empty.
+
+    Args:
+        mask: bool (H, W), of a field of any size.
+        rim: By how much, in pixels of 224.
+    """
     height, width = mask.shape
     distance = ndimage.distance_transform_edt(
         ~mask, sampling=(IMAGE_SIZE / height, IMAGE_SIZE / width)
     )
-    return mask | (distance <= RIM) if mask.any() else mask
+    return mask | (distance <= rim) if mask.any() else mask
 
 
 def _otsu(values: np.ndarray) -> float:

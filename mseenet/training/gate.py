@@ -45,6 +45,19 @@ def fit_novelty(features: np.ndarray, labels: np.ndarray) -> Novelty:
     return Novelty((means @ whitening).astype(np.float32), whitening.astype(np.float32))
 
 
+def reference_of(pooled: np.ndarray, labels: np.ndarray, train: np.ndarray) -> Novelty:
+    """The reference from some fields and all their copies.
+
+    Args:
+        pooled: Of `FrozenFeatures.pooled`, (copies, N, D).
+        labels: int (N,).
+        train: Positions of the fields, int (n,).
+    """
+    return fit_novelty(
+        pooled[:, train].reshape(-1, pooled.shape[-1]), np.tile(labels[train], len(pooled))
+    )
+
+
 def thresholds(distances: np.ndarray) -> tuple[float, float]:
     """From which distances on an image goes to review and is refused.
 
@@ -65,10 +78,7 @@ def novelty_gate(
         labels: (N,).
         rows: Positions of the images of "train" and "val".
     """
-    train = rows["train"]
-    reference = fit_novelty(
-        pooled[:, train].reshape(-1, pooled.shape[-1]), np.tile(labels[train], len(pooled))
-    )
+    reference = reference_of(pooled, labels, rows["train"])
     review, reject = thresholds(reference.distances(pooled[0, rows["val"]]))
     record = {
         "layer": FROZEN_LAYER,

@@ -14,7 +14,8 @@ from mseenet.case.answers import Answer, answer_of
 from mseenet.case.fields import OPACITY, Case, Field
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
-from mseenet.imaging.cells import with_rim
+from mseenet.imaging.cells import GRID_CELL
+from mseenet.imaging.nuclei import with_rim
 from mseenet.inference.cam import METHODS
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier
@@ -179,7 +180,7 @@ def _draw_evidence_note(
         on, near = proportions
         text += (
             f" {100 * near:.0f} % of it lies on nucleated cells with a rim of one grid cell of the "
-            f"heatmap, which cover {100 * with_rim(field.nuclei).mean():.0f} % of the field; "
+            f"heatmap, which cover {100 * with_rim(field.nuclei, GRID_CELL).mean():.0f} % of the field; "
             f"{100 * on:.0f} % lies on the cells alone, which cover "
             f"{100 * field.nuclei.mean():.0f} %."
         )

@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from mseenet.case.fields import Case, Field
-from mseenet.case.records import percent
 from mseenet.case.verdicts import (
     CHOICES,
     DEPENDENT,
-    FEWEST,
     KAPPA,
     LONGEST_COMMENT,
     LONGEST_NAME,
@@ -256,22 +254,15 @@ def draw_agreement(case: Case) -> None:
         "</table>"
     )
     if found.measured is None:
-        st.caption(
-            f"Both name a class for {found.named} fields; how far they agree is given from {FEWEST} on."
-        )
+        st.caption(found.too_few)
         return
-    st.markdown(f"**Agreement** {_measured(found.measured)}")
+    st.markdown(f"**Agreement** {_as_text(found.measured)}")
     if found.blind is not None:
-        st.markdown(f"**Blind verdicts alone** {_measured(found.blind)}")
+        st.markdown(f"**Blind verdicts alone** {_as_text(found.blind)}")
     st.caption(DEPENDENT)
     st.caption(KAPPA)
 
 
-def _measured(measured: Measured) -> str:
-    low, high = (percent(bound) for bound in measured.interval)
-    kappa = "not defined" if measured.kappa is None else f"{measured.kappa:.2f}"
-    text = (
-        f"{measured.agreed} of {measured.n} fields for which both name a class: "
-        f"{percent(measured.proportion)} ({low} to {high}). Cohen's kappa {kappa}."
-    )
-    return text.replace("<", r"\<").replace(">", r"\>")
+def _as_text(measured: Measured) -> str:
+    """For Markdown, which takes "<" for the beginning of a tag."""
+    return str(measured).replace("<", r"\<").replace(">", r"\>")

@@ -372,7 +372,7 @@ def test_the_readers_verdicts_are_in_the_csv_and_the_json(case):
 def test_the_pdf_shows_both_and_how_far_they_agree(case):
     text = flat(case_pdf(read(case), CONTEXT, [0, 1], 0.6))
     assert "Verdicts 3 of 7 fields, 1 of them blind" in text
-    assert "Both name a class for 2 fields. Agreement is given from 10 on." in text
+    assert "Both name a class for 2 fields; how far they agree is given from 10 on." in text
     assert "1 Müller-Öz.png ok Pre-B Pre-B 91.0 % 0.42" in text
     assert "2 Мазок-7.tif to review Early Pre-B ≠ Benign 52.0 %" in text
     assert "Reader A. Reader: Pre-B, blind. clear" in text

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from answers import stress_answers
 from conftest import encode
+from made_up_answers import stress_answers
 from scipy import ndimage
 
 from mseenet.case.words import protocol_title

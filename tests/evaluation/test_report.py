@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from answers import OPERATING_POINT, unseen_figures
+from made_up_answers import OPERATING_POINT, unseen_figures
 
 from mseenet.case.words import PROTOCOLS, confidence_kept, protocol_title
 from mseenet.config import CLASS_NAMES

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from answers import GATE, answers, stress_answers
+from made_up_answers import GATE, answers, stress_answers
 from scipy.stats import binomtest, bootstrap
 
 from mseenet.case.words import confidence_kept, hardest_unseen, operating_point
@@ -25,6 +25,8 @@ from mseenet.evaluation.unseen import (
     stress_of,
 )
 from mseenet.evaluation.unseen_stress import stress_npz
+from mseenet.imaging.nuclei import NucleatedCells
+from mseenet.imaging.quality import Finding
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
 from mseenet.inference.cellularity import FEWEST, SURE
@@ -185,6 +187,27 @@ def test_statuses_are_those_of_the_product(change, status):
     if not change.keys() - {"novelty"}:
         found = statuses(given["confidence"], np.array([0.8]), given["novelty"], GATE, None)
         assert found.tolist() == [status]
+
+
+def test_rules_on_arrays_are_those_of_the_classifier(gated_classifier):
+    """Both apply the same rules, one to a field as it comes, one to answers that were kept."""
+    gate, random = gated_classifier.card.novelty, np.random.default_rng(0)
+    threshold, n = gated_classifier.card.review_confidence, 400
+    confidence, novelty = random.uniform(0.3, 1, n), random.uniform(0.5, 1.1, n) * gate.reject
+    findings = random.choice(3, n, p=(0.8, 0.1, 0.1))
+    cells = random.integers(0, 5, n)
+    clear = np.minimum(cells, random.integers(0, 3, n))
+    found = statuses(confidence, np.full(n, threshold), novelty, gate, Seen(findings, cells, clear))
+    for i in range(n):
+        quality = [Finding("any", 0.0, "any", severe=findings[i] == 2)] * int(findings[i] > 0)
+        judged, _, _ = gated_classifier._judge(
+            tuple(quality),
+            NucleatedCells(int(cells[i]), int(clear[i])),
+            np.array([confidence[i], 0, 0, 0]),
+            float(novelty[i] / gate.reject),
+        )
+        assert found[i] == judged
+    assert set(found) == {"ok", "review", "rejected"}
 
 
 def test_flags_are_the_statuses_that_are_not_ok(results, measured, stress, fitted):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from answers import OPERATING_POINT, unseen_figures
+from made_up_answers import OPERATING_POINT, unseen_figures
 from streamlit.testing.v1 import AppTest
 
 from mseenet.case import words
