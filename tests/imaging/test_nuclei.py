@@ -11,6 +11,7 @@ from mseenet.imaging.nuclei import (
     background_color,
     blank_background,
     blank_nuclei,
+    find_cells,
     nucleus_mask,
     paint_over_nuclei,
     scale_bar_corner,
@@ -61,6 +62,19 @@ def test_the_brightness_of_the_lamp_hardly_matters(style):
     field = render_field(style, SEED)
     mask, darker = nucleus_mask(field), nucleus_mask(brightness(field, 0.7))
     assert (mask & darker).sum() > 0.9 * (mask | darker).sum()
+
+
+@styles
+def test_overexposed_fields_keep_their_nucleated_cells(style):
+    field, empty = (
+        render_field(replace(style, nucleated_cells=number), SEED)
+        for number in (style.nucleated_cells, 0)
+    )
+    washed_out = brightness(field, 1.8)
+    assert np.mean(washed_out[..., 1] == 255) > 0.5
+    found, expected = find_cells(washed_out).cells.count, find_cells(field).cells.count
+    assert 0.6 * expected <= found <= 1.2 * expected  # touching cells part
+    assert find_cells(brightness(empty, 1.8)).cells.count == 0
 
 
 @styles
