@@ -6,7 +6,6 @@ which a new release takes the place of the old.
 
 import hashlib
 import json
-import math
 import secrets
 import sys
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import Any
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
 from mseenet.errors import MSEENetError, UsageError
 from mseenet.files import file_sha256, sync, write_atomically
-from mseenet.inference.calibration import Calibration
+from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.novelty import Novelty
 from mseenet.resources import weights_folder
 
@@ -35,6 +34,16 @@ FILES = (
     ("stress", "file"),
 )
 """Where a card names the files beside it, as section and entry."""
+
+HIGHEST_SCALE = 1e6
+"""Largest scale of the heatmaps that is believed, in logits per cell."""
+
+HIGHEST_NOVELTY_THRESHOLD = 1e3
+"""Largest threshold of the novelty gate that is believed; fields like those of training lie
+around 10, and a gate whose threshold nothing reaches would be none."""
+
+WIDEST = 4096
+"""Largest width of the head that is built."""
 
 SHOWN: dict[str, dict[str, type]] = {
     "calibration": {"fitted_on": str, "n": int},
@@ -152,6 +161,7 @@ def read_card(folder: str | Path) -> Card:
     path = folder / CARD_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content)  # nesting that can be read, but not written, would fail later
     except FileNotFoundError as error:
         raise WeightsError(
             f"{folder}: expected {CARD_NAME} and its weights file, found no {CARD_NAME}"
@@ -174,12 +184,14 @@ def checked_card(folder: Path, content: dict) -> Card:
     _expect(path, "class_names", _get(path, content, "class_names"), list(CLASS_NAMES))
     _expect(path, "input", _get(path, content, "input"), input_record())
     _expect(path, "heatmap layer", _get(path, content, "heatmap.layer"), TARGET_LAYER)
-    if content.get("novelty"):
+    # Weights have no gate only where their card says so: "novelty": null.
+    if _get(path, content, "novelty") is not None:
         _expect(path, "novelty layer", _get(path, content, "novelty.layer"), FROZEN_LAYER)
     model = _model_config(path, _get(path, content, "model"))
-    temperature = _number(path, content, "calibration.value", lowest=0, open_below=True)
-    slope = _number(path, content, "calibration.slope", lowest=0)
-    heatmap_scale = _number(path, content, "heatmap.scale", lowest=0, open_below=True)
+    (_, warmest), (_, steepest) = BOUNDS
+    temperature = _number(path, content, "calibration.value", 0, warmest, open_below=True)
+    slope = _number(path, content, "calibration.slope", 0, steepest)
+    heatmap_scale = _number(path, content, "heatmap.scale", 0, HIGHEST_SCALE, open_below=True)
     review_confidence = 0.0
     if "review_confidence" in content:
         review_confidence = _number(path, content, "review_confidence.value", lowest=0, highest=1)
@@ -374,7 +386,7 @@ def _model_config(path: Path, record) -> ModelConfig:
             right, expected = isinstance(value, bool), "true or false"
         elif isinstance(default, int):
             whole = isinstance(value, int) and not isinstance(value, bool)
-            right, expected = whole and value > 0, "a whole number > 0"
+            right, expected = whole and 0 < value <= WIDEST, f"a whole number in [1, {WIDEST}]"
         else:
             right, expected = _is_number(value) and 0 <= value < 1, "a number in [0, 1)"
         if not right:
@@ -385,15 +397,19 @@ def _model_config(path: Path, record) -> ModelConfig:
 def _read_novelty(folder: Path, path: Path, content: dict) -> NoveltyGate | None:
     if content.get("novelty") is None:
         return None
-    review = _number(path, content, "novelty.review", lowest=0, open_below=True)
-    reject = _number(path, content, "novelty.reject", lowest=0, open_below=True)
+    review, reject = (
+        _number(path, content, f"novelty.{name}", 0, HIGHEST_NOVELTY_THRESHOLD, open_below=True)
+        for name in ("review", "reject")
+    )
     if review > reject:
         raise WeightsError(f"{path}: expected 0 < review <= reject, got {review!r}, {reject!r}")
     file, _ = _named_file(folder, path, content, "novelty")
     try:
-        return NoveltyGate(Novelty.from_bytes(file.read_bytes()), review, reject)
+        reference = Novelty.from_bytes(file.read_bytes())
     except ValueError as error:
         raise WeightsError(f"{file}: {error}") from error
+    _expect(file, "number of class means", len(reference.means), len(CLASS_NAMES))
+    return NoveltyGate(reference, review, reject)
 
 
 def _named_file(folder: Path, path: Path, content: dict, entry: str) -> tuple[Path, str]:
@@ -457,15 +473,13 @@ def _number(
     content: dict,
     name: str,
     lowest: float,
-    highest: float = math.inf,
+    highest: float,
     open_below: bool = False,
 ) -> float:
     """A finite number of the card, in [lowest, highest] or (lowest, highest]."""
     value = _get(path, content, name)
     if not _is_number(value) or not lowest <= value <= highest or (open_below and value == lowest):
-        bounds = f"in [{lowest}, {highest}]"
-        if highest == math.inf:
-            bounds = f"{'>' if open_below else '>='} {lowest}"
+        bounds = f"in {'(' if open_below else '['}{lowest:g}, {highest:g}]"
         raise WeightsError(f"{path}: expected {name} {bounds}, got {value!r}")
     return float(value)
 

@@ -66,6 +66,9 @@ class Prediction:
         return None if self.nuclei is None else unpacked(self.nuclei)
 
 
+NOT_FINITE = "the network's answer is not a finite number: the weights do not suit this image"
+
+
 def without_answer(prediction: Prediction) -> Prediction:
     """The same without class, probabilities and heatmap: what is known of a rejected field."""
     return replace(
@@ -129,6 +132,16 @@ class Classifier:
             raise WeightsError(
                 f"{card.weights_path}: expected weights of this network ({error})"
             ) from error
+        if not all(np.isfinite(values).all() for values in model.get_weights()):
+            raise WeightsError(f"{card.weights_path}: expected finite weights")
+        if card.novelty is not None:
+            width = model.get_layer(FROZEN_LAYER).output.shape[-1]
+            received = card.novelty.reference.means.shape[1]
+            if received != width:
+                raise WeightsError(
+                    f"{card.weights_path.parent}: expected a novelty reference of {width} features "
+                    f"as the network has, received {received}"
+                )
         return cls(card, model, device)
 
     def predict(
@@ -246,6 +259,10 @@ class Classifier:
                 yield Prediction("error", reasons=(str(field),))
                 continue
             values = probabilities[row]
+            if not np.isfinite([*values, novelties[row]]).all():
+                yield Prediction("error", reasons=(NOT_FINITE,))
+                row += 1
+                continue
             found = field.cells.result()
             status, novelty, reasons = self._judge(
                 field.findings.result(), found.cells, values, float(novelties[row])

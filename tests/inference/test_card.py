@@ -9,8 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
+from mseenet import Classifier
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.files import file_sha256
@@ -21,6 +24,7 @@ from mseenet.inference.card import (
     read_card,
     refuse_foreign_release,
 )
+from mseenet.inference.novelty import Novelty
 
 
 def edit(folder, change) -> None:
@@ -48,12 +52,16 @@ def test_the_shipped_card_is_complete_and_true(gated_classifier):
         (lambda c: c["class_names"].reverse(), r"expected class_names \['Benign', .*got \['Pro-B'"),
         (lambda c: c.update(format=2), "expected format 1, got 2"),
         (lambda c: c["input"].update(value_range=[0, 1]), "expected input"),
-        (lambda c: c["calibration"].update(value=0), "expected calibration.value > 0, got 0"),
-        (lambda c: c["calibration"].update(value=float("nan")), "expected calibration.value > 0, got nan"),
-        (lambda c: c["heatmap"].update(scale="1"), "expected heatmap.scale > 0, got '1'"),
+        (lambda c: c["calibration"].update(value=0), r"expected calibration.value in \(0, 20\], got 0"),
+        (lambda c: c["calibration"].update(value=1e308), r"expected calibration.value in \(0, 20\], got 1e\+308"),
+        (lambda c: c["calibration"].update(slope=99), r"expected calibration.slope in \[0, 6\], got 99"),
+        (lambda c: c["calibration"].update(value=float("nan")), r"expected calibration.value in \(0, 20\], got nan"),
+        (lambda c: c["heatmap"].update(scale="1"), r"expected heatmap.scale in \(0, 1e\+06\], got '1'"),
         (lambda c: c["heatmap"].update(layer="top_conv"), "expected heatmap layer inception_concat"),
         (lambda c: c["novelty"].update(layer="top_conv"), "expected novelty layer block4c_add"),
         (lambda c: c["model"].pop("dropout"), "expected model settings"),
+        (lambda c: c["model"].update(filters_1x1=10**12), r"a whole number in \[1, 4096\], got 10{12}"),
+        (lambda c: c.pop("novelty"), "entry 'novelty' is missing"),
         (lambda c: c.pop("weights"), "entry 'weights.file' is missing"),
         (lambda c: c["weights"].update(file="../weights.h5"), "name of a file beside it"),
         (lambda c: c["weights"].update(file="other.weights.h5"), "expected the file that card.json names"),
@@ -244,18 +252,54 @@ def test_values_of_any_wrong_type_and_missing_ones_are_refused(weights_copy, ent
             read_card(weights_copy)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", "7", '"card"', "[" * 100_000])
+DEEP = '{"metrics": ' + '{"a": ' * 900 + "1" + "}" * 901
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "7", '"card"', "[" * 100_000, DEEP])
 def test_json_of_another_kind_is_no_card(weights_copy, content):
     (weights_copy / CARD_NAME).write_text(content)
     with pytest.raises(WeightsError):
         read_card(weights_copy)
 
 
+def with_gate(folder, content: bytes) -> None:
+    """Puts another novelty reference, with its hash, in the place of that in `folder`."""
+    (path,) = folder.glob("novelty-*.npz")
+    path.write_bytes(content)
+    edit(folder, lambda card: card["novelty"].update(sha256=file_sha256(path)))
+
+
+@pytest.mark.parametrize(
+    ("means", "width", "message"),
+    [
+        (np.full((4, 96), np.nan), 96, "expected finite means"),
+        (np.zeros((3, 96)), 96, "expected number of class means 4, got 3"),
+        (np.zeros((4, 95)), 95, "expected a novelty reference of 96 features"),
+    ],
+)
+def test_a_gate_of_other_numbers_is_refused(weights_copy, means, width, message):
+    gate = Novelty(means.astype(np.float32), np.eye(width, dtype=np.float32))
+    with_gate(weights_copy, gate.to_bytes())
+    with pytest.raises(WeightsError, match=message):
+        Classifier.load(weights_copy)
+
+
+def test_weights_that_are_no_numbers_are_refused(weights_copy):
+    (path,) = weights_copy.glob("*.weights.h5")
+    with h5py.File(path, "a") as file:
+        arrays = []
+        file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
+        arrays[-1][...] = np.nan
+    edit(weights_copy, lambda card: card["weights"].update(sha256=file_sha256(path)))
+    with pytest.raises(WeightsError, match="expected finite weights"):
+        Classifier.load(weights_copy)
+
+
 def test_a_damaged_novelty_file_with_its_own_hash_is_refused(weights_copy):
     (path,) = weights_copy.glob("novelty-*.npz")
-    for content in (b"", path.read_bytes()[:-100], b"PK\x03\x04" + bytes(100)):
-        path.write_bytes(content)
-        edit(weights_copy, lambda c: c["novelty"].update(sha256=file_sha256(path)))
+    whole = path.read_bytes()
+    for content in (b"", whole[:-100], b"PK\x03\x04" + bytes(100)):
+        with_gate(weights_copy, content)
         with pytest.raises(WeightsError, match="expected a NumPy archive"):
             read_card(weights_copy)
 
@@ -264,8 +308,9 @@ def test_a_damaged_novelty_file_with_its_own_hash_is_refused(weights_copy):
     ("change", "message"),
     [
         (lambda c: c["novelty"].pop("reject"), "entry 'novelty.reject' is missing"),
-        (lambda c: c["novelty"].update(reject=10**400), "expected novelty.reject > 0"),
-        (lambda c: c["novelty"].update(review=9e9), "expected 0 < review <= reject"),
+        (lambda c: c["novelty"].update(reject=10**400), r"expected novelty.reject in \(0, 1000\]"),
+        (lambda c: c["novelty"].update(reject=1e300), r"expected novelty.reject in \(0, 1000\]"),
+        (lambda c: c["novelty"].update(review=999), "expected 0 < review <= reject"),
         (lambda c: c["novelty"].update(sha256="0" * 64), "altered or damaged"),
         (lambda c: c["novelty"].update(file="../n.npz"), "name of a file beside it"),
         (

@@ -209,6 +209,25 @@ def test_unusable_weights_never_predict(weights_copy, tmp_path):
         Classifier.load(weights_copy)
 
 
+def test_numbers_that_are_not_finite_name_no_class(classifier, fields, monkeypatch):
+    import tensorflow as tf
+
+    whole = classifier._infer
+
+    def broken(batch):
+        probabilities, novelty = (tensor.numpy() for tensor in whole(batch))
+        probabilities[0, 2] = np.nan
+        novelty[1] = np.inf
+        return tf.constant(probabilities), tf.constant(novelty)
+
+    monkeypatch.setattr(classifier, "_infer", broken)
+    *wrong, right = classifier.predict(fields[:3])
+    assert [prediction.status for prediction in wrong] == ["error", "error"]
+    assert all("not a finite number" in prediction.reasons[0] for prediction in wrong)
+    assert all(prediction.class_name is None for prediction in wrong)
+    assert right.class_name is not None
+
+
 def test_evidence_maps_equal_gradcam_of_tf_keras_vis(network, fields):
     """The closed form against a library that computes gradients, for every class."""
     import keras
