@@ -1,6 +1,8 @@
 """MSEENet in the browser: analyse a case, look at the model, read about it.
 
 streamlit run app.py
+
+Streamlit reads this file twice: once to make the server, then as the script of each session.
 """
 
 import streamlit as st
@@ -9,11 +11,12 @@ from mseenet.ui.about_page import draw_about_page
 from mseenet.ui.access import require_sign_in
 from mseenet.ui.analyse_page import draw_analyse_page
 from mseenet.ui.bundler import upload_limit
-from mseenet.ui.frame import draw_footer, draw_header, page_icon
+from mseenet.ui.frame import draw_footer, draw_header, page_icon, page_scripts
+from mseenet.ui.guard import admit, middleware
 from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.session import current_view, keep_settings, require_limits
 from mseenet.ui.shared import load_classifier
-from mseenet.ui.streamlit_internals import keep_uploads_in_memory
+from mseenet.ui.streamlit_internals import ask_nobody_outside, keep_uploads_in_memory
 
 
 def main() -> None:
@@ -21,6 +24,7 @@ def main() -> None:
     require_limits()
     draw_header(open_case=current_view().unsaved())
     require_sign_in()
+    admit()
     keep_uploads_in_memory(upload_limit() + 2**20)  # and what frames it in a request
     keep_settings()
     classifier = load_classifier()
@@ -36,4 +40,8 @@ def main() -> None:
     draw_footer(classifier.card, classifier.device)
 
 
-main()
+if __name__ == "__main__":
+    main()
+else:
+    ask_nobody_outside()
+    app = st.App(__file__, middleware=middleware(page_scripts()))

@@ -164,7 +164,7 @@ class CellsConfig(RobustConfig):
     copies: int = 4
     unchanged: float = 0.1
     fine_tune: PhaseConfig = PhaseConfig(
-        epochs=16, learning_rate=3e-4, cosine=True, weight_decay=0.01
+        epochs=14, learning_rate=3e-4, cosine=True, weight_decay=0.01
     )
     donated: int = 5
     transplanted: float = 0.35

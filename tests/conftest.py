@@ -214,13 +214,22 @@ def browser() -> Iterator:
 
 @pytest.fixture
 def opened(browser, server) -> Iterator[Callable]:
-    """Opens pages of sessions of their own, which are closed at the end."""
-    pages = []
+    """Opens pages of sessions of their own, which are closed at the end.
+
+    Nothing on them may be held back by the content policy.
+    """
+    pages: list = []
+    held_back: list[str] = []
+
+    def note(message) -> None:
+        if "Content Security Policy" in message.text:
+            held_back.append(message.text)
 
     def open_page(width: int = 1280, before=None, address: str = server, **options):
         page = browser.new_page(viewport={"width": width, "height": 1000}, **options)
         pages.append(page)
         page.set_default_timeout(90_000)  # of a busy machine; nothing waits that long
+        page.on("console", note)
         page.add_init_script(_WATCHER)
         if before:
             before(page)
@@ -231,6 +240,7 @@ def opened(browser, server) -> Iterator[Callable]:
     yield open_page
     for page in pages:
         page.close()
+    assert held_back == []
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = next(
@@ -30,6 +31,7 @@ def running_app(
     temporary: Path | None = None,
     port: int | None = None,
     secrets: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Starts the app; gives its address.
 
@@ -38,6 +40,7 @@ def running_app(
         temporary: The server's folder for temporary files.
         port: Where it listens; any free one by default.
         secrets: Another file than `.streamlit/secrets.toml`.
+        environment: Further variables of the server's.
     """
     changes = {"MSEENET_WEIGHTS": weights, "TMPDIR": temporary}
     port = port or free_port()
@@ -47,7 +50,11 @@ def running_app(
     server = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "app.py", *options],
         cwd=ROOT,
-        env=os.environ | {name: str(path) for name, path in changes.items() if path},
+        env={
+            **os.environ,
+            **environment,
+            **{name: str(path) for name, path in changes.items() if path},
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -189,7 +189,7 @@ def complete_card(
     folder = card.weights_path.parent
     assert card.novelty is not None  # see `recipe_of`
     protocol = hardest(results)
-    changes = calibrate(results[protocol], protocol, card.novelty.reject)
+    changes = calibrate(results, protocol, card.novelty.reject)
     with one_writer(folder):
         if read_card(folder).sha256 != card.sha256:
             raise UsageError(

@@ -7,6 +7,7 @@ import numpy as np
 from mseenet.case.words import PROTOCOL_NOTES, confidence_kept, hardest_unseen, protocol_title
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.markdown import percent, proportion_percent, table
+from mseenet.evaluation.out_of_fold import MALIGNANT_SENSITIVITY
 from mseenet.evaluation.unseen import BINS, COVERAGE, MANY, TOO_SURE
 from mseenet.imaging.transplant import HELD_OUT
 from mseenet.inference.calibration import temperature_text
@@ -298,7 +299,8 @@ def _malignant(unseen: dict[str, dict], point: dict) -> list[str]:
         "",
         "The first two columns go by the class that is named. The operating point calls a field "
         f"malignant from a probability of {point['threshold']:.3f} on (all classes but Benign together): "
-        f"on the fields that it was chosen on ({point['fitted_on']}, n = {point['n']}) it catches "
+        f"it is set so low that it catches {MALIGNANT_SENSITIVITY:.1%} in every protocol. "
+        f"On the fields of the hardest one ({point['fitted_on']}, n = {point['n']}) it catches "
         f"{point['sensitivity']:.2%} of the malignant ones, and {point['specificity']:.2%} of the benign ones "
         "stay below it. The last two columns are what it gives when it is chosen without the files "
         "that are tested.",

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.out_of_fold import (
+    BENIGN,
     TRUSTED_ACCURACY,
     OutOfFold,
     calibrate,
@@ -49,8 +49,6 @@ MANY = 50
 
 TOO_SURE = 0.08
 """By how much the confidence of such a bin may exceed its accuracy."""
-
-BENIGN = CLASS_NAMES.index("Benign")
 
 
 def out_of_fold_of(card: Card) -> dict[str, OutOfFold] | None:
@@ -126,16 +124,19 @@ def cross_fit(results: Mapping[str, OutOfFold], reject: float) -> dict[str, Fitt
         By protocol.
     """
     hard = hardest(results)
-    basis = results[hard]
-    files = np.array(basis.files)
+    files = {name: np.array(result.files) for name, result in results.items()}
     fitted = {}
     for protocol, result in results.items():
         temperature: dict[int, Calibration] = {}
         threshold, malignant = np.empty((2, len(result.labels)))
-        own = np.array(result.files)
+        own = files[protocol]
         for fold in np.unique(result.folds):
             mine = result.folds == fold
-            entries = calibrate(basis.take(~np.isin(files, own[mine])), hard, reject)
+            others = {
+                name: other.take(~np.isin(files[name], own[mine]))
+                for name, other in results.items()
+            }
+            entries = calibrate(others, hard, reject)
             temperature[int(fold)] = Calibration(
                 *(entries["calibration"][name] for name in ("value", "slope"))
             )

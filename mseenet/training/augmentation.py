@@ -2,13 +2,13 @@
 
 A smear has no up and no scale of its own, so fields are turned, mirrored, zoomed and
 shifted. Light, exposure, stain and focus differ between laboratories, so brightness,
-contrast, gamma, hue, saturation and the colour channels vary, and focus, sensor noise and
-compression too. Works with every Keras backend; everything random comes from one generator.
+contrast, gamma, hue, saturation and the colour channels vary, and focus and sensor
+noise too. Works with every Keras backend; everything random comes from one generator.
 """
 
 import numpy as np
 
-from mseenet.imaging.perturbations import YIQ, jpeg
+from mseenet.imaging.perturbations import YIQ
 from mseenet.inference.backend import keras
 
 TURN, ZOOM, STRETCH, SHIFT = 10.0, 0.1, 0.05, 8.0
@@ -19,15 +19,8 @@ more zoom costs accuracy on unseen slides."""
 HUE, SATURATION, CHANNEL = 12.0, 0.4, 0.08
 """Largest rotation of the hue, in degrees, change of saturation, and of each channel."""
 
-BRIGHTNESS = (0.5, 1.6)
-"""Lowest and highest factor of the brightness. Overexposure, which clips, costs more than dim
-light and is drawn more often."""
-
-CONTRAST, GAMMA = 0.45, 0.4
-"""Largest change of contrast as a proportion; of gamma, as its logarithm."""
-
-COMPRESSION = (30, 95)
-"""Lowest and highest JPEG quality."""
+BRIGHTNESS, CONTRAST, GAMMA = 0.45, 0.45, 0.4
+"""Largest change of brightness and contrast as shares; of gamma, as its logarithm."""
 
 BLUR, NOISE = 1.5, 8.0
 """Standard deviations of the strongest blur, in pixels, and noise, in grey levels."""
@@ -73,13 +66,10 @@ def augment(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     x = 255 * ops.power(ops.clip(x / 255, 1e-4, 1), np.exp(sometimes(0.3, -GAMMA, GAMMA, 0)))
     mean = ops.mean(x, axis=(1, 2, 3), keepdims=True)
     x = ops.clip((x - mean) * sometimes(0.5, 1 - CONTRAST, 1 + CONTRAST, 1) + mean, 0, 255)
-    x = ops.clip(x * sometimes(0.7, *BRIGHTNESS, 1), 0, 255)
+    x = ops.clip(x * sometimes(0.6, 1 - BRIGHTNESS, 1 + BRIGHTNESS, 1), 0, 255)
     noise = random.standard_normal(images.shape, dtype=np.float32)
     x = ops.clip(x + sometimes(0.3, 0, NOISE, 0) * noise, 0, 255)
-    changed = ops.convert_to_numpy(ops.round(x)).astype(np.uint8)
-    for i in np.flatnonzero(random.random(count) < 0.3):
-        changed[i] = jpeg(changed[i], int(random.integers(*COMPRESSION, endpoint=True)))
-    return changed
+    return ops.convert_to_numpy(ops.round(x)).astype(np.uint8)
 
 
 def color_matrices(turned: np.ndarray, saturated: np.ndarray) -> np.ndarray:

@@ -31,6 +31,9 @@ from mseenet.training.checkpoint import Checkpoint
 from mseenet.training.dataset import Sample
 from mseenet.training.loop import Draw, Training, run_phase
 
+COMPRESSION = (30, 95)
+"""Lowest and highest JPEG quality of the compressed images."""
+
 DIMMING = (0.55, 1.45)
 """Lowest and highest factor of the images that change in brightness alone."""
 
@@ -166,7 +169,7 @@ def _key(network: keras.Model, samples: Sequence[Sample], seed: int, backbone: d
         "version": FEATURES_VERSION,
         "seed": seed,
         "batch": BATCH,
-        "compression": augmentation.COMPRESSION,
+        "compression": COMPRESSION,
         "dimming": DIMMING,
         "corner": CORNER,
         "code": [inspect.getsource(function) for function in functions]
@@ -249,7 +252,7 @@ def _copy(images: np.ndarray, seed: int, copy: int, start: int) -> np.ndarray:
 def _compressed(images: np.ndarray, seed: int, copy: str, start: int) -> np.ndarray:
     """A batch after JPEG compression of random quality."""
     random = np.random.default_rng([seed, *copy.encode(), start])
-    qualities = random.integers(*augmentation.COMPRESSION, len(images), endpoint=True)
+    qualities = random.integers(*COMPRESSION, len(images), endpoint=True)
     pairs = zip(images, qualities, strict=True)
     return np.stack([jpeg(image, int(quality)) for image, quality in pairs]).astype(np.float32)
 

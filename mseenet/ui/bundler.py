@@ -27,7 +27,7 @@ def page_limits() -> Limits:
 
 
 def bundler() -> str:
-    """The script, as HTML, that makes all upload widgets of a page send bundles."""
+    """The script that makes all upload widgets of a page send bundles."""
     limits = page_limits()
     settings = {
         "magic": MAGIC.decode(),
@@ -37,5 +37,4 @@ def bundler() -> str:
         "limit": limits.file,
         "caseLimit": limits.case,
     }
-    script = _SCRIPT.replace("SETTINGS", json.dumps(settings))
-    return f"<script>{script}</script>"
+    return _SCRIPT.replace("SETTINGS", json.dumps(settings))

@@ -134,6 +134,11 @@ def page_icon() -> Image.Image:
 _SCRIPT = Path(__file__).with_name("page.js").read_text("utf-8")
 
 
+def page_scripts() -> tuple[str, ...]:
+    """The scripts that `draw_header` writes into the page."""
+    return _SCRIPT, bundler()
+
+
 def draw_header(open_case: bool) -> None:
     """Draws title and purpose, and the line that never leaves the screen.
 
@@ -141,7 +146,8 @@ def draw_header(open_case: bool) -> None:
         open_case: Whether the browser is to ask before the page is left.
     """
     st.html(_STYLE)
-    st.html(f"<script>{_SCRIPT}</script>{bundler()}", unsafe_allow_javascript=True)
+    scripts = "".join(f"<script>{script}</script>" for script in page_scripts())
+    st.html(scripts, unsafe_allow_javascript=True)
     st.html(
         '<header class="mseenet-title"><h1>MSEENet</h1>'
         "<p>Acute lymphoblastic leukaemia subtypes from peripheral blood smear fields</p></header>"

@@ -6,9 +6,13 @@ in the log. The tests of this module fail then, so that a new version is not tak
 """
 
 import logging
+import re
 from collections.abc import Callable
 from functools import cache, wraps
+from pathlib import Path
 from typing import ParamSpec
+
+import streamlit
 
 _P = ParamSpec("_P")
 
@@ -69,6 +73,28 @@ def keep_compiled_functions() -> None:
     if not callable(script_runner._clean_problem_modules):
         raise TypeError("expected a function `_clean_problem_modules`")
     script_runner._clean_problem_modules = lambda: None
+
+
+def streamlit_scripts() -> list[str]:
+    """The scripts that Streamlit's own page holds, rather than loads from a file."""
+    page = Path(streamlit.__file__).parent / "static" / "index.html"
+    pattern = r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>"
+    return re.findall(pattern, page.read_text("utf-8"), re.DOTALL) if page.is_file() else []
+
+
+@_left_alone_if_moved
+def ask_nobody_outside() -> None:
+    """Keeps Streamlit from asking an address outside for this machine's own.
+
+    It does so, for up to two seconds in which no page is served, whenever a page of another site
+    tries to connect, to let in pages of its own external address. Behind a proxy that address is
+    not this machine's, and `server.corsAllowedOrigins` names those that are meant.
+    """
+    from streamlit import net_util
+
+    if not callable(net_util.get_external_ip):
+        raise TypeError("expected a function `get_external_ip`")
+    net_util.get_external_ip = lambda: None
 
 
 @_left_alone_if_moved

@@ -56,7 +56,7 @@ def overconfident(seed: int, count: int = 2000) -> OutOfFold:
 
 
 def test_calibration_finds_the_temperature_and_keeps_its_promises():
-    card = calibrate(overconfident(0, 20_000), "series", REJECT)
+    card = calibrate({"series": overconfident(0, 20_000)}, "series", REJECT)
     assert card["calibration"]["value"] == pytest.approx(3, abs=0.1)
     assert card["calibration"]["slope"] == pytest.approx(2, abs=0.1)
     assert card["calibration"]["n"] == 20_000
@@ -80,6 +80,24 @@ def test_calibration_finds_the_temperature_and_keeps_its_promises():
     ill = fresh.labels != 0
     assert caught[ill].mean() == pytest.approx(MALIGNANT_SENSITIVITY, abs=0.005)
     assert (~caught)[~ill].mean() == pytest.approx(card["malignant"]["specificity"], abs=0.03)
+
+
+def test_the_operating_point_holds_in_every_protocol():
+    hard, easy = overconfident(0, 20_000), overconfident(1, 20_000)
+    ill = np.flatnonzero(easy.labels != 0)
+    easy.logits[ill[:200]] = [9, 0, 0, 0]  # missed in this protocol alone
+    results = {"series-siblings": hard, "series": easy}
+    both = calibrate(results, "series-siblings", REJECT)
+    one = calibrate({"series-siblings": hard}, "series-siblings", REJECT)
+    assert both["calibration"] == one["calibration"]
+    assert both["review_confidence"] == one["review_confidence"]
+    assert both["malignant"]["threshold"] < one["malignant"]["threshold"]
+    assert both["malignant"]["specificity"] < one["malignant"]["specificity"]
+    calibration = Calibration(*(both["calibration"][name] for name in ("value", "slope")))
+    for result in results.values():
+        probabilities = softmax(result.logits, calibration.temperatures(result.novelty / REJECT))
+        caught = 1 - probabilities[:, 0] >= both["malignant"]["threshold"] - 1e-3
+        assert caught[result.labels != 0].mean() >= MALIGNANT_SENSITIVITY - 1e-3
 
 
 def test_the_hardest_protocol_is_the_one_with_most_errors():
@@ -155,7 +173,7 @@ def test_from_the_command_to_the_card(measured, smoke_data, monkeypatch):
         f"{CLASS_NAMES[c]} block {f}" for c, f in zip(result.labels, result.folds, strict=True)
     ]
     assert result.parts.tolist() == names
-    expected = calibrate(result, protocol, card.novelty.reject)
+    expected = calibrate({protocol: result}, protocol, card.novelty.reject)
     assert card.content["calibration"]["n"] == 80
     assert card.calibration.value == pytest.approx(expected["calibration"]["value"], abs=0.01)
     assert card.review_confidence == pytest.approx(expected["review_confidence"]["value"], abs=0.01)

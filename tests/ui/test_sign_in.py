@@ -124,6 +124,8 @@ def test_signing_in_and_out(gated, browser):
     stranger.goto(gated)
     stranger.get_by_role("button", name="Sign in").wait_for()
     assert stranger.get_by_text(NO_WEIGHTS).count() == 0
+    sent = "fetch('/_stcore/upload_file/a/b', {method: 'PUT', body: 'x'}).then(r => r.text())"
+    assert "sign in" in stranger.evaluate(sent)
 
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("button", name="Sign in").wait_for()

@@ -13,18 +13,22 @@ import keras
 import pytest
 import streamlit
 from starlette import formparsers
+from streamlit import net_util
 from streamlit.runtime import scriptrunner
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import script_runner
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest
+from streamlit.web.server.server_util import is_url_from_allowed_origins
 
 from mseenet.ui import streamlit_internals
 from mseenet.ui.streamlit_internals import (
     TEST_IDS,
+    ask_nobody_outside,
     forget_upload,
     keep_compiled_functions,
     keep_uploads_in_memory,
+    streamlit_scripts,
 )
 
 
@@ -56,6 +60,23 @@ def original_cleaner():
     fresh.__dict__.update(vars(script_runner))
     exec(compile(source, script_runner.__file__, "exec"), fresh.__dict__)
     return fresh._clean_problem_modules
+
+
+def test_streamlit_asks_nobody_outside_for_its_own_address(monkeypatch):
+    calls = []
+    monkeypatch.setattr(net_util, "get_external_ip", net_util.get_external_ip)
+    monkeypatch.setattr(net_util, "_make_blocking_http_get", lambda *_, **__: calls.append(1))
+    origin = "http://evil.example"
+    assert not is_url_from_allowed_origins(origin)
+    assert calls  # what has to be kept from happening
+    calls.clear()
+    ask_nobody_outside()
+    assert not is_url_from_allowed_origins(origin)
+    assert not calls
+
+
+def test_the_scripts_of_streamlits_page_are_found():
+    assert streamlit_scripts()
 
 
 def test_large_uploads_are_not_spooled_to_disk(monkeypatch):
@@ -108,6 +129,7 @@ def test_scripts_and_styles_rely_on_these_test_ids_and_no_others():
 @pytest.mark.parametrize(
     ("touch", "arguments", "module", "attribute"),
     [
+        (ask_nobody_outside, (), net_util, "get_external_ip"),
         (keep_compiled_functions, (), script_runner, "_clean_problem_modules"),
         (keep_uploads_in_memory, (2**20,), formparsers.MultiPartParser, "spool_max_size"),
         (forget_upload, ("a.png",), scriptrunner, "get_script_run_ctx"),

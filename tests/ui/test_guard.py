@@ -1,0 +1,187 @@
+"""What the server refuses and tells browsers, first without and then with a real server."""
+
+import asyncio
+import re
+import socket
+import threading
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from mseenet.ui import guard
+from mseenet.ui.frame import page_scripts
+from mseenet.ui.streamlit_internals import streamlit_scripts
+from tools.browser import running_app
+
+UPLOAD = "/_stcore/upload_file"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Asks an application behind the guard; gives status and headers."""
+    monkeypatch.setattr(guard, "_admitted", type(guard._admitted)())
+
+    async def answer(request):
+        return PlainTextResponse("answered")
+
+    route = Route("/{path:path}", answer, methods=["GET", "PUT", "DELETE", "OPTIONS"])
+    app = Starlette(routes=[route], middleware=guard.middleware(["one()"]))
+
+    def ask(path, method="GET", host="localhost:8501"):
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": b"",
+            "headers": [(b"host", host.encode())],
+        }
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(app(scope, receive, send))
+        return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+
+    return ask
+
+
+def admitted(monkeypatch, session: str) -> None:
+    context = SimpleNamespace(session_id=session)
+    monkeypatch.setattr(guard, "get_script_run_ctx", lambda: context)
+    guard.admit()
+
+
+def test_only_sessions_behind_the_sign_in_upload(asked, monkeypatch):
+    for method in ("PUT", "DELETE"):
+        assert asked(f"{UPLOAD}/mine/file", method)[0] == 403
+    admitted(monkeypatch, "mine")
+    for method in ("PUT", "DELETE"):
+        assert asked(f"{UPLOAD}/mine/file", method)[0] == 200
+        assert asked(f"/hospital{UPLOAD}/mine/file", method)[0] == 200  # below a base path
+        assert asked(f"{UPLOAD}/another/file", method)[0] == 403
+        assert asked(f"{UPLOAD}/", method)[0] == 403
+    assert asked(f"{UPLOAD}/another/file", "OPTIONS")[0] == 200
+
+
+def test_the_oldest_sessions_are_forgotten_first(asked, monkeypatch):
+    monkeypatch.setattr(guard, "MOST_ADMITTED", 2)
+    for session in ("a", "b", "a", "c"):
+        admitted(monkeypatch, session)
+    assert [asked(f"{UPLOAD}/{name}/file", "PUT")[0] for name in "abc"] == [200, 403, 200]
+
+
+def test_a_run_without_a_session_admits_nobody(asked, monkeypatch):
+    monkeypatch.setattr(guard, "get_script_run_ctx", lambda: None)
+    guard.admit()
+    assert not guard._admitted
+
+
+@pytest.mark.parametrize("path", ["/_stcore/metrics", "/hospital/_stcore/metrics"])
+def test_nobody_is_told_about_sessions(asked, path):
+    assert asked(path)[0] == 404
+
+
+def test_other_names_of_this_machine_are_refused(asked):
+    assert asked("/", host="127.0.0.1:8501")[0] == 200
+    for host in ("evil.example", "localhost.evil.example", "evil.example:8501"):
+        status, headers = asked("/", host=host)
+        assert status == 400
+        assert headers["x-frame-options"] == "DENY"
+
+
+def test_every_answer_carries_the_headers(asked):
+    for path, method in (("/", "GET"), ("/_stcore/metrics", "GET"), (f"{UPLOAD}/x/y", "PUT")):
+        _, headers = asked(path, method)
+        assert headers.items() >= {k.lower(): v for k, v in guard.HEADERS.items()}.items()
+        policy = headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe-eval" not in policy
+        (scripts,) = re.findall("script-src ([^;]*)", policy)
+        # Of one(), by `openssl dgst -sha256 -binary | base64`, and of Streamlit's own.
+        assert "'sha256-HR7iaask9daLMRRskMI++QeJtjWDOjyPA6lGzYGzKW4='" in scripts
+        assert scripts.count("sha256-") == 1 + len(streamlit_scripts()) >= 2
+        assert "unsafe-inline" not in scripts
+
+
+def test_the_scripts_that_are_let_in_are_those_of_the_page():
+    assert len(page_scripts()) == 2
+    assert all("<script" not in script for script in page_scripts())
+
+
+class Recorder(threading.Thread):
+    """Listens where a proxy to the world outside would, and notes who asks for what."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.asked: list[bytes] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.asked.append(connection.recv(200))
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def outside():
+    recorder = Recorder()
+    recorder.start()
+    yield recorder
+    recorder.socket.close()
+
+
+@pytest.fixture(scope="module")
+def address(outside, tmp_path_factory):
+    """Of a page without weights, whose ways to the world outside lead to `outside`."""
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    variables = dict.fromkeys(names, outside.address) | {"no_proxy": "localhost,127.0.0.1"}
+    with running_app(tmp_path_factory.mktemp("empty"), environment=variables) as url:
+        yield url
+
+
+def handshake(address: str, host: str, origin: str) -> int:
+    """Status of an attempt to open the page's WebSocket."""
+    port = urlsplit(address).port
+    request = (
+        "GET /_stcore/stream HTTP/1.1\r\n"
+        f"Host: {host}:{port}\r\nOrigin: {origin.format(port=port)}\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: streamlit\r\n\r\n"
+    )
+    with socket.create_connection(("localhost", port), timeout=30) as connection:
+        connection.sendall(request.encode())
+        return int(connection.recv(100).split()[1])
+
+
+@pytest.mark.slow
+def test_pages_of_other_sites_are_refused_and_nobody_outside_is_asked(address, outside):
+    assert handshake(address, "localhost", "http://localhost:{port}") == 101
+    for host, origin in (
+        ("localhost", "http://evil.example"),
+        ("localhost", "null"),
+        ("evil.example", "http://evil.example"),  # a name that was made to lead here
+        ("evil.example", "http://evil.example:{port}"),
+    ):
+        assert handshake(address, host, origin) in (400, 403)
+    assert outside.asked == []
+
+
+@pytest.mark.slow
+def test_the_recorder_would_notice(outside):
+    requests = pytest.importorskip("requests")
+    with pytest.raises(requests.RequestException):
+        requests.get("http://checkip.example/", proxies={"http": outside.address}, timeout=10)
+    assert outside.asked.pop().startswith(b"GET http://checkip.example/")
