@@ -49,7 +49,7 @@ _BEYOND = (np.array([0.5, -1.0, 0.5]) / np.log(10)).astype(np.float32)
 """From natural logarithms of red, green and blue to the optical density in green beyond the
 mean of red and blue."""
 
-WASHED_OUT = 0.5
+WASHED_OUT = 0.7
 """Proportion of the optical density that is lost where all of a field is white, 255 in green:
 overexposure clips plasma first and then the nuclei's red and blue. It falls to 0 for fields half
 of which is white; of well-exposed ones less is. Chosen on validation fields at brightness x1.2
