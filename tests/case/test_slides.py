@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mseenet.case.slides import PatternError, slide_by_pattern, slide_of
+from mseenet.case.slides import PatternError, in_order, short_names, slide_by_pattern, slide_of
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,32 @@ def test_a_pattern_names_the_slide(name, pattern, slide):
 
 @pytest.mark.parametrize("pattern", ["", "*", "{slide}{slide}", "{slide}/", "{slide}" + 99 * "a"])
 def test_a_pattern_without_a_slide_is_refused(pattern):
-    with pytest.raises(PatternError, match="with {slide} once"):
+    with pytest.raises(PatternError, match=r"with \{slide\} once"):
         slide_by_pattern("a.jpg", pattern)
 
 
+def test_a_pattern_takes_the_place_of_folders():
+    assert slide_of("folder/S12_003.jpg", "{slide}_*") == "S12"
+    assert slide_of("folder/003.jpg", "{slide}_*") is None
+
+
+def test_slides_are_ordered_by_the_numbers_in_their_names():
+    slides = ["s 10", None, "S 2", "a", "s 2", "7", "s \u0662", "s ²"]
+    ordered = sorted(slides, key=in_order)
+    assert ordered[:3] == ["7", "a", "S 2"]
+    assert ordered.index("s 2") < ordered.index("s 10")
+    assert ordered[-1] is None
+
+
+def test_slides_are_called_without_the_folders_that_all_are_in():
+    assert short_names(["case/a", None, "case/b"]) == {"case/a": "a", "case/b": "b"}
+    assert short_names(["case/a", "case"]) == {"case/a": "case/a", "case": "case"}
+    assert short_names(["x/y/a"]) == {"x/y/a": "a"}
+    assert short_names([None]) == {}
+
+
 def test_no_pattern_takes_long():
-    with pytest.raises(PatternError, match="two \\*"):
+    with pytest.raises(PatternError, match=r"two \*"):
         slide_by_pattern("a.jpg", "*a*a*{slide}")
     begin = time.perf_counter()
     assert slide_by_pattern(255 * "a", "*a{slide}a*b") is None

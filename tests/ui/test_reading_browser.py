@@ -174,7 +174,7 @@ def test_reading_is_accessible(opened, sixty):
     with drawn_anew(page):
         page.keyboard.press("1")
     assert findings_of_axe(page) == []
-    page.get_by_role("button", name="Means and agreement").click()
+    page.get_by_role("button", name="Spread and agreement").click()
     page.locator(".mseenet-agreement").wait_for()
     settled(page)
     assert findings_of_axe(page) == []
