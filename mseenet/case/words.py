@@ -167,7 +167,7 @@ def slide_evidence(metrics: Mapping[str, dict]) -> str:
 
 
 def _slides_right(slides: Mapping) -> tuple[float, ...]:
-    return (slides["series"]["proportion"], *(draw["right"] for draw in slides["drawn"]))
+    return (slides["series"]["interval_95"][0], *(draw["right"] for draw in slides["drawn"]))
 
 
 def operating_point(point: Mapping[str, float], metrics: Mapping[str, dict]) -> str:

@@ -1,6 +1,7 @@
 """`mseenet predict`: what it reads, what it prints, and what it never overwrites."""
 
 import csv
+import io
 import json
 import os
 import subprocess
