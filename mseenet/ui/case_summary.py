@@ -122,7 +122,7 @@ def _table_of_slides(summary: CaseSummary) -> str:
     """A line a slide, and one for all fields with a class."""
     head = "".join(
         f'<th scope="col">{html.escape(title)}</th>'
-        for title in ("Slide", "Fields", *CLASS_NAMES, "Malignant", "Class of the slide")
+        for title in ("Slide", "With a class", *CLASS_NAMES, "Malignant", "Class of the slide")
     )
     lines = [
         _line(item.title, item.named, item.probabilities, item.answer or f"none: {item.why}")
@@ -131,7 +131,7 @@ def _table_of_slides(summary: CaseSummary) -> str:
     if len(summary.slides) > 1:
         lines.append(_line("all", summary.named, summary.probabilities, ""))
     caption = (
-        "Fields with a class, and means of their calibrated probabilities in percent. "
+        "Number of fields with a class, and means of their calibrated probabilities. "
         f"{words.NOT_A_CASE_RESULT}"
     )
     return (

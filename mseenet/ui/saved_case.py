@@ -70,7 +70,7 @@ def draw_save(view: CaseView, classifier: Classifier) -> None:
     with st.popover(f"Save case: {parts} files", width=180):
         st.markdown(
             f"This app opens at most {case.limits.part // MEGABYTE:,} MB as one file, so this case "
-            f"is saved in {parts}. Save all of them, and add all of them to an empty page to go on."
+            f"is saved in {parts} files. Save all of them, and add all of them to an empty page to go on."
         )
         for part in range(1, parts + 1):
             st.download_button(

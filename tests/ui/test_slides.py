@@ -42,7 +42,7 @@ TWO_SLIDES = ("s 10/a.png", "s 2/b.png", "s 10/c.png", "s 2/d.png")
 
 
 def slides(app) -> list[str | None]:
-    return [None if slide != slide else slide for slide in listed(app, "Slide")]  # not NaN
+    return [slide if isinstance(slide, str) else None for slide in listed(app, "Slide")]
 
 
 def opened_spread(app) -> AppTest:
