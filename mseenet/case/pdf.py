@@ -210,6 +210,7 @@ class _Report(FPDF):
         """A table whose first row is repeated on every page; widths in mm."""
         self.style(size)
         self.set_draw_color(*_RULE)
+        self.set_fill_color(self.DEFAULT_FILL_COLOR)  # else its cells take the latest bar's
         with self.table(
             col_widths=widths,
             width=sum(widths),

@@ -135,8 +135,10 @@ def _table_of_slides(summary: CaseSummary) -> str:
         f"{words.NOT_A_CASE_RESULT}"
     )
     return (
+        # On a narrow screen it scrolls, by keyboard too.
+        '<div class="mseenet-wide" role="region" aria-label="Slides" tabindex="0">'
         f'<table class="mseenet-means"><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

@@ -90,6 +90,7 @@ def spread_dots(
     short = short_names(item.slide for item, _ in rows)
     titles = [short.get(item.title, item.title) for item, _ in rows]
     figure = make_subplots(1, len(CLASS_NAMES), shared_yaxes=True, column_titles=list(CLASS_NAMES))
+    dots = "#a88be8" if st.context.theme.type == "dark" else HIGHLIGHT
     place, names = [], []
     for row, (_, fields) in enumerate(rows):
         # By the golden ratio dots that follow each other lie apart.
@@ -102,7 +103,7 @@ def spread_dots(
                 x=values,
                 y=place,
                 mode="markers",
-                marker={"size": 5, "color": HIGHLIGHT, "opacity": 0.45},
+                marker={"size": 5, "color": dots, "opacity": 0.6},
                 customdata=[html.escape(name) for name in names],
                 hovertemplate="%{customdata}: %{x:.1f} %<extra></extra>",
             ),
@@ -127,12 +128,13 @@ def spread_dots(
         )
     figure.update_xaxes(
         range=[-4, 104],
-        tickvals=[0, 50, 100],
-        ticktext=["0", "50", "100 %"],
+        tickvals=[0, 100],
+        ticktext=["0", "100"],
         fixedrange=True,
         zeroline=False,
         tickfont={"size": 12, "color": text_color()},
     )
+    figure.update_xaxes(ticktext=["0", "100 %"], col=len(CLASS_NAMES))
     figure.update_yaxes(
         range=[len(rows) - 0.5, -0.5],
         tickvals=list(range(len(rows))),
@@ -144,7 +146,7 @@ def spread_dots(
     figure.update_annotations(font={"size": 13, "color": text_color()})
     return figure.update_layout(
         height=70 + ROW * len(rows),
-        margin={"l": 0, "r": 8, "t": 26, "b": 4},
+        margin={"l": 0, "r": 24, "t": 26, "b": 4},
         showlegend=False,
     )
 

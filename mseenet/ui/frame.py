@@ -75,7 +75,8 @@ _STYLE = """
 .mseenet-means th { text-align: left; font-weight: 500; }
 .mseenet-means td { text-align: right; }
 .mseenet-means td:last-child, .mseenet-means th:last-child { text-align: left; white-space: normal; padding-right: 0 !important; }
-.st-key-spread-body { width: 40rem; max-width: calc(100vw - 4rem); overflow-x: auto; }
+.st-key-spread-body { width: 40rem; max-width: calc(100vw - 6rem); }
+.mseenet-wide { overflow-x: auto; }
 .mseenet-tiles { display: flex; flex-wrap: wrap; gap: .6rem; margin: .2rem 0 !important; padding: 0 !important;
   list-style: none; }
 .mseenet-tiles { gap: .4rem !important; }
