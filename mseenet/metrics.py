@@ -82,14 +82,14 @@ def summary_measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     """Wilson's score interval of a proportion, 95 %.
 
     Reference:
         E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
 
     Args:
-        successes: In [0, n].
+        successes: In [0, n]; a fraction where a trial counts by a share.
         n: Number of trials; with none, the interval is [0, 1].
 
     Returns:

@@ -277,3 +277,18 @@ def networks(request, monkeypatch, ungated_weights) -> dict[str, object]:
     monkeypatch.setattr(analyse_page, "prepare_methods", lambda _: None)
     monkeypatch.delitem(os.environ, "MSEENET_WEIGHTS", raising=False)
     return known
+
+
+@pytest.fixture
+def downloads(monkeypatch) -> dict:
+    """What makes each download, by its key; the buttons are plain ones."""
+    import streamlit as st
+
+    made = {}
+
+    def download_button(label, make, *_, key, on_click, args=(), **__):
+        made[key] = make
+        st.button(label, key=key, on_click=on_click if callable(on_click) else None, args=args)
+
+    monkeypatch.setattr(st, "download_button", download_button)
+    return made

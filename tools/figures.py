@@ -52,6 +52,10 @@ def figures_table(evaluation: dict) -> list[str]:
                 share(malignant["called_benign"]),
             ],
         ]
+        if "slides" in figures:
+            series = figures["slides"]["series"]
+            title = "the same, whole series given their class"
+            rows.append([title, series["n"], f"{share(series)} right"])
     found = hardest_unseen(unseen)
     where, stress = "known slides", evaluation.get("stress")
     if found and "stress" in found[1]:

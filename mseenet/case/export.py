@@ -14,7 +14,7 @@ from mseenet.case import words
 from mseenet.case.fields import Source
 from mseenet.case.names import file_stem
 from mseenet.case.records import CSV_HEADER, csv_line, csv_row, record
-from mseenet.case.summary import summarize_case
+from mseenet.case.summary import CaseSummary, answer_text, summarize_case
 from mseenet.case.verdicts import (
     VERDICT_HEADER,
     Agreement,
@@ -71,6 +71,7 @@ class CaseField:
         evidence_near_nuclei: The same as `evidence_on_nuclei` with a rim of one grid cell of the
             heatmap around the cells.
         cells: Outlines and crops of the nucleated cells, or None if they are not to be shown.
+        slide: Name of the slide that it is of, if that is known.
     """
 
     name: str
@@ -82,6 +83,7 @@ class CaseField:
     recorded: Source | None = None
     evidence_near_nuclei: float | None = None
     cells: CellPictures | None = None
+    slide: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ class CaseContext:
         settings: What the user could set, and how it was set, in words.
         waiting: Names of the fields that were not analysed yet.
         left_out: Names and reasons of the files that did not become fields.
+        slide_evidence: How often the class of a slide is right (`words.slide_evidence`); empty to
+            give slides no class.
+        waiting_slides: Names of fields that wait and of their slides, where these are known.
 
     Raises:
         ValueError: `made` has no time zone.
@@ -112,6 +117,8 @@ class CaseContext:
     settings: Mapping[str, str]
     waiting: Sequence[str] = ()
     left_out: Sequence[tuple[str, str]] = ()
+    slide_evidence: str = ""
+    waiting_slides: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self):
         if self.made.utcoffset() is None:
@@ -196,7 +203,7 @@ def case_zip(
                 "made": context.made.isoformat(),
                 "settings": dict(context.settings),
             },
-            "summary": asdict(summarize_case(field.prediction for field in fields)),
+            "summary": _summary_record(fields, context),
             "agreement": agreement_record(agreement_in(fields)),
             "fields": records,
             "waiting": list(context.waiting),
@@ -216,6 +223,23 @@ def check(fields: Sequence[CaseField], opacity: float = 0.0) -> None:
         raise ValueError(f"expected opacity in [0, 1]; received {opacity}")
 
 
+def summary_in(fields: Sequence[CaseField], context: CaseContext) -> CaseSummary:
+    """Counts and means of the fields; synthetic ones are of no slide."""
+    return summarize_case(
+        [f.prediction for f in fields],
+        [None if f.synthetic else f.slide for f in fields],
+        answered=bool(context.slide_evidence),
+    )
+
+
+def _summary_record(fields: Sequence[CaseField], context: CaseContext) -> dict:
+    summary = summary_in(fields, context)
+    return asdict(summary) | {
+        "answer": answer_text(summary),
+        "answer_is": f"{words.SLIDE_RULE} {context.slide_evidence or words.NO_SLIDE_CLASS}",
+    }
+
+
 def agreement_in(fields: Sequence[CaseField]) -> Agreement:
     """How far network and reader agree on the fields; synthetic ones do not count."""
     return agreement((f.prediction, f.verdict) for f in fields if not f.synthetic)
@@ -226,7 +250,7 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     records = []
     for field in fields:
         source = field.recorded or context
-        row = record(field.name, field.prediction, source.weights, source.release)
+        row = record(field.name, field.prediction, source.weights, source.release, field.slide)
         if row["status"] == "rejected" and row["predicted"] is not None:
             row["reasons"] = [NO_MEANING, *row["reasons"]]
         own = {
@@ -242,10 +266,12 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
 def _missing(context: CaseContext) -> list[dict]:
     """Rows of what the case does not hold, or not yet."""
     waiting = [(name, "waiting", "not analysed yet") for name in context.waiting]
+    slides = dict(context.waiting_slides)
     left_out = [(name, "left out", reason) for name, reason in context.left_out]
     return [
         {
             "file": name,
+            "slide": slides.get(name) if status == "waiting" else None,
             "status": status,
             "predicted": None,
             "probabilities": None,

@@ -13,6 +13,7 @@ from mseenet.case.archive import ArchiveError, is_archive, named, open_archive
 from mseenet.case.limits import MEGABYTE, Limits
 from mseenet.case.names import look_of, unique_name
 from mseenet.case.pictures import encoded
+from mseenet.case.slides import slide_of
 from mseenet.case.verdicts import Verdict
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging.cells import Cell, largest_evidence, measured
@@ -125,6 +126,8 @@ class Field:
         recorded: What gave the answer if it was opened from a saved case; None if it was
             given here.
         earlier: The answer of the saved case after the field was analysed again.
+        slide: Name of the slide that it is of, if that is known.
+        slide_by_hand: Whether the user has said so, so that names do not change it.
     """
 
     key: str
@@ -140,6 +143,8 @@ class Field:
     seen: bool = False
     recorded: Source | None = None
     earlier: Earlier | None = None
+    slide: str | None = None
+    slide_by_hand: bool = False
 
     @property
     def result(self) -> Prediction:
@@ -225,6 +230,8 @@ class Case:
         opacity: Of the heatmaps, in [0, 1], where they are shown and in exports.
         color_map: Of the heatmaps, one of `heatmaps.COLOR_MAPS`.
         reader: Who gives the verdicts, as the reader wrote it; may be empty.
+        slide_pattern: By which names tell the slide (`slides.slide_by_pattern`); empty where
+            folders do.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -237,6 +244,7 @@ class Case:
     opacity: float = OPACITY
     color_map: str = COLOR_MAPS[0]
     reader: str = ""
+    slide_pattern: str = ""
     _size: int = field(default=0, init=False)
     _looks: set[str] = field(default_factory=set, init=False)
 
@@ -301,7 +309,9 @@ class Case:
         for restored in fields:
             self.fields[restored.key] = restored
             self._size += len(restored.content)
+            slide = restored.slide
             self._name(restored, restored.name)
+            restored.slide = slide
 
     def analyse_again(self, release: str) -> None:
         """Lets the fields wait whose answers another release than `release` has recorded.
@@ -316,6 +326,33 @@ class Case:
                 recorded.prediction = recorded.recorded = None
                 for known in ("cells", "largest_evidence"):  # of that answer
                     vars(recorded).pop(known, None)
+
+    def name_slides(self, pattern: str) -> None:
+        """Tells the slides of all fields by their names, but for those that were told by hand.
+
+        Args:
+            pattern: As for `slides.slide_by_pattern`; empty to go by folders.
+
+        Raises:
+            PatternError: The pattern cannot be used; nothing is changed.
+        """
+        slides = {f.key: slide_of(f.name, pattern) for f in self.fields.values()}
+        self.slide_pattern = pattern
+        for named_field in self.fields.values():
+            if not named_field.slide_by_hand:
+                named_field.slide = slides[named_field.key]
+
+    def put_on_slide(self, keys: Iterable[str], slide: str | None) -> None:
+        """Says by hand which slide fields are of.
+
+        Args:
+            keys: Of the fields; those that are not there are passed over.
+            slide: Its name; None to go by names again.
+        """
+        for key in keys:
+            if (told := self.fields.get(key)) is not None:
+                told.slide_by_hand = slide is not None
+                told.slide = slide or slide_of(told.name, self.slide_pattern)
 
     def leave_out_copy(self, key: str) -> None:
         """Forgets a field that another one shows too, and notes so for the exports."""
@@ -369,6 +406,8 @@ class Case:
     def _name(self, field: Field, name: str) -> None:
         field.name = unique_name(name, self._looks)
         self._looks.add(look_of(field.name))
+        if not field.slide_by_hand:
+            field.slide = slide_of(field.name, self.slide_pattern)
 
     def _has_room(self, size: int) -> bool:
         return len(self.fields) < self.limits.fields and self._size + size <= self.limits.case

@@ -23,6 +23,11 @@ class Limits:
     case: int = 1024 * MEGABYTE
     fields: int = 2000
 
+    @property
+    def part(self) -> int:
+        """Largest file of a saved case, in bytes: any image fits in, with what is said of it."""
+        return self.file + min(self.file, MEGABYTE)
+
     def __str__(self) -> str:
         """The limits in words, to be read before an upload."""
         return (
@@ -45,8 +50,8 @@ def configured_limits(
     """The limits that the operator has set, or safe ones.
 
     Args:
-        largest_upload: What the server lets in as one file, in bytes; no limit of a file is
-            larger.
+        largest_upload: What the server lets in as one file, in bytes; no file of a saved case
+            is larger, and a single image is smaller by 1 MB, or half of it.
         environment: Where the variables of `VARIABLES` are looked up.
 
     Raises:
@@ -61,5 +66,6 @@ def configured_limits(
             raise UsageError(f"{variable}: expected a whole number above 0; received {text!r}")
         limits[name] = int(text) * unit
     if largest_upload is not None:
-        limits["file"] = min(limits["file"], largest_upload)
+        room = max(largest_upload - MEGABYTE, largest_upload // 2)
+        limits["file"] = min(limits["file"], room)
     return Limits(**limits)

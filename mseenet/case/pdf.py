@@ -12,11 +12,11 @@ from PIL import Image
 
 from mseenet.case import words
 from mseenet.case.answers import Answer, answer_of, counted_answer
-from mseenet.case.export import CaseContext, CaseField, agreement_in, check
+from mseenet.case.export import CaseContext, CaseField, agreement_in, check, summary_in
 from mseenet.case.names import shortened
 from mseenet.case.pictures import encoded
 from mseenet.case.records import percent
-from mseenet.case.summary import CaseSummary, Mean, summarize_case
+from mseenet.case.summary import CaseSummary, SlideSummary, answer_text
 from mseenet.case.verdicts import (
     CHOICES,
     DEPENDENT,
@@ -33,9 +33,10 @@ MEANINGS = {
     "Confidence": "The calibrated probability of the class that is named. " + words.UNSEEN_SLIDES,
     "Novelty": "Distance from the training fields, whatever the class. From 1 on a field is "
     "rejected; below 1 does not mean that the class is right.",
-    "Interval": "Bootstrap over the named fields, 95 %: how far the mean would vary with other "
-    "fields of the same slides; with few fields it is too narrow. Fields of one slide are not "
-    "independent, so it says nothing about another slide or about the patient.",
+    "Slide": "As told by folders, a pattern of file names, or the reader. Fields of one slide are not "
+    "independent: they share patient, stain and camera, so the spread of the fields says nothing "
+    "about another slide or about the patient.",
+    "Class of a slide": words.SLIDE_RULE,
     "Heatmap": "Where in the field the evidence for a class lies. It is coarse, and it does not "
     "show that a cell there is a blast.",
     "Nucleated cells": "Found by their colour, without the network; touching ones may count as one. "
@@ -121,6 +122,10 @@ _ANSWER = 50.0
 _CROPS, _CROP, _CROP_SIZE = 9, 18.0, (120, 120)
 """How many cells are shown of a field, and the side of their pictures in mm and in pixels."""
 
+_STRIP, _DOT, _GOLDEN = 7.0, 0.9, 0.618
+"""Height of a slide's row in the dot plot and diameter of a dot, in mm; the step from one dot to
+the next, in parts of the height."""
+
 _PICTURE_PIXELS = 512
 """Largest side of an embedded picture: 220 dots an inch."""
 
@@ -205,6 +210,7 @@ class _Report(FPDF):
         """A table whose first row is repeated on every page; widths in mm."""
         self.style(size)
         self.set_draw_color(*_RULE)
+        self.set_fill_color(self.DEFAULT_FILL_COLOR)  # else its cells take the latest bar's
         with self.table(
             col_widths=widths,
             width=sum(widths),
@@ -239,7 +245,7 @@ class _Report(FPDF):
 
 
 def _draw_summary(pdf: _Report, fields: Sequence[CaseField], context: CaseContext) -> None:
-    summary = summarize_case(field.prediction for field in fields)
+    summary = summary_in(fields, context)
     pdf.text_of("MSEENet: report of a case", 18, bold=True)
     pdf.text_of(words.RESEARCH_USE, 9, bold=True, color=_WARNING)
     pdf.ln(2)
@@ -279,6 +285,9 @@ def _draw_summary(pdf: _Report, fields: Sequence[CaseField], context: CaseContex
         )
     pdf.ln(3)
     _draw_means(pdf, summary)
+    if summary.named:
+        _draw_spread(pdf, summary, fields)
+        _draw_slides(pdf, summary)
 
 
 def _draw_means(pdf: _Report, summary: CaseSummary) -> None:
@@ -286,20 +295,17 @@ def _draw_means(pdf: _Report, summary: CaseSummary) -> None:
         pdf.text_of("No class is named for any field, so there is nothing to average.")
         return
 
-    def row(title: str, count: int, mean: Mean) -> tuple[str, str, str, str]:
-        interval = "needs two fields"
-        if mean.interval:
-            interval = " to ".join(percent(bound) for bound in mean.interval)
-        return title, str(count), percent(mean.value), interval
+    def row(title: str, count: int, mean: float) -> tuple[str, str, str]:
+        return title, str(count), percent(mean)
 
-    rows = [("Class", "Fields", "Mean probability", "95 % interval over fields")]
+    rows = [("Class", "Fields", "Mean probability")]
     for name, mean in summary.probabilities.items():
         rows.append(row(words.CLASS_TITLES[name], summary.by_class[name], mean))
     malignant = summary.named - summary.by_class["Benign"]
     rows.append(row("Malignant (all but Benign)", malignant, summary.malignant))
-    pdf.grid(rows, (62, 22, 40, 56), ("LEFT", "RIGHT", "RIGHT", "RIGHT"), size=8.5, bold_last=True)
+    pdf.grid(rows, (62, 22, 40), ("LEFT", "RIGHT", "RIGHT"), size=8.5, bold_last=True)
     pdf.ln(2)
-    means = percent(summary.malignant.value), percent(summary.probabilities["Benign"].value)
+    means = percent(summary.malignant), percent(summary.probabilities["Benign"])
     pdf.text_of(
         f"Malignant {means[0]} versus Benign {means[1]}: means of the calibrated probabilities of "
         f"{_counted(summary.named)} with a class. Rejected and unread fields are left out.",
@@ -307,13 +313,96 @@ def _draw_means(pdf: _Report, summary: CaseSummary) -> None:
     )
 
 
+def _draw_spread(pdf: _Report, summary: CaseSummary, fields: Sequence[CaseField]) -> None:
+    """A row a slide, a column a class: a dot a field, and a line for the mean."""
+    pdf.title_of("Spread of fields and slides", follows=30)
+    pdf.text_of(
+        "Calibrated probability of each class: a dot for each field with a class, a line for the mean "
+        f"of the slide. {words.NOT_A_CASE_RESULT}",
+        color=_GREY,
+    )
+    names, gap = 42.0, 4.0
+    width = (pdf.epw - names) / len(CLASS_NAMES)
+    starts = [pdf.l_margin + names + i * width for i in range(len(CLASS_NAMES))]
+
+    def head() -> None:
+        pdf.ln(1)
+        pdf.style(7, bold=True, color=_GREY)
+        for name, x in zip(CLASS_NAMES, starts, strict=True):
+            pdf.set_x(x)
+            pdf.cell(width - gap, 4, name)
+        pdf.ln(4)
+        pdf.style(6, color=_GREY)
+        for x in starts:
+            pdf.set_x(x)
+            pdf.cell(width - gap, 3, "0 %")
+            pdf.set_x(x)
+            pdf.cell(width - gap, 3, "100 %", align="R")
+        pdf.ln(3)
+
+    head()
+    for item in summary.slides:
+        if pdf.will_page_break(_STRIP):
+            pdf.add_page()
+            head()
+        y = pdf.y
+        pdf.style(7)
+        pdf.cell(names - 2, _STRIP, pdf.safe(shortened(item.title, 26)))
+        values = _values_of(item, fields)
+        for column, x in enumerate(starts):
+            pdf.set_draw_color(*_RULE)
+            pdf.line(x, y + _STRIP / 2, x + width - gap, y + _STRIP / 2)
+            pdf.set_fill_color(*_ACCENT)
+            with pdf.local_context(fill_opacity=0.4):
+                for number, value in enumerate(values[:, column]):
+                    up = (_GOLDEN * number % 1 - 0.5) * (_STRIP - 2.2)  # so that dots lie apart
+                    at = x + value * (width - gap)
+                    pdf.ellipse(at - _DOT / 2, y + (_STRIP - _DOT) / 2 + up, _DOT, _DOT, "F")
+            if item.probabilities:
+                at = x + item.probabilities[CLASS_NAMES[column]] * (width - gap)
+                pdf.set_draw_color(*_TEXT)
+                pdf.line(at, y + 0.6, at, y + _STRIP - 0.6)
+        pdf.set_xy(pdf.l_margin, y + _STRIP)
+
+
+def _values_of(item: SlideSummary, fields: Sequence[CaseField]) -> np.ndarray:
+    """Probabilities (N, C) of a slide's fields with a class."""
+    answers = [
+        counted_answer(field.prediction)
+        for field in fields
+        if (None if field.synthetic else field.slide) == item.slide
+    ]
+    values = [[a.probabilities[name] for name in CLASS_NAMES] for a in answers if a is not None]
+    return np.array(values).reshape(len(values), len(CLASS_NAMES))
+
+
+def _draw_slides(pdf: _Report, summary: CaseSummary) -> None:
+    """Counts of each slide and its class, if it is given one, and how often that is right."""
+    pdf.ln(3)
+    rows: list[tuple[str, ...]] = [
+        ("Slide", "Fields", "With a class", *CLASS_NAMES, "Class of the slide")
+    ]
+    for item in summary.slides:
+        counts = (item.fields, item.named, *(item.by_class[name] for name in CLASS_NAMES))
+        said = item.answer or f"none: {item.why}"
+        rows.append((pdf.safe(shortened(item.title, 60)), *map(str, counts), said))
+    numbers = ("RIGHT",) * (2 + len(CLASS_NAMES))
+    pdf.grid(rows, (40, 14, 21, 15, 21, 14, 14, 41), ("LEFT", *numbers, "LEFT"), size=7)
+    pdf.ln(2)
+    if text := answer_text(summary):
+        pdf.text_of(pdf.safe(text), bold=True)
+    pdf.text_of(pdf.context.slide_evidence or words.NO_SLIDE_CLASS, 7, color=_GREY)
+
+
 def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]) -> None:
     pdf.title_of("All fields")
     none = "\N{EN DASH}"
     read = any(field.verdict is not None for field in fields)
+    slides = any(field.slide is not None for field in fields)
     head = (
         "No.",
         "File",
+        *(["Slide"] * slides),
         "Status",
         "Class",
         *(["Reader"] * read),
@@ -330,6 +419,7 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]
             (
                 str(number),
                 title,
+                *([pdf.safe(shortened(field.slide or none, 60))] * slides),
                 words.STATUS_TITLES[prediction.status],
                 answer.class_name if answer else none,
                 *([verdict_text(prediction, field.verdict) or none] * read),
@@ -339,9 +429,12 @@ def _draw_table(pdf: _Report, fields: Sequence[CaseField], titles: Sequence[str]
                 pdf.safe("; ".join(filter(None, (_reasons(prediction), _recorded(pdf, field))))),
             )
         )
-    align = ("LEFT",) * (4 + read) + ("RIGHT", "RIGHT", "RIGHT", "LEFT")
-    widths = (9, 37, 17, 20, 22, 20, 15, 11, 29) if read else (9, 45, 18, 21, 21, 16, 12, 38)
-    pdf.grid(rows, widths, align, size=7)
+    align = ("LEFT",) * (4 + slides + read) + ("RIGHT", "RIGHT", "RIGHT", "LEFT")
+    # Of A4, all in all 180 mm: what the columns of slide and reader take comes from the names.
+    name, reasons = (37, 29) if read else (45, 38)
+    name, of, reasons = (name - 8, [20], reasons - 12) if slides else (name, [], reasons)
+    middle = (17, 20, 22, 20, 15, 11) if read else (18, 21, 21, 16, 12)
+    pdf.grid(rows, (9, name, *of, *middle, reasons), align, size=7)
 
 
 def _draw_agreement(pdf: _Report, fields: Sequence[CaseField]) -> None:

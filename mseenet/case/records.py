@@ -10,7 +10,9 @@ from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
 
 
-def record(file: str, prediction: Prediction, weights: str, release: str) -> dict:
+def record(
+    file: str, prediction: Prediction, weights: str, release: str, slide: str | None = None
+) -> dict:
     """One prediction, ready for JSON.
 
     Args:
@@ -18,9 +20,10 @@ def record(file: str, prediction: Prediction, weights: str, release: str) -> dic
         prediction: Its prediction.
         weights: SHA-256 of the weights file, in hex.
         release: Names weights, calibration and gate together (`Card.release`).
+        slide: The slide that it is of, if that is known.
 
     Returns:
-        file, status, predicted, probabilities, confidence, novelty, nucleated_cells, reasons,
+        file, slide, status, predicted, probabilities, confidence, novelty, nucleated_cells, reasons,
         weights, release.
         `predicted`, `probabilities` and `confidence` are None for an image that was not
         read, and for a rejected one unless the network's output was asked for; `novelty`
@@ -29,6 +32,7 @@ def record(file: str, prediction: Prediction, weights: str, release: str) -> dic
     probabilities = prediction.probabilities
     return {
         "file": file,
+        "slide": slide,
         "status": prediction.status,
         "predicted": prediction.class_name,
         "probabilities": None if probabilities is None else dict(probabilities),
@@ -48,6 +52,7 @@ def json_line(record: dict) -> str:
 
 CSV_HEADER = (
     "file",
+    "slide",
     "status",
     "predicted",
     "confidence",
@@ -66,6 +71,7 @@ def csv_line(record: dict) -> str:
     return csv_row(
         (
             record["file"],
+            record["slide"],
             record["status"],
             record["predicted"],
             record["confidence"],

@@ -1,6 +1,7 @@
-"""A case as one file: uploaded bytes, answers, verdicts and settings, to be opened again.
+"""A case as a file, or several: uploaded bytes, answers, verdicts and settings, to be opened again.
 
-The file is a ZIP archive; docs/reference/records.md describes it. It is read with the limits of
+No file is larger than what can be opened (`Limits.part`): a case that takes more comes in parts,
+each a saved case of its own with some of the fields. The file is a ZIP archive; docs/reference/records.md describes it. It is read with the limits of
 any archive, and nothing in it is believed before it was checked. It is not signed: whoever can
 write the file can change what it says.
 """
@@ -23,8 +24,9 @@ from mseenet.case import words
 from mseenet.case.answers import NAMED
 from mseenet.case.archive import MAGIC, ArchiveError, Entry, entries_of
 from mseenet.case.fields import Case, Earlier, Field, LeftOut, Source, no_room, too_large
-from mseenet.case.limits import Limits
+from mseenet.case.limits import MEGABYTE, Limits
 from mseenet.case.names import entry_name
+from mseenet.case.slides import PatternError, slide_of
 from mseenet.case.summary import STATUSES
 from mseenet.case.verdicts import LONGEST_COMMENT, LONGEST_NAME, Verdict
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE
@@ -32,8 +34,11 @@ from mseenet.errors import MSEENetError
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS
 
-SCHEMA = 1
-"""Version of the file's layout; only this one is read."""
+SCHEMA = 2
+"""Version of the file's layout that is written."""
+
+READ = (1, 2)
+"""Versions that are read. The first has neither slides nor parts."""
 
 MANIFEST = "mseenet-case.json"
 """The entry by which a saved case is known."""
@@ -49,6 +54,12 @@ DAMAGED_FIELD = "damaged in the saved case; expected the content that was saved"
 DAMAGED_HEATMAP = "the saved heatmap is damaged; the network in use computes it anew"
 
 DAMAGED_NUCLEI = "damaged in the saved case: where the nucleated cells lie, so none is outlined"
+
+MOST_PARTS = 10_000
+"""Of one case."""
+
+ANSWER = 2**17
+"""What is kept of a field beside its content takes no more, in bytes: heatmap and mask 104 kB."""
 
 _HEATMAP = (IMAGE_SIZE, IMAGE_SIZE)
 _NUCLEI = IMAGE_SIZE * IMAGE_SIZE // 8
@@ -90,6 +101,10 @@ class SavedCase:
         damaged: Fields that could not be read now, with the reason.
         notices: What else is damaged, in words.
         reading: How it was being read.
+        slide_pattern: By which names tell the slide; empty where folders do.
+        part: Which part of the case it is, from 1.
+        parts: How many there are.
+        of: The case that it is a part of, in hex; empty for one that is whole.
     """
 
     fields: Sequence[Field]
@@ -101,6 +116,36 @@ class SavedCase:
     damaged: Sequence[LeftOut]
     notices: Sequence[str]
     reading: Reading = field(default_factory=Reading)
+    slide_pattern: str = ""
+    part: int = 1
+    parts: int = 1
+    of: str = ""
+
+
+def parts_of(case: Case) -> list[list[Field]]:
+    """The fields of each part in which a case is saved, one part if it takes no more.
+
+    What is added to a field takes its room from the beginning, so that the parts stay the same
+    as long as no field comes or goes.
+    """
+    most = case.limits.part - 2 * ANSWER  # with the directory and what the whole case has
+    parts: list[list[Field]] = [[]]
+    size = sum(_longest(item.name) + _longest(item.reason) for item in case.left_out)
+    for item in [*case.fields.values()]:
+        # What cannot be compressed grows by a few bytes in each block.
+        own = len(item.content) + len(item.content) // 1000 + ANSWER
+        own += sum(map(_longest, item.repeats))
+        if parts[-1] and size + own > most:
+            parts.append([])
+            size = 0
+        parts[-1].append(item)
+        size += own
+    return parts
+
+
+def _longest(text: str) -> int:
+    """What a text takes at most in JSON, in bytes."""
+    return 6 * len(text) + 64
 
 
 def is_saved_case(content: bytes) -> bool:
@@ -113,20 +158,29 @@ def is_saved_case(content: bytes) -> bool:
         return False
 
 
-def save_case(case: Case, source: Source, made: datetime, reading: Reading | None = None) -> bytes:
-    """Writes a case to one file.
+def save_case(
+    case: Case, source: Source, made: datetime, reading: Reading | None = None, part: int = 1
+) -> bytes:
+    """Writes a case, or a part of it, to one file.
 
     Args:
         case: With fields that wait, too.
         source: The network in use, which gave all answers that do not name another one.
         made: When, with time zone.
         reading: How it is being read.
+        part: Which of the parts of `parts_of`, from 1.
 
     Returns:
         A ZIP archive, for `open_case`.
+
+    Raises:
+        IndexError: There is no such part.
     """
     reading = reading or Reading()
-    fields = [*case.fields.values()]  # the analysis may go on beside this
+    parts = parts_of(case)
+    fields = parts[part - 1]
+    before = sum(map(len, parts[: part - 1]))
+    keys = "".join(item.key for items in parts for item in items)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
 
@@ -135,7 +189,7 @@ def save_case(case: Case, source: Source, made: datetime, reading: Reading | Non
             archive.writestr(info, content, zipfile.ZIP_DEFLATED, 1)
 
         records = []
-        for number, item in enumerate(fields, start=1):
+        for number, item in enumerate(fields, start=before + 1):
             prediction = item.prediction  # of one moment
             file = f"fields/{entry_name(item.name, f'{number:04d}')}"
             add(file, item.content)
@@ -155,6 +209,8 @@ def save_case(case: Case, source: Source, made: datetime, reading: Reading | Non
             records.append(
                 {
                     "name": item.name,
+                    "slide": item.slide,
+                    "slide_by_hand": item.slide_by_hand,
                     "sha256": item.key,
                     "file": file,
                     "synthetic": item.synthetic,
@@ -173,9 +229,16 @@ def save_case(case: Case, source: Source, made: datetime, reading: Reading | Non
             "research_use": words.RESEARCH_USE,
             "saved": made.isoformat(),
             **source._asdict(),
+            "part": part,
+            "parts": len(parts),
+            "part_of": hashlib.sha256(keys.encode()).hexdigest() if len(parts) > 1 else "",
             "label": case.label,
             "reader": case.reader,
-            "settings": {"opacity": case.opacity, "color_map": case.color_map},
+            "settings": {
+                "opacity": case.opacity,
+                "color_map": case.color_map,
+                "slide_pattern": case.slide_pattern,
+            },
             "reading": {
                 "blind": reading.blind,
                 "selected": reading.selected,
@@ -185,7 +248,7 @@ def save_case(case: Case, source: Source, made: datetime, reading: Reading | Non
             "fields": records,
             "left_out": [
                 {"name": item.name, "reason": item.reason, "expected": item.expected}
-                for item in case.left_out
+                for item in (case.left_out if part == 1 else ())
             ],
         }
         # Escaped, so that half a surrogate pair in a name comes back as it was.
@@ -193,12 +256,16 @@ def save_case(case: Case, source: Source, made: datetime, reading: Reading | Non
     return buffer.getvalue()
 
 
-def open_case(content: bytes, limits: Limits) -> SavedCase:
+def open_case(
+    content: bytes, limits: Limits, fields_held: int = 0, bytes_held: int = 0
+) -> SavedCase:
     """Reads a saved case.
 
     Args:
         content: Of the file.
         limits: What a case may hold; what is more than that is left out and named.
+        fields_held: So many of its fields the case that this one is added to holds already.
+        bytes_held: So much of its bytes.
 
     Returns:
         The case. Fields whose content is damaged are left out and named. Every answer has its
@@ -207,17 +274,17 @@ def open_case(content: bytes, limits: Limits) -> SavedCase:
     Raises:
         SavedCaseError: It is damaged, too large, or of another schema.
     """
-    if len(content) > limits.file:
-        raise SavedCaseError(too_large(limits))
+    if len(content) > limits.part:
+        raise SavedCaseError(f"expected at most {limits.part // MEGABYTE:,} MB")
     try:
         entries = entries_of(content)
     except ArchiveError as error:
         raise SavedCaseError(str(error)) from error
     manifest = _Record(_manifest(entries), "saved case")
     schema = manifest.value("schema")
-    if schema != SCHEMA or isinstance(schema, bool):
+    if schema not in READ or isinstance(schema, bool):
         raise SavedCaseError(
-            f"expected a saved case of schema {SCHEMA}; this one has {_shown(schema)}, of another "
+            f"expected a saved case of schema {' or '.join(map(str, READ))}; this one has {_shown(schema)}, of another "
             f"version of MSEENet ({_shown(manifest.value('version'))})"
         )
     left_out = [
@@ -227,10 +294,10 @@ def open_case(content: bytes, limits: Limits) -> SavedCase:
     fields: dict[str, Field] = {}
     damaged: list[LeftOut] = []
     notices: list[str] = []
-    unpacked = 0  # what is refused counts, too: unpacking takes time
+    unpacked = bytes_held  # what is refused counts, too: unpacking takes time
     for record in manifest.records("fields"):
-        restored = _field(record)
-        if len(fields) >= limits.fields or unpacked > limits.case:
+        restored = _field(record, schema)
+        if fields_held + len(fields) >= limits.fields or unpacked > limits.case:
             damaged.append(LeftOut(restored.name, no_room(limits)))
             continue
         content_or_reason = _content(entries.get(record.text("file")), limits)
@@ -251,6 +318,8 @@ def open_case(content: bytes, limits: Limits) -> SavedCase:
         fields[restored.key] = restored
     settings, reading = manifest.record("settings"), manifest.record("reading")
     selected, pictured = reading.value("selected"), reading.value("pictured")
+    slide_pattern = _pattern(settings) if schema > 1 else ""
+    part, parts, of = _part(manifest) if schema > 1 else (1, 1, "")
     return SavedCase(
         fields=list(fields.values()),
         label=manifest.text("label", 80),
@@ -266,7 +335,27 @@ def open_case(content: bytes, limits: Limits) -> SavedCase:
             pictured=None if pictured is None else reading.texts("pictured"),
             kept_copies=reading.texts("kept_copies"),
         ),
+        slide_pattern=slide_pattern,
+        part=part,
+        parts=parts,
+        of=of,
     )
+
+
+def _pattern(settings: "_Record") -> str:
+    pattern = settings.text("slide_pattern")
+    try:
+        slide_of("", pattern)
+    except PatternError as error:
+        raise SavedCaseError(f"{settings.place}, slide_pattern: {error}") from error
+    return pattern
+
+
+def _part(manifest: "_Record") -> tuple[int, int, str]:
+    part, parts = (manifest.count(name, MOST_PARTS) or 0 for name in ("part", "parts"))
+    if not 1 <= part <= parts:
+        raise manifest.wrong("part", "one of its parts, counted from 1", part)
+    return part, parts, manifest.hexadecimal("part_of") if parts > 1 else ""
 
 
 def _manifest(entries: Mapping[str, Entry]) -> Any:
@@ -316,9 +405,13 @@ def _unpacked(content: bytes) -> np.ndarray:
     return heatmap
 
 
-def _field(record: "_Record") -> Field:
+def _field(record: "_Record", schema: int) -> Field:
     """A field without its content."""
     verdict = record.record("verdict", optional=True)
+    by_hand, slide = False, slide_of(record.text("name"))
+    if schema > 1:
+        by_hand = record.flag("slide_by_hand")
+        slide = None if record.value("slide") is None else record.text("slide")
     return Field(
         key=record.hexadecimal("sha256"),
         name=record.text("name"),
@@ -329,6 +422,8 @@ def _field(record: "_Record") -> Field:
         seen=record.flag("answer_seen"),
         verdict=verdict and _verdict(verdict),
         draft=record.text("draft", LONGEST_COMMENT),
+        slide=slide,
+        slide_by_hand=by_hand,
     )
 
 

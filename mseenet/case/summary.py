@@ -1,29 +1,49 @@
-"""What the fields of one case amount to: counts, and mean probabilities with intervals."""
+"""What the fields of one case amount to: counts and means, of all of them and of each slide."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mseenet.case.answers import NAMED, counted_answer
+from mseenet.case.slides import FEWEST_FIELDS, in_order, slide_answer
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
 
 STATUSES = (*NAMED, "rejected", "error")
 
+NO_SLIDE = "no slide"
+"""What fields of an unknown slide are listed under."""
+
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean over the named fields, in [0, 1].
+class SlideSummary:
+    """The fields of a case that are of one slide.
 
     Attributes:
-        value: The mean.
-        interval: Its 95 % interval (low, high), or None for fewer than two fields.
+        slide: Its name; None for the fields of which that is not known.
+        fields: How many there are.
+        named: How many of them have a class that counts.
+        by_class: Of these, how many for each of `CLASS_NAMES`.
+        probabilities: Mean calibrated probability of each of `CLASS_NAMES` over the named
+            fields; empty if there is none.
+        answer: The class of the slide (`slides.slide_answer`), if it is given one.
+        why: Why it is not; empty if it is.
     """
 
-    value: float
-    interval: tuple[float, float] | None
+    slide: str | None
+    fields: int
+    named: int
+    by_class: Mapping[str, int]
+    probabilities: Mapping[str, float]
+    answer: str | None
+    why: str
+
+    @property
+    def title(self) -> str:
+        """Its name, or what fields of no known slide are called."""
+        return NO_SLIDE if self.slide is None else self.slide
 
 
 @dataclass(frozen=True)
@@ -38,70 +58,121 @@ class CaseSummary:
         probabilities: Mean calibrated probability of each of `CLASS_NAMES` over the named
             fields; empty if there is none.
         malignant: The same for all classes but Benign together: 1 minus the mean of Benign.
+        slides: The same by slide, in the order of their names, fields of no known slide last.
     """
 
     fields: int
     named: int
     by_class: Mapping[str, int]
     by_status: Mapping[str, int]
-    probabilities: Mapping[str, Mean]
-    malignant: Mean | None
+    probabilities: Mapping[str, float]
+    malignant: float | None
+    slides: Sequence[SlideSummary]
+
+    @property
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """Names of the slides by the class that they are given."""
+        by_class: dict[str, list[str]] = {}
+        for item in self.slides:
+            if item.answer is not None:
+                by_class.setdefault(item.answer, []).append(item.title)
+        return by_class
 
 
 def summarize_case(
-    predictions: Iterable[Prediction], draws: int = 2000, seed: int = 0
+    predictions: Iterable[Prediction],
+    slides: Iterable[str | None] | None = None,
+    answered: bool = False,
 ) -> CaseSummary:
     """Counts and averages the predictions of one case.
 
-    The intervals are percentile bootstraps over fields. Fields of one slide are not
-    independent: they share patient, stain and camera. The interval says how much the
-    mean would vary with other fields of the same slides, and even that too narrowly for
-    a handful of fields; it says nothing about another slide or about the patient.
+    No interval is given: fields of one slide are not independent, they share patient, stain and
+    camera, and how far they scatter says nothing about another slide.
 
     Args:
         predictions: Of all fields, whatever their status; probabilities of rejected
             fields, if given, do not count.
-        draws: Number of resamples.
-        seed: Of the resampling; the same predictions have the same intervals.
+        slides: Of which slide each of them is; None if that is known of none.
+        answered: Whether slides may be given a class, as it was measured how often that is right.
 
     Returns:
         The summary, of an empty case too.
     """
     predictions = list(predictions)
-    named = [answer for p in predictions if (answer := counted_answer(p)) is not None]
-    classes = Counter(answer.class_name for answer in named)
+    of = [None] * len(predictions) if slides is None else list(slides)
+    by_slide: dict[str | None, list[Prediction]] = {}
+    for prediction, slide in zip(predictions, of, strict=True):
+        by_slide.setdefault(slide, []).append(prediction)
     statuses = Counter(str(p.status) for p in predictions)
-    means: dict[str, Mean] = {}
-    malignant = None
-    if named:
-        values = np.array(
-            [[answer.probabilities[name] for name in CLASS_NAMES] for answer in named]
-        )
-        # (N, C + 1): the classes, then all but Benign.
-        values = np.column_stack([values, 1 - values[:, CLASS_NAMES.index("Benign")]])
-        *per_class, malignant = _means(values, draws, seed)
-        means = dict(zip(CLASS_NAMES, per_class, strict=True))
+    values, classes, means = _counted(predictions)
     return CaseSummary(
         fields=len(predictions),
-        named=len(named),
-        by_class={name: classes[name] for name in CLASS_NAMES},
+        named=len(values),
+        by_class=classes,
         by_status={status: statuses[status] for status in STATUSES},
         probabilities=means,
-        malignant=malignant,
+        malignant=1 - means["Benign"] if means else None,
+        slides=tuple(
+            _slide(name, by_slide[name], answered) for name in sorted(by_slide, key=in_order)
+        ),
     )
 
 
-def _means(values: np.ndarray, draws: int, seed: int) -> list[Mean]:
-    """Mean and interval of each column of float (N, K)."""
-    n = len(values)
-    # In an order of their own, so that the order of the fields does not move the interval.
-    values = values[np.lexsort(values.T)]
-    means = values.mean(axis=0)
-    if n < 2:
-        return [Mean(float(mean), None) for mean in means]
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
-    low, high = np.quantile(counts @ values / n, (0.025, 0.975), axis=0)
-    return [
-        Mean(float(mean), (float(lo), float(hi)))
-        for mean, lo, hi in zip(means, low, high, strict=True)
-    ]
+def answer_text(summary: CaseSummary) -> str:
+    """The slides' classes side by side; empty if none is given one.
+
+    Where they differ, the case as a whole is given none.
+    """
+    answers = summary.answers
+    if not answers:
+        return ""
+    count = sum(map(len, answers.values()))
+    if len(answers) > 1:
+        listed = "; ".join(f"{name}: {', '.join(slides)}" for name, slides in answers.items())
+        return f"The slides disagree, so that the case is given no class. {listed}."
+    ((name, (first, *_)),) = answers.items()
+    without = sum(item.answer is None for item in summary.slides)
+    rest = f" {without} without a class." if without else ""
+    slides = f"Slide {first}" if count == 1 else f"All {count} slides that are given a class"
+    return f"{slides}: {name}.{rest}"
+
+
+def _slide(name: str | None, predictions: Sequence[Prediction], answered: bool) -> SlideSummary:
+    values, classes, means = _counted(predictions)
+    answer = slide_answer(values) if answered and name is not None else None
+    if answer is not None:
+        why = ""
+    elif name is None:
+        why = "it is not known which of these fields are of one slide"
+    elif not answered:
+        why = "how often a slide's class is right was not measured for this network"
+    elif len(values) < FEWEST_FIELDS:
+        why = f"fewer than {FEWEST_FIELDS} fields with a class"
+    else:
+        why = "no class has more than half of the mean probability"
+    return SlideSummary(
+        slide=name,
+        fields=len(predictions),
+        named=len(values),
+        by_class=classes,
+        probabilities=means,
+        answer=None if answer is None else CLASS_NAMES[answer],
+        why=why,
+    )
+
+
+def _counted(
+    predictions: Iterable[Prediction],
+) -> tuple[np.ndarray, dict[str, int], dict[str, float]]:
+    """Probabilities (N, C) of the named fields, their number by class, and the means."""
+    named = [answer for p in predictions if (answer := counted_answer(p)) is not None]
+    counts = Counter(answer.class_name for answer in named)
+    values = np.array([[a.probabilities[name] for name in CLASS_NAMES] for a in named])
+    values = values.reshape(len(named), len(CLASS_NAMES))
+    # Sorted, so that the order of the fields does not move the last digit.
+    means = np.sort(values, axis=0).mean(axis=0).tolist() if named else []
+    return (
+        values,
+        {name: counts[name] for name in CLASS_NAMES},
+        dict(zip(CLASS_NAMES, means, strict=False)),
+    )

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from mseenet.case.slides import FEWEST_FIELDS
+
 CLASS_TITLES = {
     "Benign": "Benign (haematogones)",
     "Early Pre-B": "Early Pre-B ALL",
@@ -128,6 +130,46 @@ def confidence_kept(metrics: Mapping[str, dict]) -> str:
     )
 
 
+SERIES_NEEDED = 10
+"""Series on which the class of a slide has to be measured before the page gives one."""
+
+SLIDES_RIGHT = 0.7
+"""Lower end of the interval of the proportion of series that are right, from which on it does."""
+
+
+def slide_evidence(metrics: Mapping[str, dict]) -> str:
+    """How often a whole series is given its right class; empty if slides are to be given none.
+
+    Args:
+        metrics: Of the card, or the entry `unseen` of a report. The protocol on which fewest series
+            are right is quoted.
+    """
+    measured = {name: f["slides"] for name, f in metrics.items() if "slides" in f}
+    if not measured:
+        return ""
+    name = min(measured, key=lambda name: _slides_right(measured[name]))
+    slides = measured[name]
+    series = slides["series"]
+    low, high = series["interval_95"]
+    if series["n"] < SERIES_NEEDED or low < SLIDES_RIGHT:
+        return ""
+    drawn = ", ".join(
+        f"{draw['fields']} fields {100 * draw['right']:.1f} %" for draw in slides["drawn"]
+    )
+    return (
+        f"Measured on {series['n']} series of captures of one laboratory that were left out of "
+        f"training ({protocol_title(name)}), each taken for a slide: {series['right']} right, "
+        f"{series['wrong']} wrong, {series['without']} without a class; right in "
+        f"{100 * series['proportion']:.0f} % (95 % interval over series {100 * low:.0f}-"
+        f"{100 * high:.0f}). With a few fields, drawn at random: {drawn} right. A series is no "
+        "patient."
+    )
+
+
+def _slides_right(slides: Mapping) -> tuple[float, ...]:
+    return (slides["series"]["interval_95"][0], *(draw["right"] for draw in slides["drawn"]))
+
+
 def operating_point(point: Mapping[str, float], metrics: Mapping[str, dict]) -> str:
     """What the mark from which on a field counts as malignant catches, and what it costs.
 
@@ -189,3 +231,18 @@ TRAINING_FOLDER = (
 )
 
 NOT_A_CASE_RESULT = "Fields of one slide are not independent, and this is no result for a patient."
+
+SLIDES = (
+    "Fields of one folder, in a ZIP too, are of one slide. A pattern tells it by the names of files "
+    "instead: {slide} stands for the name of the slide, * for anything."
+)
+
+SLIDE_RULE = (
+    "The class of a slide is that of the highest mean calibrated probability of its fields with a "
+    f"class, if there are at least {FEWEST_FIELDS} and the mean is more than one half."
+)
+
+NO_SLIDE_CLASS = (
+    "Slides are given no class: how often that would be right was not measured for this network, or "
+    "not often enough."
+)

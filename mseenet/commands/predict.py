@@ -5,7 +5,8 @@
 Each PATH is an image, a pattern such as 'in/*.jpg' (for shells that leave patterns alone), or a
 folder, which is searched for images at any depth. Results go to standard output (or --output),
 all else to standard error. An image unlike the fields that the network was validated on is
-rejected, and no class is named. No file is ever overwritten without --force, and an input never.
+rejected, and no class is named. JSON and CSV name the slide of an image: the folder that it lies
+in, or what --slides finds in its name. No file is ever overwritten without --force, and an input never.
 The exit status is 0 if every image was read, 1 if any was not, and 2 if the command, a folder or
 the weights cannot be used. For research use only.
 """
@@ -48,6 +49,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="also write each image with the heatmap of its class laid over it, as PNG",
     )
     parser.add_argument(
+        "--slides",
+        default="",
+        metavar="PATTERN",
+        help="names of slides are the part {slide} of names of files, such as '{slide}_*', where * "
+        "is anything (default: the folder is the slide)",
+    )
+    parser.add_argument(
         "--include-rejected",
         action="store_true",
         help="show the network's output for rejected images too; their status stays rejected",
@@ -66,6 +74,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    from mseenet.case.slides import slide_of
+
+    slide_of("", arguments.slides)  # an unusable pattern is known before all else
     files, bad_folders = find_images(arguments.paths, arguments.heatmaps)
     for message in bad_folders:
         console.say(f"error: {message}")
@@ -103,7 +114,9 @@ def main(argv: list[str] | None = None) -> int:
         for number, (file, prediction) in console.progress(
             numbered, "predicting", total=len(files)
         ):
-            result = record(str(file), prediction, classifier.card.sha256, classifier.card.release)
+            name, card = str(file), classifier.card
+            slide = slide_of(name, arguments.slides)
+            result = record(name, prediction, card.sha256, card.release, slide)
             tqdm.write(line_of(result), file=output)  # keeps clear of the progress bar
             failed = failed or prediction.status == "error"
             if arguments.heatmaps and prediction.heatmap is not None:

@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mseenet.case.words import PROTOCOL_NOTES, confidence_kept, hardest_unseen, protocol_title
+from mseenet.case.slides import FEWEST_FIELDS
+from mseenet.case.words import (
+    PROTOCOL_NOTES,
+    confidence_kept,
+    hardest_unseen,
+    protocol_title,
+    slide_evidence,
+)
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.markdown import percent, proportion_percent, table
 from mseenet.evaluation.out_of_fold import MALIGNANT_SENSITIVITY
+from mseenet.evaluation.slide_answers import DRAWS
 from mseenet.evaluation.unseen import BINS, COVERAGE, MANY, TOO_SURE
 from mseenet.imaging.transplant import HELD_OUT
 from mseenet.inference.calibration import temperature_text
@@ -71,6 +79,7 @@ def evaluation_markdown(result: dict, card: dict, history: Mapping[str, Sequence
         unseen = result["unseen"]
         lines += _unseen(result)
         lines += _tested_parts(unseen)
+        lines += _slides(unseen)
         lines += _calibration(result)
         lines += _malignant(unseen, result["operating_point"])
         lines += _reliability(unseen)
@@ -211,6 +220,52 @@ def _tested_parts(unseen: dict[str, dict]) -> list[str]:
         "them are right.",
         "",
         *table(["protocol", "part", "n:", "right:", "percent:"], rows),
+    ]
+
+
+def _slides(unseen: dict[str, dict]) -> list[str]:
+    rows, drawn = [], []
+    for name, figures in unseen.items():
+        if (slides := figures.get("slides")) is None:  # of a report that is older than this table
+            return []
+        for kind in ("parts", "series"):
+            record = slides[kind]
+            counts = (record[outcome] for outcome in ("n", "right", "wrong", "without"))
+            rows.append([protocol_title(name), kind, *counts, proportion_percent(record)])
+        drawn += [
+            [
+                protocol_title(name),
+                draw["fields"],
+                draw["parts"],
+                draw["series"],
+                percent(draw["right"], draw["interval_95"]),
+                f"{100 * draw['wrong']:.2f}",
+                f"{100 * draw['lowest']['right']:.1f} ({draw['lowest']['part']})",
+            ]
+            for draw in slides["drawn"]
+        ]
+    evidence = slide_evidence(unseen)
+    return [
+        "",
+        "### The class of a slide",
+        "",
+        "A part, taken for a slide, is given the class of the highest mean calibrated probability of "
+        f"its judged fields (those not rejected), if there are at least {FEWEST_FIELDS} and the mean is "
+        "more than one half; else none. Ranges of captures of one series belong together: a series is "
+        "wrong if any of them is. Intervals are Wilson's. ",
+        "",
+        *table(
+            ["protocol", "counted:", "n:", "right:", "wrong:", "no class:", "right, percent"], rows
+        ),
+        "",
+        f"The same with few fields of each part, drawn at random ({DRAWS} draws a part): percent of "
+        "draws as means over series, with Wilson's interval over series.",
+        "",
+        *table(
+            ["protocol", "fields:", "parts:", "series:", "right", "wrong:", "lowest part"], drawn
+        ),
+        "",
+        evidence or "The page gives slides no class: too few series, or too many of them wrong.",
     ]
 
 

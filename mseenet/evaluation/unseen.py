@@ -19,6 +19,7 @@ from mseenet.evaluation.out_of_fold import (
     hardest,
     read_out_of_fold,
 )
+from mseenet.evaluation.slide_answers import measure_slides
 from mseenet.evaluation.statuses import Seen, statuses
 from mseenet.evaluation.stress import STRESS_TESTS, UNCHANGED, stress_figures, stress_findings
 from mseenet.evaluation.unseen_stress import StressAnswers, read_stress
@@ -183,7 +184,8 @@ def measure_unseen(
         calibration and thresholds come from this protocol; right of each fold and part;
         calibration before and after; accuracy of the most confident; statuses and what is
         flagged; what the review threshold promises and gives; `ninety`, the answers of some
-        90 %; the figures of malignant and Benign; and those of the stress tests.
+        90 %; the figures of malignant and Benign; `slides`, how often a whole part is given the
+        right class; and those of the stress tests.
     """
     return {
         protocol: {
@@ -226,7 +228,9 @@ def card_metrics(unseen: Mapping[str, dict]) -> dict[str, dict]:
     """What of `measure_unseen` the page quotes beside each answer, for the card's `metrics`."""
     kept = ("n", "accuracy", "interval_95", "hardest", "ninety", "review_promise", "malignant")
     return {
-        protocol: {name: figures[name] for name in kept} for protocol, figures in unseen.items()
+        protocol: {name: figures[name] for name in kept}
+        | {"slides": {name: v for name, v in figures["slides"].items() if name != "each"}}
+        for protocol, figures in unseen.items()
     }
 
 
@@ -283,6 +287,7 @@ def _measure_protocol(
             **grouped_proportion(correct[ninety], parts[ninety]),
         },
         "malignant": measure_malignant(probabilities, labels, parts, fitted.malignant),
+        "slides": measure_slides(probabilities, labels, parts, status != "rejected"),
         "risk_coverage": _risk_coverage(confidence, correct, parts),
         **(
             {"stress": {"summary": stress_findings(tests, recipe), "tests": tests}} if tests else {}

@@ -13,7 +13,7 @@ from mseenet.ui.field_list import draw_field_list
 from mseenet.ui.field_view import draw_field_view
 from mseenet.ui.frame import draw_empty_state
 from mseenet.ui.intake import draw_intake, draw_messages
-from mseenet.ui.saved_case import draw_recorded, draw_save
+from mseenet.ui.saved_case import draw_missing_parts, draw_recorded, draw_save
 from mseenet.ui.session import CaseView, current_view, new_case
 from mseenet.ui.shared import prepare_methods
 from mseenet.ui.verdict import draw_blind_switch, draw_reader_name
@@ -38,21 +38,23 @@ def draw_analyse_page(classifier: Classifier) -> None:
     with st.container(key="case"):
         _draw_case_bar(view, classifier)
         draw_messages(case)
+        draw_missing_parts(view)
         draw_recorded(view, classifier)
         progress, summary = st.empty(), st.empty()
         with progress.container():
             bar = draw_progress(view)
-        if case.done():
-            with summary.container():
-                draw_summary(view)
-                draw_copies(view)
         # Nobody reads a field in that time. What was on the page stays there, though, while
         # fields that were added later are analysed.
-        if ends_soon(view) and not view.listed:
+        soon = ends_soon(view) and not view.listed
+        if case.done():
+            with summary.container():
+                draw_summary(view, classifier.card, counts_alone=soon)
+                draw_copies(view)
+        if soon:
             analyse(case, classifier, case.waiting(), bar)
             progress.empty()
             with summary.container():
-                draw_summary(view)
+                draw_summary(view, classifier.card)
                 draw_copies(view)
         if case.done():
             view.listed = True

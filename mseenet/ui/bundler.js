@@ -8,7 +8,7 @@
   if (window.mseenetBundles) return;
   window.mseenetBundles = true;
 
-  const { magic, suffixes, starts, bmpHeaders, limit, caseLimit } = SETTINGS;
+  const { magic, suffixes, starts, bmpHeaders, limit, partLimit, caseLimit } = SETTINGS;
   // Of several files, in bytes; progress is shown by bundle. A proxy may allow less.
   let largest = Math.min(limit, 64 * 2 ** 20);
   const sent = []; // bundles and their members, until they have arrived
@@ -128,7 +128,8 @@
     const named = suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));
     if (path && !named && !(file && isReadable && (await beginsAsImage(file))))
       return without(name, "kind");
-    if (file && file.size > limit - OVERHEAD) return without(name, "size");
+    const most = /\.zip$/i.test(name) ? partLimit - OVERHEAD : limit; // it may be a saved case
+    if (file && file.size > most) return without(name, "size");
     if (!isReadable) return without(name, "unreadable");
     return { name, size: file.size, left_out: null, content: file };
   }

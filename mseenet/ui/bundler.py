@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from mseenet.case.limits import MEGABYTE, Limits, configured_limits
+from mseenet.case.saved import ANSWER
 from mseenet.imaging.formats import BMP_HEADERS, STARTS, SUFFIXES
 from mseenet.ui.bundle import MAGIC
 
@@ -35,6 +36,7 @@ def bundler() -> str:
         "starts": [list(start) for start in STARTS],
         "bmpHeaders": BMP_HEADERS,
         "limit": limits.file,
-        "caseLimit": limits.case,
+        "partLimit": limits.part,
+        "caseLimit": limits.case + limits.fields * ANSWER,
     }
     return _SCRIPT.replace("SETTINGS", json.dumps(settings))

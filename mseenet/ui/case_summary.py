@@ -2,27 +2,43 @@
 
 import html
 from collections import Counter
+from collections.abc import Mapping
 
 import streamlit as st
 
 from mseenet.case import words
+from mseenet.case.answers import counted_answer
 from mseenet.case.fields import Field
 from mseenet.case.records import percent
-from mseenet.case.summary import CaseSummary, Mean, summarize_case
+from mseenet.case.summary import CaseSummary, answer_text, summarize_case
 from mseenet.case.verdicts import CHOICES
 from mseenet.config import CLASS_NAMES
+from mseenet.inference.card import Card
+from mseenet.ui.charts import spread_dots
+from mseenet.ui.frame import plain
 from mseenet.ui.session import CaseView
 from mseenet.ui.verdict import draw_agreement, still_hidden
 
+SPREAD = "spread"
+"""Key of the button behind which the spread of fields and slides is."""
 
-def draw_summary(view: CaseView) -> None:
-    """Draws counts by the network and by the reader; means and agreement behind a button.
+
+def draw_summary(view: CaseView, card: Card, counts_alone: bool = False) -> None:
+    """Draws counts by the network and by the reader; spread, slides and agreement behind a button.
 
     In blind reading there are no counts of the network's answers as long as one is hidden.
+
+    Args:
+        view: Of this session.
+        card: Of the network in use.
+        counts_alone: Whether the button is left out, as all is drawn anew in a moment.
     """
     case = view.case
     done = case.done()
-    summary = summarize_case([field.result for field in done])
+    evidence = words.slide_evidence(card.content.get("metrics") or {})
+    summary = summarize_case(
+        [field.result for field in done], list(map(_slide, done)), answered=bool(evidence)
+    )
     tiles = [_tile(summary.fields, "fields analysed")]
     if still_hidden(view):
         st.html(f'<ul class="mseenet-tiles">{"".join(tiles)}</ul>{_reader_tiles(done)}')
@@ -37,15 +53,55 @@ def draw_summary(view: CaseView) -> None:
         )
         if summary.by_status[status]
     ]
+    if slides := sum(item.slide is not None for item in summary.slides):
+        if len(summary.answers) > 1:
+            tiles.append(_tile(slides, "slides, which disagree", "review"))
+        else:
+            tiles.append(_tile(slides, "slides" if slides > 1 else "slide"))
     if synthetic := sum(field.synthetic for field in done):
         tiles.append(_tile(synthetic, "synthetic", "synthetic"))
     counts = f'<ul class="mseenet-tiles">{"".join(tiles)}</ul>'
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(f'<div class="mseenet-case-summary">{counts}{_reader_tiles(done)}</div>')
-        if means := _means(summary):
-            with st.popover("Means and agreement"):
-                st.html(means)
+        # Nothing without a named field, or where a single field says it all itself.
+        if summary.named and summary.fields > 1 and not counts_alone:
+            # What nobody sees is not computed with every verdict.
+            spread = st.popover("Spread and agreement", key=SPREAD, on_change="rerun")
+            with spread:
+                if spread.open:
+                    with st.container(key="spread-body"):
+                        _draw_spread(summary, done, evidence)
                 draw_agreement(case)
+
+
+def _slide(field: Field) -> str | None:
+    """The slide that a field counts for; synthetic ones count for none."""
+    return None if field.synthetic else field.slide
+
+
+def _draw_spread(summary: CaseSummary, done: list[Field], evidence: str) -> None:
+    """Dots of all fields by slide, the slides' means and, if that was measured, their classes."""
+    rows = [
+        (
+            item,
+            [
+                (field.name, answer)
+                for field in done
+                if _slide(field) == item.slide and (answer := counted_answer(field.result))
+            ],
+        )
+        for item in summary.slides
+    ]
+    st.plotly_chart(
+        spread_dots(rows),
+        key="spread-dots",
+        config={"displayModeBar": False},
+        alt="Calibrated probabilities of each class, a dot for each field, a row for each slide",
+    )
+    st.html(_table_of_slides(summary))
+    if text := answer_text(summary):
+        st.markdown(f"**{plain(text)}**")
+    st.caption(plain(f"{words.SLIDE_RULE} {evidence}" if evidence else words.NO_SLIDE_CLASS))
 
 
 def _reader_tiles(done: list[Field]) -> str:
@@ -62,34 +118,32 @@ def _tile(number: int, title: str, kind: str = "") -> str:
     return f'<li class="mseenet-{kind}"><b>{number}</b><span>{html.escape(title)}</span></li>'
 
 
-def _means(summary: CaseSummary) -> str:
-    """A line a class, and below them malignant against benign.
-
-    Nothing without a named field, or where a single field says it all itself.
-    """
-    if not summary.named or summary.fields == 1:
-        return ""
-    lines = [_mean(name, mean) for name, mean in summary.probabilities.items()]
-    if summary.malignant is not None:
-        lines.append(_mean("malignant", summary.malignant, "malignant"))
+def _table_of_slides(summary: CaseSummary) -> str:
+    """A line a slide, and one for all fields with a class."""
+    head = "".join(
+        f'<th scope="col">{html.escape(title)}</th>'
+        for title in ("Slide", "With a class", *CLASS_NAMES, "Malignant", "Class of the slide")
+    )
+    lines = [
+        _line(item.title, item.named, item.probabilities, item.answer or f"none: {item.why}")
+        for item in summary.slides
+    ]
+    if len(summary.slides) > 1:
+        lines.append(_line("all", summary.named, summary.probabilities, ""))
     caption = (
-        f"Mean calibrated probability over {summary.named} named fields, 95 % interval over fields. "
+        "Number of fields with a class, and means of their calibrated probabilities. "
         f"{words.NOT_A_CASE_RESULT}"
     )
     return (
+        # On a narrow screen it scrolls, by keyboard too.
+        '<div class="mseenet-wide" role="region" aria-label="Slides" tabindex="0">'
         f'<table class="mseenet-means"><caption>{html.escape(caption)}</caption>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def _mean(name: str, mean: Mean, kind: str = "") -> str:
-    low, high = mean.interval or (mean.value, mean.value)
-    interval = f"{100 * low:.1f}-{100 * high:.1f}" if mean.interval else "needs two fields"
-    track = (
-        f'<span class="mseenet-track"><i style="left:{100 * low:.1f}%;right:{100 * (1 - high):.1f}%">'
-        f'</i><b style="left:{100 * mean.value:.1f}%"></b></span>'
-    )
-    return (
-        f'<tr class="mseenet-{kind}"><th scope="row">{html.escape(name)}</th><td>{track}</td>'
-        f"<td>{html.escape(percent(mean.value))}</td><td>({interval})</td></tr>"
-    )
+def _line(title: str, named: int, means: Mapping[str, float], said: str) -> str:
+    numbers = [percent(means[name]) if means else "" for name in CLASS_NAMES]
+    numbers.append(percent(1 - means["Benign"]) if means else "")
+    cells = "".join(f"<td>{html.escape(text)}</td>" for text in (str(named), *numbers))
+    return f'<tr><th scope="row">{html.escape(title)}</th>{cells}<td>{html.escape(said)}</td></tr>'

@@ -1,18 +1,28 @@
 """Plotly charts of one field."""
 
-from collections.abc import Mapping
+import html
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
+from plotly.subplots import make_subplots
 
+from mseenet.case.answers import Answer
+from mseenet.case.names import shortened
 from mseenet.case.records import percent
+from mseenet.case.slides import short_names
+from mseenet.case.summary import SlideSummary
 from mseenet.case.words import CLASS_TITLES
+from mseenet.config import CLASS_NAMES
 from mseenet.ui.pictures import preload_pictures
 
 HIGHLIGHT = "#7a5bc0"
 """Colour of the predicted class; 3:1 or more against the page in light and dark."""
 
 OTHERS = "#9a93ab"
+
+ROW = 34
+"""Height of a slide's row of dots, in pixels."""
 
 BARS_HEIGHT = 118
 """In pixels."""
@@ -67,6 +77,78 @@ def probability_bars(
             annotation_yanchor="bottom",
         )
     return _quiet(figure, BARS_HEIGHT)
+
+
+def spread_dots(
+    rows: Sequence[tuple[SlideSummary, Sequence[tuple[str, Answer]]]],
+) -> go.Figure:
+    """The fields of a case as dots by their calibrated probabilities, a row a slide.
+
+    Args:
+        rows: Each slide, with the names and answers of its fields with a class.
+    """
+    short = short_names(item.slide for item, _ in rows)
+    titles = [short.get(item.title, item.title) for item, _ in rows]
+    figure = make_subplots(1, len(CLASS_NAMES), shared_yaxes=True, column_titles=list(CLASS_NAMES))
+    dots = "#a88be8" if st.context.theme.type == "dark" else HIGHLIGHT
+    place, names = [], []
+    for row, (_, fields) in enumerate(rows):
+        # By the golden ratio dots that follow each other lie apart.
+        place += [row + 0.6 * (0.618 * i % 1 - 0.5) for i in range(len(fields))]
+        names += [name for name, _ in fields]
+    for column, class_name in enumerate(CLASS_NAMES, start=1):
+        values = [100 * a.probabilities[class_name] for _, fields in rows for _, a in fields]
+        figure.add_trace(
+            go.Scatter(
+                x=values,
+                y=place,
+                mode="markers",
+                marker={"size": 5, "color": dots, "opacity": 0.6},
+                customdata=[html.escape(name) for name in names],
+                hovertemplate="%{customdata}: %{x:.1f} %<extra></extra>",
+            ),
+            1,
+            column,
+        )
+        means = [100 * i.probabilities[class_name] if i.probabilities else None for i, _ in rows]
+        figure.add_trace(
+            go.Scatter(
+                x=means,
+                y=list(range(len(rows))),
+                mode="markers",
+                marker={
+                    "symbol": "line-ns",
+                    "size": ROW / 2,
+                    "line": {"width": 2.5, "color": text_color()},
+                },
+                hovertemplate="mean: %{x:.1f} %<extra></extra>",
+            ),
+            1,
+            column,
+        )
+    figure.update_xaxes(
+        range=[-4, 104],
+        tickvals=[0, 100],
+        ticktext=["0", "100"],
+        fixedrange=True,
+        zeroline=False,
+        tickfont={"size": 12, "color": text_color()},
+    )
+    figure.update_xaxes(ticktext=["0", "100 %"], col=len(CLASS_NAMES))
+    figure.update_yaxes(
+        range=[len(rows) - 0.5, -0.5],
+        tickvals=list(range(len(rows))),
+        ticktext=[html.escape(shortened(title, 24)) for title in titles],
+        fixedrange=True,
+        zeroline=False,
+        tickfont={"size": 13, "color": text_color()},
+    )
+    figure.update_annotations(font={"size": 13, "color": text_color()})
+    return figure.update_layout(
+        height=70 + ROW * len(rows),
+        margin={"l": 0, "r": 24, "t": 26, "b": 4},
+        showlegend=False,
+    )
 
 
 def preload() -> None:

@@ -126,6 +126,8 @@ def _context(case: Case, waiting: list[Field], classifier: Classifier) -> CaseCo
         },
         waiting=[field.name for field in waiting],
         left_out=[(item.name, item.reason) for item in case.left_out],
+        slide_evidence=words.slide_evidence(classifier.card.content.get("metrics") or {}),
+        waiting_slides=[(field.name, field.slide) for field in waiting if field.slide],
     )
 
 
@@ -150,6 +152,7 @@ def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
                 recorded=field.recorded,
                 evidence_near_nuclei=near,
                 cells=FieldCells(field, prediction.class_name is not None) if shown else None,
+                slide=field.slide,
             )
         )
     return exported

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Container
+from itertools import groupby
 
 import streamlit as st
 
@@ -9,11 +10,14 @@ from mseenet.case import words
 from mseenet.case.answers import counted_answer
 from mseenet.case.fields import Field, by_doubt
 from mseenet.case.records import percent
+from mseenet.case.slides import short_names
+from mseenet.case.summary import NO_SLIDE
 from mseenet.case.verdicts import DIFFERS
 from mseenet.config import CLASS_NAMES
 from mseenet.ui.frame import plain
 from mseenet.ui.pictures import data_uri
 from mseenet.ui.session import CaseView, reads_blind
+from mseenet.ui.slides import draw_mark, draw_slides, grouped, groups, slides_of
 from mseenet.ui.verdict import FILTERS, HIDDEN, by_difference, filter_of, hides, reader_text
 
 TABLE_PAGE, GALLERY_PAGE = 10, 12
@@ -65,6 +69,8 @@ def draw_field_list(view: CaseView) -> list[Field]:
     """
     case = view.case
     st.session_state.setdefault("view", "Table")
+    st.session_state.setdefault("by-slide", True)
+    slides = slides_of(case)
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="filters"):
         form = st.segmented_control(
             "View",
@@ -74,16 +80,11 @@ def draw_field_list(view: CaseView) -> list[Field]:
             label_visibility="collapsed",
         )
         blind = reads_blind()
-        order = st.selectbox(
-            "Order",
-            BLIND_ORDERS if blind else list(ORDERS),
-            key="blind-order" if blind else "order",
-            width=200,
-            label_visibility="collapsed",
-        )
         by_answer = () if blind else ("statuses", "classes")
         filters = [
-            name for key in (*by_answer, "verdicts") for name in st.session_state.get(key, ())
+            name
+            for key in (*by_answer, "verdicts", "slides")
+            for name in st.session_state.get(key, ())
         ]
         with st.popover(f"Filter: {len(filters)}" if filters else "Filter"):
             statuses, classes = [], []
@@ -97,13 +98,32 @@ def draw_field_list(view: CaseView) -> list[Field]:
                 )
                 classes = st.multiselect("Class", CLASS_NAMES, key="classes", placeholder="all")
             verdicts = st.multiselect("Verdict", FILTERS, key="verdicts", placeholder="all")
+            titles = [slide or NO_SLIDE for slide in slides]
+            chosen = (
+                st.multiselect("Slide", titles, key="slides", placeholder="all")
+                if len(slides) > 1
+                else []
+            )
+        known = len(slides) - (None in slides)
+        about_slides = st.popover(f"Slides: {known}" if known else "Slides", key="slides-popover")
+        order = st.selectbox(
+            "Order",
+            BLIND_ORDERS if blind else list(ORDERS),
+            key="blind-order" if blind else "order",
+            width=200,
+            label_visibility="collapsed",
+        )
     listed = [
         field
         for field in ORDERS[order](case.done())
         if (not statuses or field.result.status in statuses)
         and (not classes or named_class(field) in classes)
         and (not verdicts or filter_of(field) in verdicts)
+        and (not chosen or (field.slide or NO_SLIDE) in chosen)
     ]
+    listed = grouped(case, listed)
+    with about_slides:
+        draw_slides(view, view.shown(listed) if listed else None, listed)
     if not listed:
         st.caption("No field matches." if case.done() else "No field is analysed yet.")
         return listed
@@ -158,6 +178,7 @@ def _draw_table(
     view: CaseView, listed: list[Field], page: list[Field], hidden: Container[str]
 ) -> None:
     keys = [field.key for field in page]
+    short = short_names(slides_of(view.case))
     shown = [None if field.key in hidden else field for field in page]
     answers = [field and counted_answer(field.result) for field in shown]
     selected = view.shown(listed).key
@@ -167,6 +188,7 @@ def _draw_table(
     st.dataframe(
         {
             "Field": [thumbnail_uri(field) for field in page],
+            **({"Slide": [f.slide and short[f.slide] for f in page]} if short else {}),
             "Status": [status_title(field) if field else HIDDEN for field in shown],
             "Class": [answer and answer.class_name for answer in answers],
             "Reader": [
@@ -184,6 +206,7 @@ def _draw_table(
         placeholder="-",
         column_config={
             "Field": st.column_config.ImageColumn("", width=44),
+            "Slide": st.column_config.TextColumn(width=86),
             "Status": st.column_config.TextColumn(width=80),
             "Class": st.column_config.TextColumn(width=86),
             "Reader": st.column_config.TextColumn(
@@ -229,8 +252,14 @@ def _draw_gallery(
     view: CaseView, listed: list[Field], page: list[Field], hidden: Container[str]
 ) -> None:
     with st.container(horizontal=True, gap="small", key="gallery"):
-        for field in page:
-            _draw_card(view, field, field is view.shown(listed), field.key in hidden)
+        by_slide = groupby(page, lambda f: f.slide) if groups(view.case) else [(None, page)]
+        for slide, fields in by_slide:
+            if groups(view.case):
+                count = sum(field.slide == slide for field in listed)
+                title = f"{slide or NO_SLIDE}: {count}"
+                st.html(f'<p class="mseenet-slide">{html.escape(title)}</p>', width="stretch")
+            for field in fields:
+                _draw_card(view, field, field is view.shown(listed), field.key in hidden)
 
 
 def _draw_card(view: CaseView, field: Field, selected: bool, hidden: bool) -> None:
@@ -258,3 +287,4 @@ def _draw_card(view: CaseView, field: Field, selected: bool, hidden: bool) -> No
             on_click=view.select,
             args=(field.key,),
         )
+        draw_mark(view, field)

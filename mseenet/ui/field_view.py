@@ -245,6 +245,8 @@ def _heading(field: Field, card: Card, hidden: bool) -> str:
     badges += [] if hidden else source_badges(field, card)
     if field.synthetic:
         badges.append("synthetic example")
+    if field.slide is not None:
+        badges.append(f"slide {field.slide}")
     if field.repeats:
         badges.append(f"added {len(field.repeats) + 1} times")
     tags = "".join(f'<span class="mseenet-badge">{html.escape(badge)}</span>' for badge in badges)

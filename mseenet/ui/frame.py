@@ -68,18 +68,15 @@ _STYLE = """
 .mseenet-case-summary .mseenet-tiles { flex: 0 1 auto; }
 .mseenet-means caption { caption-side: bottom; text-align: left; padding: .3rem 0 0; color: inherit;
   opacity: .85; }
-.mseenet-means { flex: 1 1 390px; max-width: 640px; border-collapse: collapse; font-size: .85rem; line-height: 1.35;
+.mseenet-means { border-collapse: collapse; font-size: .85rem; line-height: 1.35;
   margin: 0 !important; }
 .mseenet-means th, .mseenet-means td { padding: 0 .6rem 0 0 !important; border: 0 !important;
   white-space: nowrap; color: inherit !important; }
 .mseenet-means th { text-align: left; font-weight: 500; }
-.mseenet-means td:nth-child(2) { width: 100%; min-width: 7rem; }
-.mseenet-means td:nth-child(3) { text-align: right; font-weight: 600; }
-.mseenet-means .mseenet-malignant > * { padding-top: .25rem !important; border-top: 1px solid #8a839a66 !important; }
-.mseenet-track { position: relative; display: block; height: .5rem; border-radius: .25rem; background: #8a839a33; }
-.mseenet-track i { position: absolute; top: 0; bottom: 0; min-width: 2px; border-radius: .25rem; background: #7a5bc099; }
-.mseenet-track b { position: absolute; top: -.15rem; bottom: -.15rem; width: 3px; margin-left: -1px; background: currentColor; }
-.mseenet-malignant .mseenet-track i { background: #b4551d99; }
+.mseenet-means td { text-align: right; }
+.mseenet-means td:last-child, .mseenet-means th:last-child { text-align: left; white-space: normal; padding-right: 0 !important; }
+.st-key-spread-body { width: 40rem; max-width: calc(100vw - 6rem); }
+.mseenet-wide { overflow-x: auto; }
 .mseenet-tiles { display: flex; flex-wrap: wrap; gap: .6rem; margin: .2rem 0 !important; padding: 0 !important;
   list-style: none; }
 .mseenet-tiles { gap: .4rem !important; }
@@ -91,6 +88,8 @@ _STYLE = """
 .mseenet-tiles .mseenet-rejected, .mseenet-tiles .mseenet-error { border-left-color: #b3261e; }
 .mseenet-tiles .mseenet-reader { border-left-color: #2f7f95; }
 .mseenet-card { position: relative; }
+.st-key-gallery > [data-testid="stElementContainer"]:has(.mseenet-slide) { flex: 0 0 100%; }
+.mseenet-slide { font-size: .85rem; font-weight: 600; margin: .2rem 0 0; padding: 0; overflow-wrap: anywhere; }
 .st-key-card-selected { outline: 3px solid #7a5bc0; outline-offset: 2px; border-radius: .4rem; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: .82; }
 .mseenet-card img, .mseenet-card > span { display: block; width: 100%; aspect-ratio: 1; object-fit: cover;

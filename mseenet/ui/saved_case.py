@@ -1,13 +1,13 @@
 """Cases that last: saved by the browser, opened again, and analysed again by a later release."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import streamlit as st
 
 from mseenet.case import words
 from mseenet.case.answers import counted_answer
-from mseenet.case.fields import Field, LeftOut, Source
+from mseenet.case.fields import REPEATED, Field, LeftOut, Source
 from mseenet.case.limits import MEGABYTE
 from mseenet.case.names import file_stem
 from mseenet.case.records import percent
@@ -17,12 +17,13 @@ from mseenet.case.saved import (
     SavedCaseError,
     is_saved_case,
     open_case,
+    parts_of,
     save_case,
 )
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier, Prediction
 from mseenet.ui.frame import plain
-from mseenet.ui.session import CaseView, reads_blind
+from mseenet.ui.session import CaseView, OpenedParts, reads_blind
 from mseenet.version import version_text
 
 ONE_CASE = "expected a saved case on a page without fields; begin a new case to open it"
@@ -36,45 +37,62 @@ def source_in_use(card: Card) -> Source:
 def draw_save(view: CaseView, classifier: Classifier) -> None:
     """Draws the button that saves the case as one file."""
     case = view.case
+    parts = len(parts_of(case))
 
-    def make() -> bytes:
-        reading = Reading(blind, view.selected, view.pictured, sorted(view.kept_copies))
-        made = datetime.now().astimezone()
-        try:
-            return save_case(case, source_in_use(classifier.card), made, reading)
-        except Exception:
-            view.saved = None  # of a click that led to nothing
-            raise
+    def maker(part: int) -> Callable[[], bytes]:
+        def make() -> bytes:
+            reading = Reading(blind, view.selected, view.pictured, sorted(view.kept_copies))
+            made = datetime.now().astimezone()
+            try:
+                return save_case(case, source_in_use(classifier.card), made, reading, part)
+            except Exception:
+                view.saved = None  # of a click that led to nothing
+                view.saved_parts.clear()
+                raise
+
+        return make
 
     blind = reads_blind()  # a download has no session
-    too_large = case.size > case.limits.file
     label = f"{file_stem(case.label)}-" if case.label.strip() else ""
-    st.download_button(
-        "Save case",
-        make,
-        f"mseenet-saved-{label}{datetime.now():%Y%m%d-%H%M}.zip",
-        "application/zip",
-        key="save-case",
-        icon=":material/warning:" if too_large else None,
-        help="One file with images, answers, verdicts and settings, for this computer; the server "
-        "keeps nothing. Add it to an empty page to go on."
-        + (
-            f" These images take more than the {case.limits.file // MEGABYTE:,} MB that this app "
-            "opens as one file."
-            if too_large
-            else ""
-        ),
-        on_click=view.mark_saved,
-    )
+    name = f"mseenet-saved-{label}{datetime.now():%Y%m%d-%H%M}"
+    if parts == 1:
+        st.download_button(
+            "Save case",
+            maker(1),
+            f"{name}.zip",
+            "application/zip",
+            key="save-case",
+            help="One file with images, answers, verdicts and settings, for this computer; the "
+            "server keeps nothing. Add it to an empty page to go on.",
+            on_click=view.mark_saved,
+        )
+        return
+    with st.popover(f"Save case: {parts} files", width=180):
+        st.markdown(
+            f"This app opens at most {case.limits.part // MEGABYTE:,} MB as one file, so this case "
+            f"is saved in {parts} files. Save all of them, and add all of them to an empty page to go on."
+        )
+        for part in range(1, parts + 1):
+            st.download_button(
+                f"Part {part} of {parts}",
+                maker(part),
+                f"{name}-part-{part}-of-{parts}.zip",
+                "application/zip",
+                key=f"save-case-{part}",
+                icon=":material/check:" if view.part_saved(part) else None,
+                on_click=view.mark_part_saved,
+                args=(part, parts),
+            )
 
 
 def open_saved(
     view: CaseView, files: Sequence[tuple[str, bytes]], left_out: list[LeftOut]
 ) -> tuple[list[tuple[str, bytes]], list[str]]:
-    """Opens a saved case among uploaded files.
+    """Opens a saved case, or parts of one, among uploaded files.
 
     Args:
-        view: Of this session; a case is opened only if it has no fields.
+        view: Of this session; a case is opened only if it has no fields, or is a part of the
+            one that was opened.
         files: Names and contents.
         left_out: Gets what of saved cases could not be opened.
 
@@ -83,27 +101,54 @@ def open_saved(
     """
     others: list[tuple[str, bytes]] = []
     notices: list[str] = []
+    case = view.case
     for name, content in files:
         if not is_saved_case(content):
             others.append((name, content))
-        elif view.case.fields:
-            left_out.append(LeftOut(name, ONE_CASE))
-        else:
-            try:
-                saved = open_case(content, view.case.limits)
-            except SavedCaseError as error:
-                left_out.append(LeftOut(name, str(error)))
-                continue
+            continue
+        try:
+            saved = open_case(content, case.limits, len(case.fields), case.size)
+        except SavedCaseError as error:
+            left_out.append(LeftOut(name, str(error)))
+            continue
+        if not case.fields:
             _restore(view, saved)
-            left_out += saved.damaged
-            notices += saved.notices
+        elif not _belongs(view, saved):
+            left_out.append(LeftOut(name, ONE_CASE))
+            continue
+        else:
+            known = [field for field in saved.fields if field.key in case.fields]
+            left_out += [LeftOut(field.name, REPEATED) for field in known]
+            _add(view, [field for field in saved.fields if field not in known], saved)
+        left_out += saved.damaged
+        notices += saved.notices
     return others, notices
+
+
+def _belongs(view: CaseView, saved: SavedCase) -> bool:
+    """Whether it is a part that is still missing of the case that was opened."""
+    opened = view.opened
+    return opened is not None and opened.of == saved.of and saved.part not in opened.numbers
+
+
+def draw_missing_parts(view: CaseView) -> None:
+    """Draws which parts of the opened case were not added yet."""
+    if view.opened is None or not (missing := view.opened.missing()):
+        return
+    numbers = ", ".join(map(str, missing))
+    st.warning(
+        f"Of {view.opened.parts} files of this saved case, {numbers} "
+        f"{'is' if len(missing) == 1 else 'are'} still missing. Add "
+        f"{'it' if len(missing) == 1 else 'them'} under *Add more fields*.",
+        icon=":material/folder_open:",
+    )
 
 
 def _restore(view: CaseView, saved: SavedCase) -> None:
     case, reading = view.case, saved.reading
-    case.put_back(saved.fields)
-    case.left_out += saved.left_out
+    case.slide_pattern = saved.slide_pattern
+    view.opened = None
+    _add(view, saved.fields, saved)
     case.label, case.reader = saved.label, saved.reader
     case.opacity, case.color_map = saved.opacity, saved.color_map
     view.selected, view.kept_copies = reading.selected, set(reading.kept_copies)
@@ -114,8 +159,20 @@ def _restore(view: CaseView, saved: SavedCase) -> None:
         "opacity": 5 * round(20 * saved.opacity),
         "color-map": saved.color_map,
         "blind": reading.blind,
+        "slide-pattern": saved.slide_pattern,
     }
     if not saved.damaged:
+        view.mark_saved()
+
+
+def _add(view: CaseView, fields: Sequence[Field], saved: SavedCase) -> None:
+    lost = view.unsaved()
+    view.case.put_back(fields)
+    view.case.left_out += saved.left_out
+    if saved.parts > 1:
+        view.opened = view.opened or OpenedParts(saved.of, saved.parts)
+        view.opened.numbers.add(saved.part)
+    if not lost and not saved.damaged:
         view.mark_saved()
 
 

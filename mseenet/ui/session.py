@@ -26,8 +26,31 @@ SETTINGS = (
     "reader",
     "case-cells",
     "cells-class",
+    "slide-pattern",
+    "by-slide",
+    "slides",
+    "mark-fields",
 )
 """Names of the widgets whose values belong to the session."""
+
+
+@dataclass
+class OpenedParts:
+    """What of a case that was saved in parts is on the page.
+
+    Attributes:
+        of: The case, see `SavedCase.of`.
+        parts: How many there are.
+        numbers: Those that were opened, counted from 1.
+    """
+
+    of: str
+    parts: int
+    numbers: set[int] = field(default_factory=set)
+
+    def missing(self) -> list[int]:
+        """Numbers of the parts that were not opened yet."""
+        return sorted({*range(1, self.parts + 1)} - self.numbers)
 
 
 @dataclass(eq=False)
@@ -46,6 +69,10 @@ class CaseView:
         undo: Keys of the fields that got a verdict, in that order, each with the verdict before.
         looked_at: Key of the field that the page last asked a verdict for.
         saved: What the case was like when it was last saved or opened; None before that.
+        saved_parts: Which parts of the case were saved, and what the case was like then.
+        opened: The parts that were opened, of a case in parts.
+        pattern_problem: Why the pattern for slides cannot be used; empty if it can.
+        marked: Keys of the fields that the user has marked in the gallery.
         restored: Values of `SETTINGS` from a saved case that was just opened.
     """
 
@@ -60,6 +87,10 @@ class CaseView:
     undo: list[tuple[str, Verdict | None]] = field(default_factory=list)
     looked_at: str | None = None
     saved: object = None
+    saved_parts: dict[int, object] = field(default_factory=dict)
+    opened: OpenedParts | None = None
+    pattern_problem: str = ""
+    marked: set[str] = field(default_factory=set)
     restored: dict[str, object] = field(default_factory=dict)
 
     def shown(self, listed: list[Field]) -> Field:
@@ -88,6 +119,16 @@ class CaseView:
         """Notes that the case, as it is now, is saved."""
         self.saved = self._state()
 
+    def mark_part_saved(self, part: int, parts: int) -> None:
+        """Notes that one of several parts is saved; with the last one, the case is."""
+        self.saved_parts[part] = self._state()
+        if all(self.part_saved(number) for number in range(1, parts + 1)):
+            self.mark_saved()
+
+    def part_saved(self, part: int) -> bool:
+        """Whether a part was saved since the case last changed."""
+        return part in self.saved_parts and self.saved_parts[part] == self._state()
+
     def unsaved(self) -> bool:
         """Whether something would be lost with this session."""
         return bool(self.case.fields) and self.saved != self._state()
@@ -97,7 +138,7 @@ class CaseView:
         # The widget knows of a change before the case does.
         label = self.restored.get("label") or st.session_state.get("label", self.case.label)
         return label or "", [
-            (f.key, f.name, f.verdict, f.draft, f.prediction is None, f.recorded)
+            (f.key, f.name, f.verdict, f.draft, f.prediction is None, f.recorded, f.slide)
             for f in self.case.fields.values()
         ]
 

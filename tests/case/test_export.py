@@ -326,14 +326,74 @@ def test_pdf_holds_the_summary(pdf):
     text = flat(pdf)
     assert "Fall Ä-17" in text
     assert "7 4 1 2 1 fields with a class of these to review rejected not read" in text
-    assert re.search(r"Benign \(haematogones\) 1 \d\d\.\d % \d+\.\d % to \d\d\.\d %", text)
+    assert re.search(r"Benign \(haematogones\) 1 \d\d\.\d % Early", text)
+    assert "interval" not in text  # fields of one slide are not independent
     assert "Early Pre-B ALL 1 " in text
     assert "Pre-B ALL 2 " in text
     assert "Pro-B ALL 0 " in text
     malignant = (0.97 + 0.84 + 0.09 + 0.97) / 4
     assert f"Malignant (all but Benign) 3 {malignant:.1%}".replace("%", " %") in text
-    assert "Malignant 71.8 % versus Benign 28.3 %" in text
+    assert re.search(r"Malignant 71\.[78] % versus Benign 28\.[23] %", text)
     assert "Synthetic fields in this case: 1." in text
+
+
+EVIDENCE = "Measured on 17 series: 16 right."
+
+
+def on_slides(*slides: tuple[str | None, str, int]) -> list[CaseField]:
+    """Named fields: of each slide so many of a class."""
+    return [
+        CaseField(f"{slide}-{i}.png", prediction(name=name, heatmap=None), None, None, slide=slide)
+        for slide, name, count in slides
+        for i in range(count)
+    ]
+
+
+def test_slides_are_in_all_exports():
+    case = on_slides(("s 10", "Pre-B", 5), ("s 2", "Benign", 6), (None, "Pro-B", 7))
+    case += [CaseField("e.png", prediction(), None, None, synthetic=True, slide="s 2")]
+    context = replace(
+        CONTEXT, slide_evidence=EVIDENCE, waiting=["w.png"], waiting_slides=[("w.png", "s 3")]
+    )
+    table = rows(case_csv(case, context))
+    assert [row["slide"] for row in table[:12]] == [*["s 10"] * 5, *["s 2"] * 6, ""]
+    assert {row["file"]: row["slide"] for row in table}["w.png"] == "s 3"
+    content = json.loads(opened(case_zip(case, context, 0.6)).read("case.json"))
+    assert content["fields"][0]["slide"] == "s 10"
+    summary = content["summary"]
+    assert [(s["slide"], s["fields"], s["answer"]) for s in summary["slides"]] == [
+        ("s 2", 6, "Benign"),
+        ("s 10", 5, "Pre-B"),
+        (None, 8, None),
+    ]
+    assert summary["answer"].startswith("The slides disagree")
+    assert EVIDENCE in summary["answer_is"]
+    text = flat(case_pdf(case, context, [], 0.6))
+    assert "Spread of fields and slides" in text
+    assert "s 2 6 6 6 0 0 0 Benign s 10 5 5 0 0 5 0 Pre-B no slide 8 8 0 0 1 7 none:" in text
+    assert summary["answer"] in text
+    assert EVIDENCE in text
+
+
+def test_without_a_measurement_exports_give_slides_no_class():
+    case = on_slides(("s 1", "Pre-B", 9))
+    content = json.loads(opened(case_zip(case, CONTEXT, 0.6)).read("case.json"))["summary"]
+    assert content["slides"][0]["answer"] is None
+    assert content["answer"] == ""
+    text = flat(case_pdf(case, CONTEXT, [], 0.6))
+    assert "given no class" in text
+    assert "was not measured" in text
+
+
+def test_the_dot_plot_goes_over_pages_and_colours_no_table():
+    case = on_slides(*((f"slide {i:03}", "Pre-B", 1) for i in range(90)))
+    document = PdfReader(io.BytesIO(case_pdf(case, CONTEXT, [], 0.6)))
+    streams = [page.get_contents().get_data() for page in document.pages]
+    text = [page.extract_text() for page in document.pages]
+    assert sum("slide 000" in page for page in text) >= 1
+    assert text[1].count("100 %") >= 4  # the scale stands on each page
+    assert sum(stream.count(b" c\n") + stream.count(b" c ") for stream in streams) >= 4 * 90
+    assert not any(b" re f" in stream for stream in streams)
 
 
 def read(case: list[CaseField]) -> list[CaseField]:
@@ -523,11 +583,9 @@ def test_a_field_without_evidence_says_so(fields):
     assert "Evidence on nucleated cells:" not in text
 
 
-def test_one_named_field_has_no_interval_and_none_has_no_mean():
+def test_one_named_field_has_a_mean_and_none_has_not():
     field = CaseField("a.png", prediction(heatmap=None), None, None)
-    assert "Malignant (all but Benign) 1 97.0 % needs two fields" in flat(
-        case_pdf([field], CONTEXT, [0], 0.6)
-    )
+    assert "Malignant (all but Benign) 1 97.0 %" in flat(case_pdf([field], CONTEXT, [0], 0.6))
     assert "No class is named for any field" in flat(case_pdf([named("a")], CONTEXT, [0], 0.6))
 
 

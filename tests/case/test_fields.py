@@ -9,6 +9,7 @@ from conftest import encode
 from PIL import Image
 
 from mseenet.case.fields import EXAMPLES_DROPPED, EXAMPLES_KEPT_OUT, Case, Field, by_doubt
+from mseenet.case.slides import PatternError
 from mseenet.inference.classifier import Prediction
 
 IMAGES = [encode(np.full((8, 8, 3), value, np.uint8)) for value in (10, 20, 30)]
@@ -234,3 +235,31 @@ def test_what_brings_no_field_leaves_examples_alone():
     case.take_in([("example.png", IMAGES[0])], synthetic=True)
     case.take_in([("broken.zip", b"PK\x03\x04")])
     assert [field.name for field in case.fields.values()] == ["example.png"]
+
+
+def test_fields_are_of_the_slides_of_their_folders(fields):
+    case = Case()
+    a, b, c, d = map(encode, fields)
+    with_folders = archive({"s 1/a.png": a, "s 2/b.png": b})
+    case.take_in([("case.zip", with_folders), ("s 3/c.png", c), ("d.png", d)])
+    assert [f.slide for f in case.fields.values()] == ["case/s 1", "case/s 2", "s 3", None]
+
+
+def test_a_pattern_tells_slides_but_not_against_the_hand(fields):
+    case = Case()
+    case.take_in([(f"s/S{i % 2}_{i}.png", encode(field)) for i, field in enumerate(fields)])
+    keys = list(case.fields)
+    case.put_on_slide(keys[:1], "mine")
+    case.name_slides("{slide}_*")
+    assert [f.slide for f in case.fields.values()] == ["mine", "S1", "S0", "S1"]
+    with pytest.raises(PatternError):
+        case.name_slides("no slide")
+    assert case.slide_pattern == "{slide}_*"
+    case.take_in(
+        [("S7_x.png", encode(fields[0][::-1].copy())), ("y.png", encode(fields[1][::-1].copy()))]
+    )
+    assert [f.slide for f in case.fields.values()][-2:] == ["S7", None]
+    case.put_on_slide(keys, None)
+    assert [f.slide for f in case.fields.values()][:2] == ["S0", "S1"]
+    case.name_slides("")
+    assert {f.slide for f in case.fields.values()} == {"s", None}

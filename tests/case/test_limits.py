@@ -85,7 +85,7 @@ def test_the_operator_sets_the_limits():
     limits = configured_limits(environment=environment)
     assert limits == Limits(10 * MEGABYTE, 20 * MEGABYTE, 30)
     assert str(limits) == "At most 10 MB a file, and 30 fields or 20 MB a case."
-    assert configured_limits(5 * MEGABYTE, environment).file == 5 * MEGABYTE
+    assert configured_limits(5 * MEGABYTE, environment).file == 4 * MEGABYTE
     assert configured_limits(50 * MEGABYTE, environment).file == 10 * MEGABYTE
 
 

@@ -15,6 +15,7 @@ BAD = Prediction("error", reasons=("expected an image, got text",))
 def test_json_has_exactly_the_agreed_fields():
     assert json.loads(json_line(record("a.png", GOOD, "abc", "0123456789ab"))) == {
         "file": "a.png",
+        "slide": None,
         "status": "ok",
         "predicted": "Pre-B",
         "probabilities": PROBABILITIES,
@@ -25,8 +26,9 @@ def test_json_has_exactly_the_agreed_fields():
         "weights": "abc",
         "release": "0123456789ab",
     }
-    assert json.loads(json_line(record("b.png", BAD, "abc", "0123456789ab"))) == {
+    assert json.loads(json_line(record("b.png", BAD, "abc", "0123456789ab", "slide 1"))) == {
         "file": "b.png",
+        "slide": "slide 1",
         "status": "error",
         "predicted": None,
         "probabilities": None,
@@ -50,7 +52,7 @@ def test_names_survive_json_and_csv(name):
         io.StringIO(csv_line(record(name, GOOD, "abc", "0123456789ab")), newline="")
     )
     assert dict(zip(CSV_HEADER, row, strict=True)) == {
-        "file": name, "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
+        "file": name, "slide": "", "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
         "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "nucleated_cells": "7", "reasons": "", "weights": "abc",
         "release": "0123456789ab",
     }  # fmt: skip
@@ -58,9 +60,9 @@ def test_names_survive_json_and_csv(name):
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-a.png", "@a.png", "\ta.png"])
 def test_csv_holds_no_formulas(name):
-    (row,) = csv.reader([csv_line(record(name, BAD, "abc", "0123456789ab"))])
-    assert row[0] == "'" + name
-    assert row[1:10] == ["error", *[""] * 8]
+    (row,) = csv.reader([csv_line(record(name, BAD, "abc", "0123456789ab", name))])
+    assert row[:2] == ["'" + name, "'" + name]
+    assert row[2:11] == ["error", *[""] * 8]
 
 
 def test_table_says_class_or_reason():

@@ -26,6 +26,7 @@ from mseenet.case.saved import (
     SavedCaseError,
     is_saved_case,
     open_case,
+    parts_of,
     save_case,
 )
 from mseenet.case.verdicts import UNSURE, Verdict
@@ -76,8 +77,8 @@ def case(fields) -> Case:
     return case
 
 
-def opened(content: bytes, limits: Limits = LIMITS):
-    return open_case(content, limits)
+def opened(content: bytes, limits: Limits = LIMITS, fields_held: int = 0):
+    return open_case(content, limits, fields_held)
 
 
 def changed(content: bytes, change: Callable[[dict], None]) -> bytes:
@@ -179,10 +180,10 @@ def test_a_saved_case_is_an_archive_of_its_fields_for_whoever_reads_it_so(case):
     ]
 
 
-@pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "1", None, True, 1e999])
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "2", None, True, 1e999])
 def test_another_schema_is_named(case, schema):
     content = save_case(case, SOURCE, NOW)
-    with pytest.raises(SavedCaseError, match="schema 1; this one has") as error:
+    with pytest.raises(SavedCaseError, match="schema 1 or 2; this one has") as error:
         opened(changed(content, lambda m: m.update(schema=schema)))
     assert "0.3.0" in str(error.value)
 
@@ -201,6 +202,14 @@ def field_value(key: str, value: object, part: str | None = None) -> Callable[[d
         (lambda m: m.pop("label"), "label: expected a value"),
         (lambda m: m.update(label="x" * 81), "label: expected a text of at most 80"),
         (lambda m: m.update(fields={}), "fields: expected a list"),
+        (lambda m: m.update(part=0), "part: expected one of its parts"),
+        (lambda m: m.update(part=3, parts=2), "part: expected one of its parts"),
+        (lambda m: m.update(part=1, parts=10**9), "parts: expected a whole number"),
+        (lambda m: m.update(part=1, parts=2), "part_of: expected hexadecimal digits"),
+        (lambda m: m["settings"].update(slide_pattern="*"), "slide_pattern: expected a pattern"),
+        (field_value("slide", 5), "slide: expected a text"),
+        (field_value("slide", "x" * 5000), "slide: expected a text of at most"),
+        (field_value("slide_by_hand", 1), "slide_by_hand: expected true or false"),
         (lambda m: m.update(fields=[1]), "fields 1: expected a JSON object"),
         (lambda m: m["settings"].update(opacity=2), "opacity: expected a number in"),
         (lambda m: m["settings"].update(opacity=float("nan")), "opacity: expected a number in"),
@@ -318,7 +327,7 @@ def test_the_limits_hold_for_a_saved_case_too(case):
     assert [f.name for f in small.fields] == names[:2]
     assert len(small.damaged) == total - 2
     with pytest.raises(SavedCaseError, match="at most 0 MB"):
-        opened(content, Limits(file=len(content) - 1))
+        opened(content, Limits(file=(len(content) - 1) // 2))
 
 
 def test_nothing_more_is_unpacked_when_enough_was(case):
@@ -357,3 +366,111 @@ def test_every_part_of_an_answer_is_saved():
         *("status", "class_name", "probabilities", "confidence", "heatmap", "heatmap_class"),
         *("novelty", "reasons", "nucleated_cells", "nuclei"),
     ]
+
+
+# Slides
+
+
+def test_slides_and_how_they_were_told_come_back(case):
+    second = [*case.fields.values()][1]
+    case.name_slides("{slide} half*")
+    case.put_on_slide([second.key], "by hand")
+    saved = opened(save_case(case, SOURCE, NOW))
+    assert saved.slide_pattern == "{slide} half*"
+    assert [f.slide for f in saved.fields] == [f.slide for f in case.fields.values()]
+    assert [f.slide for f in saved.fields[:2]] == ["0", "by hand"]
+    assert [f.slide_by_hand for f in saved.fields[:2]] == [False, True]
+    again = Case(slide_pattern=saved.slide_pattern)
+    again.put_back(saved.fields)
+    again.name_slides("")
+    assert [f.slide for f in again.fields.values()][:2] == [None, "by hand"]
+
+
+def as_schema_1(manifest: dict) -> None:
+    """What the first layout did not have."""
+    manifest["schema"] = 1
+    for key in ("part", "parts", "part_of"):
+        del manifest[key]
+    del manifest["settings"]["slide_pattern"]
+    for record in manifest["fields"]:
+        del record["slide"], record["slide_by_hand"]
+    manifest["fields"][0]["name"] = "case.zip/slide 1/0.png"
+
+
+def test_a_case_of_the_first_schema_is_opened_with_slides_by_folders(case):
+    saved = opened(changed(save_case(case, SOURCE, NOW), as_schema_1))
+    assert len(saved.fields) == len(case.fields)
+    assert [f.verdict for f in saved.fields] == [f.verdict for f in case.fields.values()]
+    assert [f.slide for f in saved.fields][:2] == ["case/slide 1", None]
+    assert (saved.slide_pattern, saved.part, saved.parts) == ("", 1, 1)
+
+
+# Parts
+
+
+def large_case(limits: Limits, count: int = 6, size: int = 400_000) -> Case:
+    """A case of files that cannot be compressed, with answers, that takes more than one part."""
+    case = Case(limits, label="large")
+    random = np.random.default_rng(0)
+    files = [(f"s{i % 2}/{i}.png", random.bytes(size)) for i in range(count)]
+    case.take_in([*files, ("notes.txt.zip", b"PK\x03\x04 damaged")])
+    for i, field in enumerate(case.fields.values()):
+        field.prediction = answer(i)
+        field.verdict = Verdict("Pro-B", NOW, f"comment {i}")
+    return case
+
+
+@pytest.mark.parametrize("file", [1_000_000, 2_000_000])
+def test_a_case_that_takes_more_than_can_be_opened_is_saved_in_parts(file):
+    limits = Limits(file=file, case=10_000_000)
+    case = large_case(limits)
+    parts = parts_of(case)
+    assert len(parts) > 1
+    contents = [save_case(case, SOURCE, NOW, part=i + 1) for i in range(len(parts))]
+    assert all(len(content) <= limits.part - 4096 for content in contents)  # the browser's limit
+    saved = [opened(content, limits) for content in contents]
+    assert [(s.part, s.parts) for s in saved] == [(i + 1, len(parts)) for i in range(len(parts))]
+    assert len({s.of for s in saved}) == 1
+    restored = [field for s in saved for field in s.fields]
+    assert not any(s.damaged or s.notices for s in saved)
+    assert [(f.key, f.content, f.verdict, f.slide) for f in restored] == [
+        (f.key, f.content, f.verdict, f.slide) for f in case.fields.values()
+    ]
+    # What is of the whole case comes once.
+    assert [item for s in saved for item in s.left_out] == case.left_out
+    assert all(s.label == "large" for s in saved)
+
+
+def test_a_file_of_the_largest_size_can_be_saved_and_opened():
+    limits = Limits(file=1_500_000, case=10_000_000)
+    case = large_case(limits, count=2, size=limits.file)
+    assert [len(part) for part in parts_of(case)] == [1, 1]
+    for number, field in enumerate(case.fields.values(), start=1):
+        content = save_case(case, SOURCE, NOW, part=number)
+        assert len(content) <= limits.part - 4096
+        (restored,) = opened(content, limits).fields
+        assert restored.content == field.content
+
+
+def test_parts_do_not_change_while_the_analysis_goes_on():
+    case = large_case(Limits(file=1_000_000, case=10_000_000))
+    before = [[f.key for f in part] for part in parts_of(case)]
+    for field in case.fields.values():
+        field.prediction = field.verdict = None
+    assert [[f.key for f in part] for part in parts_of(case)] == before
+
+
+def test_a_small_case_is_one_part_and_an_empty_one_too(case):
+    assert [len(part) for part in parts_of(case)] == [len(case.fields)]
+    assert parts_of(Case()) == [[]]
+
+
+def test_the_parts_of_a_case_are_within_its_limits_together():
+    limits = Limits(file=1_000_000, case=10_000_000, fields=6)
+    content = save_case(large_case(limits), SOURCE, NOW, part=2)
+    count = len(opened(content, limits).fields)
+    saved = opened(content, limits, fields_held=5)
+    assert [len(saved.fields), len(saved.damaged)] == [1, count - 1]
+    saved = open_case(content, limits, bytes_held=limits.case - 400_000)
+    assert [len(saved.fields), len(saved.damaged)] == [1, count - 1]
+    assert all("expected a case of at most" in item.reason for item in saved.damaged)

@@ -1,6 +1,7 @@
 """`mseenet predict`: what it reads, what it prints, and what it never overwrites."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -83,11 +84,14 @@ def test_json_lines_in_input_order(case, classifier, fields, predict, ungated):
     assert done.status == 1
     assert "Traceback" not in done.err
     records = [json.loads(line) for line in done.out.splitlines()]
-    names = ["file", "status", "predicted", "probabilities", "confidence", "novelty"]
+    names = ["file", "slide", "status", "predicted", "probabilities", "confidence", "novelty"]
     names += ["nucleated_cells", "reasons", "weights", "release"]
     assert all(list(r) == names for r in records)
     names = ["a.png", "b-empty.png", "b-text.jpg", "c.TIF", "deeper/=b.jpg", "a.png"]
     assert [r["file"] for r in records] == [*(str(case / name) for name in names), "absent.png"]
+    folder = str(case).removeprefix("/")
+    slides = [*[folder] * 4, f"{folder}/deeper", folder, None]
+    assert [r["slide"] for r in records] == slides
     assert [r["status"] for r in records] == ["ok", "error", "error", "ok", "ok", "ok", "error"]
     for r in records:
         assert r["weights"] == classifier.card.sha256
@@ -121,6 +125,19 @@ def test_csv_file_and_overlays(case, tmp_path, fields, predict, ungated):
     assert pixels.shape == fields[0].shape
     assert (pixels != fields[0]).any()
     assert {path.name for path in tmp_path.iterdir()} == {"case", "maps", "out.csv"}
+
+
+def test_a_pattern_tells_the_slides(case, predict, ungated):
+    (case / "a.png").rename(case / "S12_001.png")
+    done = predict(case / "S12_001.png", "--format", "csv", "--slides", "{slide}_*", *ungated)
+    (row,) = csv.DictReader(io.StringIO(done.out))
+    assert (row["slide"], row["status"]) == ("S12", "ok")
+
+
+def test_a_pattern_without_a_slide_is_refused_before_all_else(case, predict):
+    done = predict(case / "a.png", "--slides", "*_*")
+    assert done.status == 2
+    assert "with {slide} once" in done.err
 
 
 def test_standard_output_has_no_byte_order_mark(case, predict, ungated):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_answers import OPERATING_POINT, unseen_figures
 
-from mseenet.case.words import PROTOCOLS, confidence_kept, protocol_title
+from mseenet.case.words import PROTOCOLS, confidence_kept, protocol_title, slide_evidence
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.audit import audit_markdown, findings
 from mseenet.evaluation.markdown import percent, table
@@ -90,6 +90,29 @@ def test_every_point_of_the_charts_stands_in_a_table(evaluation):
         bold = best[phase] == epoch["epoch"]
         assert row[1] == (f"**{epoch['epoch']}**" if bold else str(epoch["epoch"]))
         assert row[5] == f"{100 * epoch['val_accuracy']:.1f}"
+
+
+def test_the_class_of_slides_stands_in_the_report(evaluation):
+    text = write(evaluation)
+    counts, drawn = (
+        text.split("### The class of a slide\n", 1)[1].split("\n### ", 1)[0].split("draws a part")
+    )
+    for name, figures in evaluation["unseen"].items():
+        for kind in ("parts", "series"):
+            r = figures["slides"][kind]
+            numbers = " | ".join(str(r[key]) for key in ("n", "right", "wrong", "without"))
+            assert f"| {protocol_title(name)} | {kind} | {numbers} | " in counts
+        for draw in figures["slides"]["drawn"]:
+            row = f"| {protocol_title(name)} | {draw['fields']} | {draw['parts']} | {draw['series']} | "
+            assert f"{row}{100 * draw['right']:.2f} (" in drawn
+            assert f" | {100 * draw['lowest']['right']:.1f} ({draw['lowest']['part']}) |" in drawn
+    assert (slide_evidence(evaluation["unseen"]) or "The page gives slides no class") in text
+
+
+def test_a_report_without_slides_is_still_written(evaluation):
+    for figures in evaluation["unseen"].values():
+        del figures["slides"]
+    assert "The class of a slide" not in write(evaluation)
 
 
 def counted(record: dict) -> str:

@@ -72,6 +72,17 @@ def test_accuracy_is_of_all_fields_and_of_each_fold_and_part(results, measured):
         assert len(figures["parts"]) == len(set(result.parts))
 
 
+def test_each_part_is_given_a_class_by_its_judged_fields(results, measured):
+    for protocol, result in results.items():
+        slides = measured[protocol]["slides"]
+        assert [item["part"] for item in slides["each"]] == list(dict.fromkeys(result.parts))
+        judged = sum(item["judged"] for item in slides["each"])
+        rejected = measured[protocol]["statuses"]["rejected"]
+        assert judged == round(rejected["n"] * (1 - rejected["proportion"]))
+        kept = card_metrics(measured)[protocol]["slides"]
+        assert kept == {name: value for name, value in slides.items() if name != "each"}
+
+
 def test_intervals_are_bootstraps_over_parts(results, measured):
     """SciPy draws the parts of equal size; the interval over single fields is narrower."""
     for protocol, result in results.items():

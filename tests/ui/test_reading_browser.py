@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from test_browser import drawn_anew, findings_of_axe, heading, settled, tiles, upload
 
 from mseenet.case.saved import MANIFEST, is_saved_case
+from mseenet.config import CLASS_NAMES
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.ui.verdict import HIDDEN
 from tools.browser import CHROMIUM
@@ -86,6 +87,46 @@ def test_sixty_fields_are_read_by_keyboard_saved_and_opened_elsewhere(opened, si
     with drawn_anew(other):
         other.keyboard.press("u")
     expect(other.locator(".mseenet-open-case")).to_have_count(1)
+
+
+def of_another_release(content: bytes) -> bytes:
+    """The saved case as if another release had answered, the first field otherwise."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            if name != MANIFEST:
+                new.writestr(name, old.read(name))
+        manifest = json.loads(old.read(MANIFEST))
+        for record in manifest["fields"]:
+            record["answer"]["release"] = "0" * 12
+        first = manifest["fields"][0]["answer"]
+        other = next(name for name in CLASS_NAMES if name != first["class_name"])
+        first["probabilities"] = dict.fromkeys(CLASS_NAMES, 0.01) | {other: 0.97}
+        first["class_name"] = other
+        new.writestr(MANIFEST, json.dumps(manifest))
+    return buffer.getvalue()
+
+
+def test_a_later_release_shows_what_changed_field_by_field(opened, sixty):
+    page = opened()
+    upload(page, *sixty[:3])
+    settled(page)
+    with drawn_anew(page):
+        page.keyboard.press("1")
+    before = tiles(page)
+    content = of_another_release(saved(page))
+
+    later = opened()
+    upload(later, ("saved.zip", content))
+    settled(later)
+    assert later.get_by_text(f"3 answers stand as recorded by release {'0' * 12}").is_visible()
+    assert tiles(later)["with your verdict"] == 1
+    with drawn_anew(later):
+        later.get_by_role("button", name="Analyse again").click()
+    later.get_by_text("as recorded by release").wait_for(state="detached")
+    later.get_by_role("button", name="What changed: 1 of 3 classes").click()
+    later.locator(".st-key-changes canvas, [data-testid=stDataFrame] canvas").last.wait_for()
+    assert tiles(later) == before  # the same network has answered
 
 
 def test_letters_in_a_comment_are_no_verdicts(page, sixty):
@@ -174,7 +215,48 @@ def test_reading_is_accessible(opened, sixty):
     with drawn_anew(page):
         page.keyboard.press("1")
     assert findings_of_axe(page) == []
-    page.get_by_role("button", name="Means and agreement").click()
+    page.get_by_role("button", name="Spread and agreement").click()
     page.locator(".mseenet-agreement").wait_for()
     settled(page)
+    assert findings_of_axe(page) == []
+
+
+def slides_in_a_zip(fields) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i, (name, content) in enumerate(fields):
+            archive.writestr(f"slide {i % 2 + 1}/{name}", content)
+    return buffer.getvalue()
+
+
+def test_slides_are_grouped_and_their_spread_is_shown(opened, sixty):
+    page = opened()
+    upload(page, ("case.zip", slides_in_a_zip(sixty[:6])))
+    settled(page)
+    assert tiles(page)["slides"] == 2
+    page.get_by_role("button", name="Spread and agreement").click()
+    page.locator(".st-key-spread-dots .main-svg").first.wait_for()
+    settled(page)
+    ticks = page.locator(".st-key-spread-dots .ytick").all_text_contents()
+    assert [tick.strip() for tick in ticks] == ["slide 1", "slide 2"]
+    named = page.locator(".st-key-spread-dots .scatterlayer").first.locator("path.point").count()
+    assert named >= 2 + 1  # means of slides, and dots of fields
+    assert findings_of_axe(page) == []
+    page.keyboard.press("Escape")
+    settled(page)
+    page.get_by_text("Gallery", exact=True).click()
+    page.locator(".mseenet-slide").first.wait_for()
+    settled(page)
+    heads = page.locator(".mseenet-slide").all_inner_texts()
+    assert heads == ["case/slide 1: 3", "case/slide 2: 3"]
+    head, card = (
+        page.locator(part).first.bounding_box() for part in (".mseenet-slide", ".mseenet-card")
+    )
+    assert head["y"] + head["height"] <= card["y"]
+    page.get_by_role("button", name="Slides: 2").click()
+    box = page.get_by_role("textbox", name="Pattern of file names")
+    box.fill("field {slide}*.png")
+    with drawn_anew(page):
+        box.press("Enter")
+    page.get_by_role("button", name=re.compile("Slides: [3-6]")).wait_for()
     assert findings_of_axe(page) == []
