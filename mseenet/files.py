@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ LOCK_NAME = ".mseenet.lock"
 
 FEATURES_PURPOSE = "features"
 """What the marker of a folder of frozen features, `--cache`, says that it is for."""
+
+_PIECE = 1 << 20
 
 _LOCKED_BYTE = 1 << 30
 """Beyond the text of a lock file, so that others can read who holds it (Windows)."""
@@ -62,6 +65,30 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     with whole_file(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def ensure_room(folder: Path, size: int) -> None:
+    """Makes sure, before a file is written, that the disk takes it.
+
+    For libraries that cannot be stopped halfway: on a full disk HDF5 ends the process.
+
+    Args:
+        folder: Where the file is to go.
+        size: In bytes.
+
+    Raises:
+        OSError: There is no room for it; the error names the folder.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, size)
+            else:
+                for _ in range(-(-size // _PIECE)):
+                    stream.write(bytes(_PIECE))
+    except OSError as error:
+        needed = f"{error.strerror}; {size / 1e6:.0f} MB are needed"
+        raise OSError(error.errno, needed, str(folder)) from error
 
 
 def file_sha256(path: Path) -> str:

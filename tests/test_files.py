@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from conftest import ROOT
 from mseenet.errors import UsageError
 from mseenet.files import (
     LOCK_NAME,
+    ensure_room,
     one_writer,
     own_folder,
     remove_own_folder,
@@ -120,3 +123,32 @@ def test_only_ones_own_folder_is_used_and_removed(tmp_path):
     assert len(list((tmp_path / "foreign").iterdir())) == 2
     with pytest.raises(UsageError, match="found a file"):
         own_folder(tmp_path / "foreign" / "b.weights.h5", "cache")
+
+
+@pytest.mark.parametrize("reserves", [True, False])
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch, reserves):
+    if not reserves:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    ensure_room(tmp_path, 3_000_000)
+    assert list(tmp_path.iterdir()) == []
+    with (
+        small_files(1_000_000),
+        pytest.raises(OSError, match=r"3 MB are needed") as caught,
+    ):
+        ensure_room(tmp_path, 3_000_000)
+    assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file may become larger meanwhile, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, kept[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        signal.signal(signal.SIGXFSZ, handler)

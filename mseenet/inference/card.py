@@ -10,12 +10,13 @@ import secrets
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
 from mseenet.errors import MSEENetError, UsageError
-from mseenet.files import file_sha256, sync, write_atomically
+from mseenet.files import ensure_room, file_sha256, sync, write_atomically
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.novelty import Novelty
 from mseenet.resources import weights_folder
@@ -41,6 +42,9 @@ HIGHEST_SCALE = 1e6
 HIGHEST_NOVELTY_THRESHOLD = 1e3
 """Largest threshold of the novelty gate that is believed; fields like those of training lie
 around 10, and a gate whose threshold nothing reaches would be none."""
+
+HDF5_OVERHEAD = 4096
+"""Bytes that an HDF5 file takes for each array beside its content, generously."""
 
 WIDEST = 4096
 """Largest width of the head that is built."""
@@ -340,6 +344,7 @@ def _json(content: dict, indent: int = 2) -> bytes:
 def _store_weights(folder: Path, model) -> Path:
     """Writes the model's weights under the name of their content."""
     temporary = folder / f".new-{secrets.token_hex(4)}.weights.h5"
+    ensure_room(folder, room_for(model))
     try:
         model.save_weights(temporary, overwrite=True)
         sync(temporary)
@@ -349,6 +354,14 @@ def _store_weights(folder: Path, model) -> Path:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def room_for(model) -> int:
+    """Bytes that suffice for a file of a model's weights and its optimizer's state."""
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer else ())]
+    each = [prod(variable.shape) * 4 + HDF5_OVERHEAD for variable in variables]
+    return sum(each) + HDF5_OVERHEAD
 
 
 def _record(folder: Path) -> dict:

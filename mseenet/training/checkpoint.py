@@ -2,13 +2,21 @@
 
 import json
 import math
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mseenet.config import PhaseConfig
 from mseenet.errors import MSEENetError
-from mseenet.files import own_folder, remove_own_folder, sync, write_atomically
+from mseenet.files import (
+    ensure_room,
+    own_folder,
+    remove_own_folder,
+    sync,
+    write_atomically,
+)
+from mseenet.inference.card import room_for
 
 PURPOSE = "checkpoint"
 """What the folder's marker says it is for."""
@@ -19,6 +27,10 @@ MINIMUM_IMPROVEMENT = 1e-4
 
 class TrainingError(MSEENetError):
     """Training cannot go on, or its result cannot be used; the message says why."""
+
+
+class UselessError(TrainingError):
+    """The trained network is no better than chance; training it again would come to the same."""
 
 
 @dataclass
@@ -143,6 +155,7 @@ class Checkpoint:
         if file not in self._content["files"]:
             self._content["files"].append(file)
             self._write()  # before the file, so that a kill leaves none that is not named
+        ensure_room(self.folder, room_for(model))
         model.save_weights(self.folder / file, overwrite=True)
         sync(self.folder / file)
         best = file
@@ -181,7 +194,7 @@ class Checkpoint:
             return None
         phase = self._content["phases"][name]
         model.load_weights(self.folder / phase["last"])
-        return PhaseState(**phase["state"])
+        return PhaseState(**deepcopy(phase["state"]))  # what is kept changes in `save` alone
 
     def load_best(self, name: str, model) -> None:
         """Loads the weights of `best_epoch` into `model`."""

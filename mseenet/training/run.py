@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from mseenet.inference.device import prepare_device
 from mseenet.inference.novelty import Novelty
 from mseenet.metrics import measure, softmax, wilson_interval
 from mseenet.training.checkpoint import PURPOSE as CHECKPOINT_PURPOSE
-from mseenet.training.checkpoint import Checkpoint, TrainingError
+from mseenet.training.checkpoint import Checkpoint, UselessError
 from mseenet.training.dataset import DatasetIndex, index_dataset, load_images
 from mseenet.training.gate import novelty_gate
 from mseenet.training.provenance import backbone_record, versions
@@ -123,11 +124,14 @@ def train(job: Job) -> Card:
                 inputs = prepare(job)
                 checkpoint = open_checkpoint(job, inputs)
                 model, gate, kept = fit(job, inputs, checkpoint)
-                measured = measure_network(model, inputs)
+                try:
+                    measured = measure_network(model, inputs)
+                except UselessError:
+                    # Nothing to go on from: --resume would only come to the same refusal.
+                    discard(checkpoint, kept)
+                    raise
                 card = publish_result(job, inputs, checkpoint, model, gate, measured, started)
-                checkpoint.delete()
-                for path in kept:
-                    path.unlink(missing_ok=True)
+                discard(checkpoint, kept)
         finally:  # keeps whatever is still needed to go on
             for folder, purpose in (
                 (checkpoint_folder(job.checkpoint), CHECKPOINT_PURPOSE),
@@ -141,6 +145,13 @@ def train(job: Job) -> Card:
         )
     console.say(f"wrote {card.weights_path} and {job.out / CARD_NAME}")
     return card
+
+
+def discard(checkpoint: Checkpoint, kept: Sequence[Path]) -> None:
+    """Removes what an interrupted run would have gone on from."""
+    checkpoint.delete()
+    for path in kept:
+        path.unlink(missing_ok=True)
 
 
 def checkpoint_folder(folder: Path) -> Path:
@@ -261,7 +272,7 @@ def measure_network(model, inputs: Inputs) -> Measured:
     """Calibrates and measures on "val", and measures on "test".
 
     Raises:
-        TrainingError: The network is no better than chance on "val".
+        UselessError: The network is no better than chance on "val".
     """
     from mseenet.inference.heatmaps import evidence_scale
     from mseenet.inference.network import logits_model
@@ -347,12 +358,12 @@ def publish_result(
 
 
 def refuse_if_useless(logits: np.ndarray, labels: np.ndarray) -> None:
-    """Raises `TrainingError` for a network that is no better than chance on `val`."""
+    """Raises `UselessError` for a network that is no better than chance on `val`."""
     correct = int(np.sum(logits.argmax(axis=1) == labels))
     chance = np.bincount(labels).max() / len(labels)
     lowest, _ = wilson_interval(correct, len(labels))
     if not np.isfinite(logits).all() or lowest <= chance:
-        raise TrainingError(
+        raise UselessError(
             f"{correct} of {len(labels)} validation images are right, which is not better than "
             f"always naming the largest class ({chance:.1%}); the weights were not replaced"
         )

@@ -1,3 +1,4 @@
+import errno
 import json
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 
 from mseenet.config import PhaseConfig, TrainingConfig
 from mseenet.errors import UsageError
+from mseenet.training import checkpoint as checkpoint_module
 from mseenet.training.checkpoint import Checkpoint, PhaseState, TrainingError
 from mseenet.training.loop import Mixture, outputs_of, run_phase
 
@@ -99,6 +101,32 @@ def test_a_finished_phase_is_not_trained_again(tmp_path):
 def test_old_weights_files_do_not_pile_up(tmp_path):
     run_phase("head", small_model(), TRAIN, VAL, config(), Checkpoint(tmp_path / "c", {}))
     assert len(list((tmp_path / "c").glob("*.weights.h5"))) <= 2
+
+
+def test_a_full_disk_ends_a_phase_in_an_error_and_keeps_the_last_epoch(tmp_path, monkeypatch):
+    folder = tmp_path / "c"
+    run_phase("head", small_model(), TRAIN, VAL, config(epochs=1), Checkpoint(folder, {}))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    asked = []
+
+    def full(where, size):
+        asked.append(size)
+        raise OSError(errno.ENOSPC, "No space left on device", str(where))
+
+    monkeypatch.setattr(checkpoint_module, "ensure_room", full)
+    again = Checkpoint(folder, {})
+    again.open()
+    with pytest.raises(OSError, match="No space left on device"):
+        run_phase("head", small_model(), TRAIN, VAL, config(epochs=2), again)
+    largest = max(len(content) for content in before.values())
+    assert largest <= asked[0]
+    weights = {name: content for name, content in before.items() if name.endswith(".h5")}
+    assert {p.name: p.read_bytes() for p in folder.glob("*.h5")} == weights
+    monkeypatch.undo()
+    whole = Checkpoint(folder, {})
+    whole.open()
+    run_phase("head", small_model(), TRAIN, VAL, config(epochs=2), whole)
+    assert [record["epoch"] for record in whole.history("head")] == [0, 1, 2]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):

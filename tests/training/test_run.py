@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -16,7 +17,8 @@ from mseenet.config import RECIPES, CellsConfig, RobustConfig, TrainingConfig, r
 from mseenet.errors import MSEENetError, UsageError
 from mseenet.files import LOCK_NAME, file_sha256, one_writer, own_folder
 from mseenet.inference.card import CARD_NAME, read_card
-from mseenet.training.checkpoint import TrainingError
+from mseenet.training import run
+from mseenet.training.checkpoint import PhaseState, TrainingError, UselessError
 from mseenet.training.provenance import recorded_command
 from mseenet.training.run import refuse_if_useless
 from mseenet.training.smoke import write_smoke_backbone, write_smoke_data
@@ -162,6 +164,32 @@ def test_a_second_training_into_one_folder_is_told(little_data, tmp_path):
     checkpoint = own_folder(tmp_path / "checkpoint", "training")
     with one_writer(checkpoint), pytest.raises(UsageError, match="is writing there"):
         main(["--data", str(little_data), "--out", str(out), "--checkpoint", str(checkpoint)])
+
+
+def test_nothing_is_left_to_resume_of_a_useless_network(little_data, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    features = tmp_path / "features.npy"
+
+    def fit(job, inputs, checkpoint):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        checkpoint.save("fine_tune", PhaseState(1e-3), model)
+        features.write_text("frozen")
+        return model, None, (features,)
+
+    def refuse(model, inputs):
+        raise UselessError("not better than always naming the largest class")
+
+    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(run, "measure_network", refuse)
+    backbone = tmp_path / "b.weights.h5"
+    backbone.write_bytes(b"never read")
+    arguments = ["--data", str(little_data), "--out", str(out), "--backbone-weights", str(backbone)]
+    with pytest.raises(UselessError):
+        main(arguments)
+    assert not out.exists()
+    assert not features.exists()
+    with pytest.raises(TrainingError, match="expected a checkpoint to resume"):
+        main([*arguments, "--resume"])
 
 
 @pytest.mark.slow
