@@ -242,7 +242,8 @@ def _summary_record(fields: Sequence[CaseField], context: CaseContext) -> dict:
 
 def agreement_in(fields: Sequence[CaseField]) -> Agreement:
     """How far network and reader agree on the fields; synthetic ones do not count."""
-    return agreement((f.prediction, f.verdict) for f in fields if not f.synthetic)
+    counted = [field for field in fields if not field.synthetic]
+    return agreement([(f.prediction, f.verdict) for f in counted], [f.slide for f in counted])
 
 
 def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:

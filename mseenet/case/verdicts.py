@@ -1,6 +1,6 @@
 """What a person says of a field beside what the network says, and how far the two agree."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from mseenet.case.answers import counted_answer
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
-from mseenet.metrics import proportion
+from mseenet.metrics import grouped_interval, wilson_interval
 
 NOT_JUDGED = "not to be judged"
 UNSURE = "unsure"
@@ -36,8 +36,12 @@ KAPPA = (
     "defined."
 )
 
+FEWEST_SLIDES = 5
+"""Slides from which on the interval of the agreement is over slides."""
+
 DEPENDENT = (
-    "95 % interval over fields. Fields of one slide are not independent, so it is too narrow; it is "
+    f"95 % interval over slides if there are at least {FEWEST_SLIDES} and all fields are of a known one, "
+    "else over fields: fields of one slide are not independent, so that one is too narrow. It is "
     "no result for a patient. A reader who saw the network's answer first agrees more easily: only "
     "blind verdicts are free of that."
 )
@@ -141,7 +145,9 @@ class Measured:
         n: How many fields those are, at least `FEWEST`.
         agreed: On how many of them both name the same class.
         proportion: Of these, in [0, 1].
-        interval: Its 95 % interval (Wilson) over fields.
+        interval: Its 95 % interval over `slides`, a bootstrap, or Wilson's where all or none
+            are the same; over fields (Wilson) without them.
+        slides: How many slides the interval is over; None if it is over fields.
         kappa: Cohen's, at most 1; None where it is not defined (see `KAPPA`).
     """
 
@@ -150,13 +156,16 @@ class Measured:
     proportion: float
     interval: tuple[float, float]
     kappa: float | None
+    slides: int | None = None
 
     def __str__(self) -> str:
         low, high = (percent(bound) for bound in self.interval)
         kappa = "not defined" if self.kappa is None else f"{self.kappa:.2f}"
         return (
             f"{self.agreed} of {self.n} fields for which both name a class, "
-            f"{percent(self.proportion)} ({low} to {high}). Cohen's kappa {kappa}."
+            f"{percent(self.proportion)} (95 % interval over "
+            f"{'fields' if self.slides is None else f'{self.slides} slides'}: {low} to {high}). "
+            f"Cohen's kappa {kappa}."
         )
 
 
@@ -183,12 +192,15 @@ class Agreement:
         return f"Both name a class for {self.named} fields; how far they agree is given from {FEWEST} on."
 
 
-def agreement(pairs: Iterable[tuple[Prediction, Verdict | None]]) -> Agreement:
+def agreement(
+    pairs: Iterable[tuple[Prediction, Verdict | None]], slides: Iterable[str | None] | None = None
+) -> Agreement:
     """Compares the network's answers with a reader's.
 
     Args:
         pairs: Both for each field; without a verdict, or for a file that was not read, it
             does not count.
+        slides: Of which slide each field is; None if that is known of none.
 
     Returns:
         Counts, and how far the two agree if there are enough fields.
@@ -198,7 +210,10 @@ def agreement(pairs: Iterable[tuple[Prediction, Verdict | None]]) -> Agreement:
         (1960) 37-46.
     """
     table, blind = (np.zeros((len(CLASS_NAMES) + 1, len(CHOICES)), np.int64) for _ in range(2))
-    for prediction, verdict in pairs:
+    counted: list[tuple[bool, str | None, bool]] = []  # whether the same, slide, blind
+    pairs = list(pairs)
+    of = [None] * len(pairs) if slides is None else list(slides)
+    for (prediction, verdict), slide in zip(pairs, of, strict=True):
         if verdict is None or prediction.status == "error":
             continue
         answer = counted_answer(prediction)
@@ -206,9 +221,13 @@ def agreement(pairs: Iterable[tuple[Prediction, Verdict | None]]) -> Agreement:
         cell = row, CHOICES.index(verdict.choice)
         table[cell] += 1
         blind[cell] += verdict.blind
+        if answer and verdict.class_name:
+            counted.append((answer.class_name == verdict.class_name, slide, verdict.blind))
     classes = len(CLASS_NAMES)
     named = int(table[:classes, :classes].sum())
-    return Agreement(table, named, _measured(table), _measured(blind))
+    every = [(same, slide) for same, slide, _ in counted]
+    blindly = [(same, slide) for same, slide, was_blind in counted if was_blind]
+    return Agreement(table, named, _measured(table, every), _measured(blind, blindly))
 
 
 def agreement_record(agreement: Agreement) -> dict | None:
@@ -231,13 +250,21 @@ def agreement_record(agreement: Agreement) -> dict | None:
     }
 
 
-def _measured(table: np.ndarray) -> Measured | None:
+def _measured(table: np.ndarray, counted: Sequence[tuple[bool, str | None]]) -> Measured | None:
     both = table[: len(CLASS_NAMES), : len(CLASS_NAMES)]
     n, agreed = int(both.sum()), int(np.trace(both))
     if n < FEWEST:
         return None
-    figures = proportion(agreed, n)
-    low, high = figures["interval_95"]
+    known = sorted({slide for _, slide in counted if slide is not None})
+    slides = len(known) if all(slide is not None for _, slide in counted) else 0
+    if slides < FEWEST_SLIDES:
+        interval = wilson_interval(agreed, n)
+    elif 0 < agreed < n:
+        same, of = (np.array(column) for column in zip(*counted, strict=True))
+        interval = grouped_interval(same.astype(float), of)
+    else:
+        interval = wilson_interval(slides * agreed // n, slides)
     chance = int(both.sum(axis=1) @ both.sum(axis=0))  # n * n times the one to be expected
     kappa = None if chance == n * n else (n * agreed - chance) / (n * n - chance)
-    return Measured(n, agreed, figures["proportion"], (low, high), kappa)
+    over = slides if slides >= FEWEST_SLIDES else None
+    return Measured(n, agreed, agreed / n, interval, kappa, over)

@@ -71,6 +71,10 @@ def draw_field_list(view: CaseView) -> list[Field]:
     st.session_state.setdefault("view", "Table")
     st.session_state.setdefault("by-slide", True)
     slides = slides_of(case)
+    titles = [slide or NO_SLIDE for slide in slides]
+    if chosen := st.session_state.get("slides"):  # a slide may be called otherwise by now
+        left = [title for title in chosen if title in titles] if len(slides) > 1 else []
+        st.session_state["slides"] = left
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="filters"):
         form = st.segmented_control(
             "View",
@@ -98,7 +102,6 @@ def draw_field_list(view: CaseView) -> list[Field]:
                 )
                 classes = st.multiselect("Class", CLASS_NAMES, key="classes", placeholder="all")
             verdicts = st.multiselect("Verdict", FILTERS, key="verdicts", placeholder="all")
-            titles = [slide or NO_SLIDE for slide in slides]
             chosen = (
                 st.multiselect("Slide", titles, key="slides", placeholder="all")
                 if len(slides) > 1

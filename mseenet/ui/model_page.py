@@ -206,6 +206,37 @@ def _draw_parts(unseen: dict[str, dict]) -> None:
                 hide_index=True,
                 alt=f"Right fields of each part, {words.protocol_title(protocol)}",
             )
+    # Reports of earlier versions do not have it.
+    if all("slides" in figures for figures in unseen.values()):
+        _draw_slides(unseen)
+
+
+def _draw_slides(unseen: dict[str, dict]) -> None:
+    counts = [
+        (words.protocol_title(protocol), kind, figures["slides"][kind])
+        for protocol, figures in unseen.items()
+        for kind in ("parts", "series")
+    ]
+    st.markdown(
+        "**The class of a slide.** Each part, taken for a slide, is given a class by its fields; a "
+        "series is wrong if any of its parts is."
+    )
+    st.table(
+        {
+            "Protocol": [title for title, _, _ in counts],
+            "Counted": [f"{record['n']} {kind}" for _, kind, record in counts],
+            **{
+                title: [str(record[key]) for _, _, record in counts]
+                for title, key in (("Right", "right"), ("Wrong", "wrong"), ("No class", "without"))
+            },
+            "95 % interval": [interval_text(record["interval_95"]) for _, _, record in counts],
+        },
+        border="horizontal",
+        hide_index=True,
+        alt="Whole parts and series that are given their right class",
+    )
+    evidence = words.slide_evidence(unseen)
+    st.caption(plain(f"{words.SLIDE_RULE} {evidence or words.NO_SLIDE_CLASS}"))
 
 
 @st.fragment

@@ -229,7 +229,8 @@ def reader_text(field: Field) -> str | None:
 
 def agreement_of(case: Case) -> Agreement:
     """How far network and reader agree on a case; synthetic fields do not count."""
-    return agreement((f.result, f.verdict) for f in case.done() if not f.synthetic)
+    fields = [field for field in case.done() if not field.synthetic]
+    return agreement([(f.result, f.verdict) for f in fields], [f.slide for f in fields])
 
 
 def draw_agreement(case: Case) -> None:

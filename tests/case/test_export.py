@@ -440,7 +440,8 @@ def test_the_pdf_shows_both_and_how_far_they_agree(case):
     many = read(case)[:2] * 6
     text = flat(case_pdf(many, CONTEXT, [], 0.6))
     assert (
-        "Agreement: 6 of 12 fields for which both name a class, 50.0 % (25.4 % to 74.6 %)" in text
+        "Agreement: 6 of 12 fields for which both name a class, 50.0 % (95 % interval over fields: 25.4 % to 74.6 %)"
+        in text
     )
     assert "Cohen's kappa 0.33" in text
     assert "(o - e) / (1 - e)" in text

@@ -9,6 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from mseenet.case.verdicts import (
     CHOICES,
     FEWEST,
+    FEWEST_SLIDES,
     LONGEST_COMMENT,
     NOT_JUDGED,
     UNSURE,
@@ -24,7 +25,7 @@ from mseenet.case.verdicts import (
 )
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
-from mseenet.metrics import wilson_interval
+from mseenet.metrics import grouped_interval, wilson_interval
 
 NOW = datetime(2026, 11, 26, 12, 30, tzinfo=UTC)
 
@@ -126,6 +127,30 @@ def test_the_table_holds_all_and_the_figures_only_fields_with_two_classes():
     assert record["all"]["n"] == 20
     assert record["blind"]["n"] == 10
     assert "(o - e) / (1 - e)" in record["kappa_is"]
+
+
+def test_the_interval_is_over_slides_where_there_are_enough():
+    both = [(named(m), said(r, blind=i % 2 == 0)) for i, (m, r) in enumerate(pairs(2, 60))]
+    slides = [f"s {i // 10}" for i in range(60)]
+    found = agreement(both, slides)
+    same = np.array([p.class_name == v.choice for p, v in both], float)
+    assert found.measured.slides == found.blind.slides == 6
+    assert found.measured.interval == grouped_interval(same, np.array(slides))
+    assert "95 % interval over 6 slides" in str(found.measured)
+    assert agreement_record(found)["all"]["slides"] == 6
+    assert found.measured.kappa == agreement(both).measured.kappa
+    for of in ([f"s {i % (FEWEST_SLIDES - 1)}" for i in range(60)], [*slides[:-1], None]):
+        over_fields = agreement(both, of).measured
+        assert over_fields == agreement(both).measured
+        assert over_fields.slides is None
+        assert "95 % interval over fields" in str(over_fields)
+
+
+@pytest.mark.parametrize("reader", ["Pre-B", "Benign"])
+def test_where_all_slides_are_alike_their_number_counts(reader):
+    both = [(named("Pre-B"), said(reader))] * 60
+    found = agreement(both, [f"s {i % 6}" for i in range(60)]).measured
+    assert found.interval == wilson_interval(6 if reader == "Pre-B" else 0, 6)
 
 
 def test_of_few_fields_nothing_is_said():

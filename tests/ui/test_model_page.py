@@ -253,6 +253,31 @@ def hardest(evaluation: dict) -> tuple[str, dict]:
     return words.hardest_unseen(evaluation["unseen"])
 
 
+def test_the_class_of_slides_is_on_the_model_page(folder, evaluation):
+    app = draw(folder)
+    (table,) = (t.value for t in app.table if "No class" in t.value)
+    records = [
+        figures["slides"][kind]
+        for figures in evaluation["unseen"].values()
+        for kind in ("parts", "series")
+    ]
+    for title, key in (("Right", "right"), ("Wrong", "wrong"), ("No class", "without")):
+        assert list(table[title]) == [str(record[key]) for record in records]
+    said = words.slide_evidence(evaluation["unseen"]) or words.NO_SLIDE_CLASS
+    assert any(said in caption.value.replace("\\", "") for caption in app.caption)
+
+
+def test_a_report_without_slides_is_still_drawn(folder):
+    def edit(content):
+        for figures in content["unseen"].values():
+            del figures["slides"]
+
+    change(folder, "evaluation.json", edit)
+    app = draw(folder)
+    assert not app.exception
+    assert not [t for t in app.table if "No class" in t.value]
+
+
 def test_the_tiles_are_of_the_hardest_protocol(folder, evaluation):
     protocol, figures = hardest(evaluation)
     page = html(draw(folder))

@@ -94,6 +94,16 @@ def test_a_pattern_tells_the_slides(app):
     assert {f.slide for f in fields_of(app).values()} == {None}
 
 
+def test_a_filter_by_a_slide_ends_with_the_slide(app):
+    upload(app, *((f"S{i % 2}_{i}.png", field(i)) for i in range(3)))
+    app.text_input(key="slide-pattern").set_value("{slide}_*").run()
+    app.multiselect(key="slides").set_value(["S1"]).run()
+    assert len(listed(app, "File")) == 1
+    app.text_input(key="slide-pattern").set_value("").run()
+    assert not app.exception
+    assert len(listed(app, "File")) == 3
+
+
 def test_fields_are_put_on_a_slide_by_hand(app):
     upload(app, *((f"{i}.png", field(i)) for i in range(3)))
     assert app.button(key="slide-This field").disabled
