@@ -1,6 +1,7 @@
 """The images in a ZIP archive, with their names as they were meant."""
 
 import io
+import math
 import re
 import struct
 import unicodedata
@@ -22,6 +23,13 @@ NOT_AN_ARCHIVE = "expected a readable ZIP archive"
 ENCRYPTED = "encrypted; expected an archive without a password"
 DAMAGED = f"{NOT_AN_ARCHIVE}; this part of it is damaged"
 NO_IMAGES = "expected images in the archive, found none"
+
+MOST_UNPACKED = 100
+"""How many times its packed size a file may take. No picture of a smear is packed so well: what
+is consists of little but zeros, and would fill the memory from a small archive."""
+
+ALWAYS_UNPACKED = 2**20
+"""Files up to this size, in bytes, are unpacked however well they are packed."""
 
 ENCODINGS = {
     "cp1252": "Western European (Windows)",
@@ -82,13 +90,15 @@ class Contents:
 
     Attributes:
         images: Files that are named as images, or begin as one.
-        others: All other files, hidden ones left out.
+        others: All other files but hidden ones.
+        hidden: Names of files that the user's system hides, without those of `is_litter`.
         encoding: How the names were read that the archive itself leaves open, a key of
             `ENCODINGS`; None if there are none.
     """
 
     images: list[Entry]
     others: list[Entry]
+    hidden: list[str]
     encoding: str | None
 
 
@@ -97,10 +107,15 @@ def is_archive(name: str, content: bytes) -> bool:
     return content.startswith(MAGIC) and not name.lower().endswith(SUFFIXES)
 
 
+def is_litter(name: str) -> bool:
+    """Whether operating systems put it beside a user's files, who do not know of it."""
+    *folders, file = PurePosixPath(name).parts or ("",)
+    return "__MACOSX" in folders or file == ".DS_Store" or file.startswith("._")
+
+
 def is_hidden(name: str) -> bool:
-    """Whether operating systems put it beside a user's files."""
-    parts = [part for part in PurePosixPath(name).parts if part != ".."]
-    return any(part.startswith((".", "__MACOSX")) for part in parts)
+    """Whether the name, or that of a folder in it, begins with a dot."""
+    return any(part.startswith(".") and part != ".." for part in PurePosixPath(name).parts)
 
 
 def open_archive(content: bytes) -> Contents:
@@ -118,17 +133,21 @@ def open_archive(content: bytes) -> Contents:
     encoding = guessed_encoding(unknown) if unknown else None
     images: list[Entry] = []
     others: list[Entry] = []
+    hidden: list[str] = []
     for info in files:
         raw = raws[id(info)]
         name = _declared_name(info) if raw is None or encoding is None else named(raw, encoding)
-        if is_hidden(name):
+        if is_litter(name):
             continue
-        entry = Entry(name, raw, _reader(archive, info))
+        if is_hidden(name):
+            hidden.append(name)
+            continue
+        entry = Entry(name, raw, _reader(archive, info, MOST_UNPACKED))
         named_so = name.lower().endswith(SUFFIXES)
         (images if named_so or _begins_as_image(entry.read) else others).append(entry)
     if not images:
-        raise ArchiveError(NO_IMAGES)
-    return Contents(images, others, encoding)
+        raise ArchiveError(f"{NO_IMAGES} but hidden ones" if hidden else NO_IMAGES)
+    return Contents(images, others, hidden, encoding)
 
 
 def entries_of(content: bytes) -> dict[str, Entry]:
@@ -251,13 +270,21 @@ def _begins_as_image(read: Callable[[int], bytes]) -> bool:
         return False
 
 
-def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
-    def read(most: int) -> bytes:
+def _reader(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: float = math.inf
+) -> Callable[[int], bytes]:
+    """What gives a file's content, unless it unpacks to more than `most` times its size."""
+
+    def read(size: int) -> bytes:
         if info.flag_bits & _ENCRYPTED_FLAG:
             raise ArchiveError(ENCRYPTED)
+        if info.file_size > max(ALWAYS_UNPACKED, most * info.compress_size):
+            raise ArchiveError(
+                f"expected an image; this unpacks to more than {most:g} times its size"
+            )
         try:
             with archive.open(info) as stream:
-                return stream.read(most)
+                return stream.read(size)
         except NotImplementedError as error:
             raise ArchiveError(
                 f"compressed by method {info.compress_type}, which cannot be read here; "

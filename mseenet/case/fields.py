@@ -38,6 +38,7 @@ NAMED_AT_MOST = 5
 """So many files of one kind are named in a message; the others are counted."""
 
 NOT_AN_IMAGE = "not an image"
+HIDDEN = "hidden by a name that begins with a dot"
 REPEATED = "as the case already holds the same content"
 COPY = "another file of the same field, left out on request"
 EXAMPLES_KEPT_OUT = (
@@ -274,8 +275,9 @@ class Case:
         if repeated := [item.name for item in new if item.reason == REPEATED]:
             added = counted_files(len(self.fields) - fields_before)
             self.notices.append(f"{added} added. {_message(REPEATED, repeated)}")
-        if others := [item.name for item in new if item.reason == NOT_AN_IMAGE]:
-            self.notices.append(_message(NOT_AN_IMAGE, others))
+        for reason in (NOT_AN_IMAGE, HIDDEN):
+            if others := [item.name for item in new if item.reason == reason]:
+                self.notices.append(_message(reason, others))
         if not synthetic and any(not field.synthetic for field in self.fields.values()):
             examples = [field.key for field in self.fields.values() if field.synthetic]
             for key in examples:
@@ -426,6 +428,8 @@ class Case:
             origin = None if entry.raw is None else Origin(name, entry.raw)
             path = f"{name}/{entry.name}"
             self.left_out.append(LeftOut(path, NOT_AN_IMAGE, expected=True, origin=origin))
+        for hidden in contents.hidden:
+            self.left_out.append(LeftOut(f"{name}/{hidden}", HIDDEN, expected=True))
         full = False
         for entry in contents.images:
             path = f"{name}/{entry.name}"

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from mseenet.case.archive import is_hidden
-from mseenet.case.fields import NOT_AN_IMAGE, LeftOut, no_room, too_large
+from mseenet.case.archive import is_hidden, is_litter
+from mseenet.case.fields import HIDDEN, NOT_AN_IMAGE, LeftOut, no_room, too_large
 from mseenet.case.limits import Limits
 from mseenet.errors import MSEENetError
 
@@ -88,9 +88,11 @@ def unbundled(
             left_out.append(LeftOut(name, str(error)))
             continue
         for member in members:
-            if "/" in member.name and is_hidden(member.name):
+            if "/" in member.name and is_litter(member.name):
                 continue
-            if member.left_out:
+            if "/" in member.name and is_hidden(member.name):
+                left_out.append(LeftOut(member.name, HIDDEN, expected=True))
+            elif member.left_out:
                 reason = words.get(member.left_out, member.left_out)
                 left_out.append(LeftOut(member.name, reason, expected=member.left_out == "kind"))
             else:

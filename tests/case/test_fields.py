@@ -72,7 +72,26 @@ def test_an_archive_gives_its_images_and_nothing_else():
         "4 files added. 1 file left out, as the case already holds the same content: "
         "case.zip/again.png",
         "1 file left out, not an image: case.zip/notes.txt",
+        "1 file left out, hidden by a name that begins with a dot: case.zip/.hidden/3.png",
     ]
+
+
+def test_an_archive_of_zeros_fills_no_memory():
+    zeros = bytes(30 * 2**20)
+    content = archive({f"{number}.png": zeros for number in range(20)} | {"good.png": IMAGES[0]})
+    assert len(content) < 2**20
+    case = Case()
+    case.take_in([("case.zip", content)])
+    assert [field.name for field in case.fields.values()] == ["case.zip/good.png"]
+    assert case.size == len(IMAGES[0])
+    (problem,) = case.problems
+    assert problem.startswith("20 files: expected an image; this unpacks to more than 100 times")
+
+
+def test_an_archive_of_hidden_images_alone_says_so():
+    case = Case()
+    case.take_in([("case.zip", archive({".a/1.png": IMAGES[0]}))])
+    assert case.problems == ["case.zip: expected images in the archive, found none but hidden ones"]
 
 
 def test_a_damaged_member_does_not_spoil_the_others():

@@ -77,6 +77,7 @@ def test_a_case_takes_what_a_bundle_holds_and_names_the_rest():
         "2 files added. 1 file left out, as the case already holds the same content: "
         "slide/again.png",
         "1 file left out, not an image: slide/Thumbs.db",
+        "1 file left out, hidden by a name that begins with a dot: slide/.hidden/2.png",
     ]
     assert case.problems == [
         "huge.tif: expected at most 200 MB",
