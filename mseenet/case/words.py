@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from mseenet.case.records import percent
 from mseenet.case.slides import FEWEST_FIELDS
 
 CLASS_TITLES = {
@@ -178,16 +179,16 @@ def operating_point(point: Mapping[str, float], metrics: Mapping[str, dict]) -> 
         metrics: Of the card, or the entry `unseen` of a report.
     """
     text = (
-        f"it was set where {100 * point['sensitivity']:.1f} % of the malignant and "
-        f"{100 * point['specificity']:.1f} % of the benign fields of unseen slides are told rightly"
+        f"it was set where {percent(point['sensitivity'])} of the malignant and "
+        f"{percent(point['specificity'])} of the benign fields of unseen slides are told rightly"
     )
     found = hardest_unseen(metrics)
     if not found:
         return text
     caught, spared = (found[1]["malignant"][name] for name in ("sensitivity", "specificity"))
     return (
-        f"{text}; set without the slides that it is tried on, {100 * caught['proportion']:.1f} % and "
-        f"{100 * spared['proportion']:.1f} %"
+        f"{text}; set without the slides that it is tried on, {percent(caught['proportion'])} and "
+        f"{percent(spared['proportion'])}"
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from made_up_answers import GATE, answers, stress_answers
 from scipy.stats import binomtest, bootstrap
 
+from mseenet.case.records import percent
 from mseenet.case.words import confidence_kept, hardest_unseen, operating_point
 from mseenet.config import CLASS_NAMES
 from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, hardest, out_of_fold_csv
@@ -334,7 +335,7 @@ def test_the_card_quotes_what_the_report_says(measured):
     text = operating_point(point, metrics)
     assert "99.5 %" in text
     for kind in ("sensitivity", "specificity"):
-        assert f"{100 * measured[HARD]['malignant'][kind]['proportion']:.1f} %" in text
+        assert percent(measured[HARD]["malignant"][kind]["proportion"]) in text
     assert confidence_kept({"test": {"n": 4}}) == ""
     assert "set without" not in operating_point(point, {"test": {"n": 4}})
 
