@@ -85,6 +85,31 @@ def running_browser(*options: str) -> Iterator:
         browser.close()
 
 
+def wait_for(page, condition: str, argument=None, seconds: float = 90):
+    """Waits until a JavaScript expression is true; gives its value.
+
+    Playwright's `wait_for_function` lets the page evaluate text, which the page's content policy
+    forbids.
+
+    Args:
+        page: Playwright's.
+        condition: May use `argument`.
+        argument: Any value that JSON can hold.
+        seconds: After them the waiting ends in an error of Playwright's.
+    """
+    script = """([argument, limit]) => new Promise((resolve, reject) => {
+        const end = performance.now() + limit;
+        const look = () => {
+            const value = CONDITION;
+            if (value) resolve(value);
+            else if (performance.now() > end) reject(new Error("waited in vain"));
+            else setTimeout(look, 15);
+        };
+        look();
+    })"""
+    return page.evaluate(script.replace("CONDITION", f"({condition})"), [argument, 1000 * seconds])
+
+
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2):

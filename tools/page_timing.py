@@ -18,7 +18,7 @@ from mseenet.errors import UsageError
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.cam import METHODS
 from mseenet.inference.classifier import Classifier
-from tools.browser import CHROMIUM, running_app, running_browser
+from tools.browser import CHROMIUM, running_app, running_browser, wait_for
 
 FIELDS = 100
 
@@ -133,7 +133,7 @@ def _time_choices(page, rounds: int) -> None:
         before = page.evaluate(_OVERLAY)
         with _stopwatch() as seconds:
             shown.click()
-            page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
+            wait_for(page, f"{_OVERLAY} !== argument", before)
         page.wait_for_timeout(800)
         return seconds[0]
 
@@ -158,7 +158,7 @@ def _time_opacity(page, rounds: int) -> None:
         before = page.evaluate(_OVERLAY)
         with _stopwatch() as seconds:
             slider.press("ArrowLeft" if turn % 2 else "ArrowRight")
-            page.wait_for_function(f"before => {_OVERLAY} !== before", arg=before)
+            wait_for(page, f"{_OVERLAY} !== argument", before)
         faded += seconds
         page.wait_for_timeout(800)
     print(f"another opacity to its overlay: {statistics.median(faded):.2f} s")
@@ -187,8 +187,7 @@ def _upload_time(page, files: list[Path], awaited: str) -> float:
         }"""
     )
     page.locator("input[type=file]").first.set_input_files(files)
-    taken = page.wait_for_function(f"{awaited} && performance.now() - window.chosenAt")
-    return taken.json_value() / 1000
+    return wait_for(page, f"{awaited} && performance.now() - window.chosenAt") / 1000
 
 
 @contextmanager

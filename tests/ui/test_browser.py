@@ -27,7 +27,7 @@ from mseenet.case import words
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.ui.field_list import ROW_HEIGHT, TABLE_PAGE
-from tools.browser import CHROMIUM
+from tools.browser import CHROMIUM, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,7 +64,7 @@ def tiles(page) -> dict[str, int]:
 
 def settled(page) -> None:
     """Waits until the page has drawn what it has to, and nothing moves any more."""
-    page.wait_for_function("window.atRest()", polling=60)
+    wait_for(page, "window.atRest()")
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def drawn_anew(page) -> Iterator[None]:
     """Waits until what is done inside has gone to the server and come back."""
     page.evaluate("window.listen()")
     yield
-    page.wait_for_function("window.answered()", polling=60)
+    wait_for(page, "window.answered()")
     settled(page)
 
 
@@ -253,9 +253,11 @@ def test_both_pictures_zoom_and_move_together_and_keep_their_place(page, fields)
     page.mouse.move(*middle)
     for _ in range(3):
         page.mouse.wheel(0, -400)
-    page.wait_for_function(
+    wait_for(
+        page,
         "document.querySelector('.st-key-pictures .moved').getBoundingClientRect().width"
-        f" > 2 * {box['width']}"
+        " > 2 * argument",
+        box["width"],
     )
     settled(page)
     scale, left, top = shown_part(page)
@@ -470,7 +472,7 @@ def test_a_file_that_cannot_be_read_is_named_and_spoils_no_other(page, fields, t
     page.reload()
     page.locator(".mseenet-steps").wait_for()
     page.locator("input[type=file]").first.set_input_files(sorted(folder.glob("*.png")))
-    page.wait_for_function("window.held")
+    wait_for(page, "window.held && true")
     (folder / "1.png").write_bytes(encode(fields[3]) + b"changed")
     page.evaluate("held.dispatchEvent(new Event('change', { bubbles: true }))")
     page.get_by_role("heading", name="Take away").wait_for()
@@ -533,7 +535,7 @@ def test_a_folder_and_the_clipboard(page, fields, tmp_path):
 def test_the_camera_gives_its_own_resolution(opened, width):
     page = opened(width=width)
     page.get_by_text("Camera", exact=True).click()
-    page.wait_for_function("document.querySelector('video')?.readyState === 4")
+    wait_for(page, "document.querySelector('video')?.readyState === 4")
     # What the browser's fake camera gives to whoever asks for as much as this.
     largest = page.evaluate(
         """async () => {

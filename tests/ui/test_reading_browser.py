@@ -14,7 +14,7 @@ from mseenet.case.saved import MANIFEST, is_saved_case
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.ui.verdict import HIDDEN
-from tools.browser import CHROMIUM
+from tools.browser import CHROMIUM, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,15 +37,16 @@ def turned_to(page, number: int, total: int) -> None:
     """Waits until the page shows a field, by its place in the list, and all that follows of it."""
     page.get_by_text(f"Field {number} of {total} listed").wait_for()
     # The buttons of the field before are gone, and those of this one are there.
-    page.wait_for_function(
-        """() => {
+    wait_for(
+        page,
+        """(() => {
             const app = document.querySelector("[data-testid=stApp]");
             const agree = document.querySelectorAll("[class*=st-key-verdict-A-]");
             const drawn = agree.length === 1 && agree[0].className !== window.agreeBefore;
             if (app.dataset.testScriptState !== "notRunning" || !drawn) return false;
             window.agreeBefore = agree[0].className;
             return true;
-        }"""
+        })()""",
     )
 
 
