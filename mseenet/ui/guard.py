@@ -60,6 +60,7 @@ def content_policy(scripts: Iterable[str]) -> str:
             "default-src 'self'",
             " ".join(["script-src 'self' blob:", *(f"'sha256-{found}'" for found in hashes)]),
             "style-src 'self' 'unsafe-inline'",
+            "connect-src 'self' data: blob:",
             "img-src 'self' data: blob:",
             "font-src 'self' data:",
             "media-src 'self' blob:",

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -47,7 +48,9 @@ def asked(monkeypatch):
         async def send(message):
             sent.append(message)
 
-        asyncio.run(app(scope, receive, send))
+        # In a thread of its own: the browser's tests leave a loop running in this one.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, app(scope, receive, send)).result()
         return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}
 
     return ask
