@@ -1,7 +1,6 @@
 """The images in a ZIP archive, with their names as they were meant."""
 
 import io
-import math
 import re
 import struct
 import unicodedata
@@ -271,16 +270,16 @@ def _begins_as_image(read: Callable[[int], bytes]) -> bool:
 
 
 def _reader(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: float = math.inf
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int | None = None
 ) -> Callable[[int], bytes]:
     """What gives a file's content, unless it unpacks to more than `most` times its size."""
 
     def read(size: int) -> bytes:
         if info.flag_bits & _ENCRYPTED_FLAG:
             raise ArchiveError(ENCRYPTED)
-        if info.file_size > max(ALWAYS_UNPACKED, most * info.compress_size):
+        if most and info.file_size > max(ALWAYS_UNPACKED, most * info.compress_size):
             raise ArchiveError(
-                f"expected an image; this unpacks to more than {most:g} times its size"
+                f"expected an image; this unpacks to more than {most} times its size"
             )
         try:
             with archive.open(info) as stream:

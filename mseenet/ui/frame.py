@@ -8,6 +8,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from mseenet.case import words
+from mseenet.errors import UsageError
 from mseenet.inference.card import Card
 from mseenet.ui.bundler import bundler
 from mseenet.version import version_text
@@ -134,8 +135,15 @@ _SCRIPT = Path(__file__).with_name("page.js").read_text("utf-8")
 
 
 def page_scripts() -> tuple[str, ...]:
-    """The scripts that `draw_header` writes into the page."""
-    return _SCRIPT, bundler()
+    """The scripts that `draw_header` writes into the page.
+
+    Where a limit cannot be understood the page ends before it (`require_limits`), and the server
+    has to start all the same to say so.
+    """
+    try:
+        return _SCRIPT, bundler()
+    except UsageError:
+        return (_SCRIPT,)
 
 
 def draw_header(open_case: bool) -> None:

@@ -119,6 +119,11 @@ def test_the_scripts_that_are_let_in_are_those_of_the_page():
     assert all("<script" not in script for script in page_scripts())
 
 
+def test_a_limit_that_cannot_be_understood_keeps_no_server_from_starting(monkeypatch):
+    monkeypatch.setenv("MSEENET_MOST_FIELDS", "many")
+    assert guard.middleware(page_scripts())
+
+
 class Recorder(threading.Thread):
     """Listens where a proxy to the world outside would, and notes who asks for what."""
 
