@@ -85,7 +85,7 @@ def running_browser(*options: str) -> Iterator:
         browser.close()
 
 
-def wait_for(page, condition: str, argument=None, seconds: float = 90):
+def wait_for(page, condition: str, argument=None, seconds: float = 90, polling: int = 60):
     """Waits until a JavaScript expression is true; gives its value.
 
     Playwright's `wait_for_function` lets the page evaluate text, which the page's content policy
@@ -96,18 +96,20 @@ def wait_for(page, condition: str, argument=None, seconds: float = 90):
         condition: May use `argument`.
         argument: Any value that JSON can hold.
         seconds: After them the waiting ends in an error of Playwright's.
+        polling: Milliseconds from one look to the next.
     """
-    script = """([argument, limit]) => new Promise((resolve, reject) => {
+    script = """([argument, limit, polling]) => new Promise((resolve, reject) => {
         const end = performance.now() + limit;
         const look = () => {
             const value = CONDITION;
             if (value) resolve(value);
             else if (performance.now() > end) reject(new Error("waited in vain"));
-            else setTimeout(look, 15);
+            else setTimeout(look, polling);
         };
         look();
     })"""
-    return page.evaluate(script.replace("CONDITION", f"({condition})"), [argument, 1000 * seconds])
+    script = script.replace("CONDITION", f"({condition})")
+    return page.evaluate(script, [argument, 1000 * seconds, polling])
 
 
 def _answers(url: str) -> bool:

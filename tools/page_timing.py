@@ -133,7 +133,7 @@ def _time_choices(page, rounds: int) -> None:
         before = page.evaluate(_OVERLAY)
         with _stopwatch() as seconds:
             shown.click()
-            wait_for(page, f"{_OVERLAY} !== argument", before)
+            wait_for(page, f"{_OVERLAY} !== argument", before, polling=10)
         page.wait_for_timeout(800)
         return seconds[0]
 
@@ -158,7 +158,7 @@ def _time_opacity(page, rounds: int) -> None:
         before = page.evaluate(_OVERLAY)
         with _stopwatch() as seconds:
             slider.press("ArrowLeft" if turn % 2 else "ArrowRight")
-            wait_for(page, f"{_OVERLAY} !== argument", before)
+            wait_for(page, f"{_OVERLAY} !== argument", before, polling=10)
         faded += seconds
         page.wait_for_timeout(800)
     print(f"another opacity to its overlay: {statistics.median(faded):.2f} s")
@@ -187,7 +187,7 @@ def _upload_time(page, files: list[Path], awaited: str) -> float:
         }"""
     )
     page.locator("input[type=file]").first.set_input_files(files)
-    return wait_for(page, f"{awaited} && performance.now() - window.chosenAt") / 1000
+    return wait_for(page, f"{awaited} && performance.now() - window.chosenAt", polling=10) / 1000
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def test_a_later_release_shows_what_changed_field_by_field(opened, sixty):
     assert tiles(later)["with your verdict"] == 1
     with drawn_anew(later):
         later.get_by_role("button", name="Analyse again").click()
-    later.get_by_text("as recorded by release").wait_for(state="detached")
+    expect(later.get_by_text("as recorded by release")).to_have_count(0, timeout=90_000)
     later.get_by_role("button", name="What changed: 1 of 3 classes").click()
     later.locator(".st-key-changes canvas, [data-testid=stDataFrame] canvas").last.wait_for()
     assert tiles(later) == before  # the same network has answered
