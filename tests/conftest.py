@@ -179,7 +179,10 @@ window.atRest = () => {
     const { x, y, width, height } = e.getBoundingClientRect();
     return [x, y, width, height].map(Math.round);
   });
-  const picture = JSON.stringify(boxes) + [...document.images].every((image) => image.complete);
+  // A lazy one out of sight is never complete.
+  const shown = [...document.images].filter((image) => image.loading !== "lazy");
+  if (!shown.every((image) => image.complete)) return false;
+  const picture = JSON.stringify(boxes);
   const same = picture === window.pictureBefore ? window.sameFor + 1 : 0;
   [window.pictureBefore, window.sameFor] = [picture, same];
   return same >= 3;

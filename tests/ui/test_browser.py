@@ -3,12 +3,12 @@
 import base64
 import csv
 import io
-import itertools
 import json
 import re
 import socket
 import socketserver
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -82,6 +82,19 @@ def picture(page) -> np.ndarray:
     shot = page.screenshot(clip=page.locator(".st-key-pictures").bounding_box())
     pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
     return pixels[:360]  # the height is rounded, now up and now down
+
+
+def changed_picture(page, before: np.ndarray) -> np.ndarray:
+    """The first picture that differs from `before`: what is loaded need not be painted yet."""
+    end = time.monotonic() + 30
+    while True:
+        after = picture(page)
+        # Faint evidence changes colours by few grey levels, but over whole cells of the map.
+        changed = np.count_nonzero(np.abs(before - after).max(axis=2) > 5)
+        if changed > 1000:
+            return after
+        assert time.monotonic() < end, f"{changed} pixels have changed"
+        time.sleep(0.1)
 
 
 def heading(page) -> str:
@@ -216,17 +229,14 @@ def test_leaving_an_open_case_is_asked_about(page, fields):
 def test_class_method_and_opacity_change_the_overlay(page, fields):
     upload(page, ("smear.png", encode(fields[2])))
     settled(page)
-    seen = [picture(page)]
+    before = picture(page)
     choose(page, "Evidence for", re.compile("second choice"))
-    seen.append(picture(page))
+    before = changed_picture(page, before)
     choose(page, "Method", "LayerCAM 28 x 28")
-    seen.append(picture(page))
+    before = changed_picture(page, before)
     with drawn_anew(page):
         page.get_by_role("slider", name="Opacity").press("End")
-    seen.append(picture(page))
-    for before, after in itertools.pairwise(seen):
-        # Faint evidence changes colours by few grey levels, but over whole cells of the map.
-        assert np.count_nonzero(np.abs(before - after).max(axis=2) > 5) > 1000
+    changed_picture(page, before)
 
 
 def shown_part(page) -> tuple[float, float, float]:
