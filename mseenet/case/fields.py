@@ -1,6 +1,7 @@
 """A case: fields as they were handed over, in memory only, and what became of each."""
 
 import hashlib
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,16 +11,17 @@ import numpy as np
 from PIL import Image
 
 from mseenet.case.archive import ArchiveError, is_archive, named, open_archive
-from mseenet.case.limits import MEGABYTE, Limits
+from mseenet.case.limits import MEGABYTE, Limits, Room, Share
 from mseenet.case.names import look_of, unique_name
 from mseenet.case.pictures import encoded
 from mseenet.case.slides import slide_of
 from mseenet.case.verdicts import Verdict
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging.cells import Cell, largest_evidence, measured
-from mseenet.imaging.decoding import decode_image, squeeze
+from mseenet.imaging.decoding import ImageError, decode_image, squeeze
+from mseenet.imaging.formats import HEAD, is_image
 from mseenet.imaging.transplant import separate
-from mseenet.inference.classifier import Prediction
+from mseenet.inference.classifier import NOT_FINITE, Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS
 
 OPACITY = 0.85
@@ -114,7 +116,8 @@ class Field:
     Attributes:
         key: SHA-256 of the content, in hex; equal content is one field.
         name: File name, for display only; no other field of the case has one that looks so.
-        content: Encoded bytes, as they came.
+        content: Encoded bytes, as they came; empty once it is known that they cannot be read.
+        size: Of the content as it came, in bytes.
         synthetic: Whether this project rendered it.
         repeats: Names under which the same content came again.
         prediction: With the heatmap of the predicted class; None while it waits.
@@ -146,6 +149,11 @@ class Field:
     earlier: Earlier | None = None
     slide: str | None = None
     slide_by_hand: bool = False
+    size: int = -1
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            self.size = len(self.content)
 
     @property
     def result(self) -> Prediction:
@@ -221,6 +229,7 @@ class Case:
 
     Attributes:
         limits: What it may hold at most.
+        room: What all cases of the server share; without limit for a case of its own.
         fields: By key, in the order in which they came.
         left_out: Files that did not become fields, of all intakes.
         problems: What of the latest intake could not be taken in, in words.
@@ -236,6 +245,7 @@ class Case:
     """
 
     limits: Limits = field(default_factory=Limits)
+    room: Room = field(default_factory=Room)
     fields: dict[str, Field] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -246,8 +256,11 @@ class Case:
     color_map: str = COLOR_MAPS[0]
     reader: str = ""
     slide_pattern: str = ""
-    _size: int = field(default=0, init=False)
     _looks: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._share = Share(self.room)
+        weakref.finalize(self, self._share.end)
 
     def take_in(
         self,
@@ -288,8 +301,8 @@ class Case:
 
     @property
     def size(self) -> int:
-        """Of all images together, in bytes."""
-        return self._size
+        """Of all images together, in bytes, as far as they are kept."""
+        return self._share.size
 
     def waiting(self) -> list[Field]:
         """Fields without a prediction."""
@@ -303,14 +316,37 @@ class Case:
         """Forgets a field, if it is there."""
         field = self.fields.pop(key, None)
         if field is not None:
-            self._size -= len(field.content)
+            self._share.give_back(len(field.content))
             self._looks.discard(look_of(field.name))
 
+    def end(self) -> None:
+        """Forgets all fields, and gives what they took back to the server at once."""
+        self.fields = {}
+        self._share.end()
+
+    def settle(self, field: Field, prediction: Prediction) -> None:
+        """Notes what was found of a field; what cannot be read is not kept.
+
+        Its name, size, hash and the error stay.
+        """
+        field.prediction = prediction
+        if prediction.status == "error" and prediction.reasons != (NOT_FINITE,):
+            dropped, field.content = len(field.content), b""
+            if self.fields.get(field.key) is field:  # else it was given back with the field
+                self._share.give_back(dropped)
+
     def put_back(self, fields: Iterable[Field]) -> None:
-        """Takes fields of a saved case, which were counted against the limits when read."""
+        """Takes fields of a saved case, which were counted against its own limits when read.
+
+        Those for which the server has no room are left out and named.
+        """
         for restored in fields:
+            if restored.prediction is not None:
+                self.settle(restored, restored.prediction)
+            if not self._share.take(len(restored.content)):
+                self.left_out.append(LeftOut(restored.name, server_full(self.room)))
+                continue
             self.fields[restored.key] = restored
-            self._size += len(restored.content)
             slide = restored.slide
             self._name(restored, restored.name)
             restored.slide = slide
@@ -322,7 +358,8 @@ class Case:
         """
         for recorded in self.fields.values():
             source = recorded.recorded
-            if source is not None and source.release != release and recorded.prediction:
+            kept = recorded.readable or recorded.content  # else there is nothing to analyse
+            if source and source.release != release and recorded.prediction and kept:
                 answer = replace(recorded.prediction, heatmap=None, nuclei=None)
                 recorded.earlier = Earlier(source, answer)
                 recorded.prediction = recorded.recorded = None
@@ -398,12 +435,17 @@ class Case:
         if key in self.fields:
             self.fields[key].repeats.append(name)
             self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
-        elif not self._has_room(len(content)):
+            return
+        added = Field(key, name, content, synthetic, origin=origin)
+        if error := _unreadable(content):
+            self.settle(added, error)
+        if not self._has_room(len(added.content)):
             self.left_out.append(LeftOut(name, no_room(self.limits), origin=origin))
+        elif not self._share.take(len(added.content)):
+            self.left_out.append(LeftOut(name, server_full(self.room), origin=origin))
         else:
-            self.fields[key] = Field(key, name, content, synthetic, origin=origin)
-            self._size += len(content)
-            self._name(self.fields[key], name)
+            self.fields[key] = added
+            self._name(added, name)
 
     def _name(self, field: Field, name: str) -> None:
         field.name = unique_name(name, self._looks)
@@ -412,7 +454,7 @@ class Case:
             field.slide = slide_of(field.name, self.slide_pattern)
 
     def _has_room(self, size: int) -> bool:
-        return len(self.fields) < self.limits.fields and self._size + size <= self.limits.case
+        return len(self.fields) < self.limits.fields and self.size + size <= self.limits.case
 
     def _add_archive(self, name: str, content: bytes) -> None:
         try:
@@ -430,12 +472,12 @@ class Case:
             self.left_out.append(LeftOut(path, NOT_AN_IMAGE, expected=True, origin=origin))
         for hidden in contents.hidden:
             self.left_out.append(LeftOut(f"{name}/{hidden}", HIDDEN, expected=True))
-        full = False
+        full = False  # the case, or the server
         for entry in contents.images:
             path = f"{name}/{entry.name}"
             origin = None if entry.raw is None else Origin(name, entry.raw)
             if full:  # nothing more is unpacked
-                self.left_out.append(LeftOut(path, no_room(self.limits), origin=origin))
+                self.left_out.append(LeftOut(path, self.left_out[-1].reason, origin=origin))
                 continue
             try:
                 data = entry.read(self.limits.file + 1)
@@ -445,8 +487,9 @@ class Case:
             if len(data) > self.limits.file:
                 self.left_out.append(LeftOut(path, too_large(self.limits), origin=origin))
                 continue
-            full = not self._has_room(len(data))
+            known = len(self.left_out)
             self._add_field(path, data, origin=origin)
+            full = len(self.left_out) > known and not self.left_out[-1].expected
 
 
 def by_doubt(fields: Iterable[Field]) -> list[Field]:
@@ -482,6 +525,25 @@ def too_large(limits: Limits) -> str:
 def no_room(limits: Limits) -> str:
     """What is said of a file that a full case does not take."""
     return f"expected a case of at most {limits.fields:,} fields and {limits.case // MEGABYTE:,} MB"
+
+
+def server_full(room: Room) -> str:
+    """What is said of a file for which all cases of the server leave no room."""
+    return (
+        f"this server is full: all cases on it together may take {(room.most or 0) // MEGABYTE:,} MB; "
+        "try again when others have closed theirs, nothing on this page is lost"
+    )
+
+
+def _unreadable(content: bytes) -> Prediction | None:
+    """What is said of content that does not even begin as an image; None if it does."""
+    if is_image(content[:HEAD]):
+        return None
+    try:
+        decode_image(content)
+    except ImageError as error:
+        return Prediction("error", reasons=(str(error),))
+    return None
 
 
 def counted_files(count: int) -> str:

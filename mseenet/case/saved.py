@@ -191,8 +191,10 @@ def save_case(
         records = []
         for number, item in enumerate(fields, start=before + 1):
             prediction = item.prediction  # of one moment
-            file = f"fields/{entry_name(item.name, f'{number:04d}')}"
-            add(file, item.content)
+            file = None  # of what could not be read nothing is kept
+            if item.content:
+                file = f"fields/{entry_name(item.name, f'{number:04d}')}"
+                add(file, item.content)
             answer = None
             if prediction is not None:
                 heatmap = nuclei = None
@@ -213,6 +215,7 @@ def save_case(
                     "slide_by_hand": item.slide_by_hand,
                     "sha256": item.key,
                     "file": file,
+                    "size": item.size,
                     "synthetic": item.synthetic,
                     "repeats": list(item.repeats),
                     "include_rejected": item.include_rejected,
@@ -300,6 +303,12 @@ def open_case(
         if fields_held + len(fields) >= limits.fields or unpacked > limits.case:
             damaged.append(LeftOut(restored.name, no_room(limits)))
             continue
+        if record.value("file") is None:
+            if _add_unreadable(restored, record) and restored.key not in fields:
+                fields[restored.key] = restored
+            else:
+                damaged.append(LeftOut(restored.name, DAMAGED_FIELD))
+            continue
         content_or_reason = _content(entries.get(record.text("file")), limits)
         if isinstance(content_or_reason, str):
             damaged.append(LeftOut(restored.name, content_or_reason))
@@ -312,7 +321,7 @@ def open_case(
         if hashlib.sha256(content_or_reason).hexdigest() != restored.key or restored.key in fields:
             damaged.append(LeftOut(restored.name, DAMAGED_FIELD))
             continue
-        restored.content = content_or_reason
+        restored.content, restored.size = content_or_reason, len(content_or_reason)
         damages = _add_answer(restored, record, entries)
         notices += [f"{restored.name}: {damage}" for damage in damages]
         fields[restored.key] = restored
@@ -436,6 +445,16 @@ def _content(entry: Entry | None, limits: Limits) -> bytes | str:
     except ArchiveError as error:
         return str(error)
     return content if len(content) <= limits.file else too_large(limits)
+
+
+def _add_unreadable(field: Field, record: "_Record") -> bool:
+    """Adds the error of a field that was saved without content; whether it has one."""
+    answer = record.record("answer", optional=True)
+    if not answer or answer.value("status") != "error":
+        return False
+    field.size = record.count("size", 2**63) or 0
+    field.prediction, field.recorded = _prediction(answer), _source(answer)
+    return True
 
 
 def _add_answer(field: Field, record: "_Record", entries: Mapping[str, Entry]) -> list[str]:

@@ -75,7 +75,7 @@ def analyse(case: Case, classifier: Classifier, fields: list[Field], bar=None) -
     # What the network says of rejected fields is computed too, and shown only on request.
     predictions = classifier.stream(contents, "predicted", batch_size=batch, include_rejected=True)
     for number, (field, prediction) in enumerate(zip(fields, predictions, strict=True), start=1):
-        field.prediction = prediction
+        case.settle(field, prediction)
         if number % batch == 0:
             st.session_state["seconds_per_field"] = (time.monotonic() - started) / number
             if bar:

@@ -5,7 +5,8 @@ from PIL import Image
 
 from mseenet.case import words
 from mseenet.case.archive import ENCODINGS
-from mseenet.case.fields import Case, Field, LeftOut
+from mseenet.case.fields import Case, Field, LeftOut, server_full
+from mseenet.case.limits import MEGABYTE
 from mseenet.case.pictures import encoded
 from mseenet.imaging.decoding import SUFFIXES
 from mseenet.imaging.synthetic import example_fields
@@ -63,6 +64,8 @@ def draw_intake(view: CaseView) -> bool:
                 case.take_in(_examples().items(), synthetic=True)
                 _next_intake(view)
                 return True
+        if case.room.left < MEGABYTE:
+            st.warning(f"T{server_full(case.room)[1:]}.", icon=":material/hourglass_top:")
         st.caption(words.PRIVACY)
     if taken:
         files, left_out = unbundled(((file.name, file.getvalue()) for file in taken), case.limits)

@@ -1,10 +1,12 @@
 """The state of one browser session: its case, how the page shows it, what the user has set."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import streamlit as st
 
 from mseenet.case.fields import Case, Field
+from mseenet.case.limits import Room
 from mseenet.case.verdicts import Verdict
 from mseenet.errors import UsageError
 from mseenet.ui.bundler import page_limits
@@ -32,6 +34,20 @@ SETTINGS = (
     "mark-fields",
 )
 """Names of the widgets whose values belong to the session."""
+
+
+@cache
+def server_room() -> Room:
+    """What the cases of all sessions may take together.
+
+    Raises:
+        UsageError: See `page_limits`.
+    """
+    return Room(page_limits().server)
+
+
+def _empty_case() -> Case:
+    return Case(page_limits(), server_room())
 
 
 @dataclass
@@ -76,7 +92,7 @@ class CaseView:
         restored: Values of `SETTINGS` from a saved case that was just opened.
     """
 
-    case: Case = field(default_factory=lambda: Case(limits=page_limits()))
+    case: Case = field(default_factory=_empty_case)
     paused: bool = False
     listed: bool = False
     selected: str | None = None
@@ -193,5 +209,6 @@ def reads_blind() -> bool:
 def new_case() -> None:
     """Drops all fields and settings of this session, the case label too."""
     intakes = current_view().intakes + 1
+    current_view().case.end()
     st.session_state.clear()
     st.session_state["case-view"] = CaseView(intakes=intakes)

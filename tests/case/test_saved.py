@@ -13,8 +13,8 @@ import pytest
 from conftest import encode
 
 from mseenet.case.archive import open_archive
-from mseenet.case.fields import Case, LeftOut, Source
-from mseenet.case.limits import Limits
+from mseenet.case.fields import Case, Field, LeftOut, Source
+from mseenet.case.limits import Limits, Room
 from mseenet.case.saved import (
     DAMAGED_FIELD,
     DAMAGED_HEATMAP,
@@ -37,6 +37,7 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 SOURCE = Source("0123456789ab", "ab" * 32, "0.3.0")
 OLD = Source("ba9876543210", "cd" * 32, "0.2.0+abc")
 LIMITS = Limits()
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def answer(i: int, status: str = "ok") -> Prediction:
@@ -176,7 +177,7 @@ def test_cells_are_those_of_the_answer_that_stands(case):
 def test_a_saved_case_is_an_archive_of_its_fields_for_whoever_reads_it_so(case):
     contents = open_archive(save_case(case, SOURCE, NOW))
     assert [entry.read(10**7) for entry in contents.images] == [
-        field.content for field in case.fields.values() if field.name.endswith("png")
+        field.content for field in case.fields.values() if field.content
     ]
 
 
@@ -412,7 +413,7 @@ def large_case(limits: Limits, count: int = 6, size: int = 400_000) -> Case:
     """A case of files that cannot be compressed, with answers, that takes more than one part."""
     case = Case(limits, label="large")
     random = np.random.default_rng(0)
-    files = [(f"s{i % 2}/{i}.png", random.bytes(size)) for i in range(count)]
+    files = [(f"s{i % 2}/{i}.png", PNG + random.bytes(size - len(PNG))) for i in range(count)]
     case.take_in([*files, ("notes.txt.zip", b"PK\x03\x04 damaged")])
     for i, field in enumerate(case.fields.values()):
         field.prediction = answer(i)
@@ -474,3 +475,50 @@ def test_the_parts_of_a_case_are_within_its_limits_together():
     saved = open_case(content, limits, bytes_held=limits.case - 400_000)
     assert [len(saved.fields), len(saved.damaged)] == [1, count - 1]
     assert all("expected a case of at most" in item.reason for item in saved.damaged)
+
+
+def test_what_cannot_be_read_is_saved_by_name_size_hash_and_error():
+    case = Case()
+    case.take_in([("zeros.png", bytes(3_000_000)), ("cut.png", PNG + b"cut")])
+    zeros, cut = case.fields.values()
+    assert case.size == len(cut.content) > 0
+    case.settle(cut, Prediction("error", reasons=("damaged",)))
+    assert case.size == 0
+    content = save_case(case, SOURCE, NOW)
+    assert len(content) < 10_000
+    saved = opened(content)
+    assert not saved.damaged
+    assert [(f.name, f.key, f.size, f.content) for f in saved.fields] == [
+        (f.name, f.key, size, b"")
+        for f, size in zip((zeros, cut), (3_000_000, len(PNG) + 3), strict=True)
+    ]
+    assert [f.result.reasons for f in saved.fields] == [zeros.result.reasons, ("damaged",)]
+    again = Case()
+    again.put_back(saved.fields)
+    again.analyse_again("another release")
+    assert again.waiting() == []  # there is nothing to analyse
+
+
+def without_content(change: dict) -> bytes:
+    case = Case()
+    case.take_in([("zeros.png", bytes(1000))])
+    return changed(save_case(case, SOURCE, NOW), lambda m: m["fields"][0].update(change))
+
+
+def test_a_field_without_content_needs_an_error():
+    saved = opened(without_content({"answer": None}))
+    assert [item.reason for item in saved.damaged] == [DAMAGED_FIELD]
+
+
+@pytest.mark.parametrize("size", [-1, "many", True])
+def test_a_field_without_content_needs_a_size(size):
+    with pytest.raises(SavedCaseError, match="size"):
+        opened(without_content({"size": size}))
+
+
+def test_what_older_saved_cases_keep_of_unreadable_files_is_dropped(case):
+    room = Room()
+    kept = Field("ab", "old.png", bytes(1000), prediction=Prediction("error", reasons=("x",)))
+    reopened = Case(room=room)
+    reopened.put_back([kept])
+    assert (kept.content, kept.size, room.taken) == (b"", 1000, 0)

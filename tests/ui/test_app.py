@@ -21,13 +21,13 @@ from streamlit.testing.v1 import AppTest
 from mseenet.case import words
 from mseenet.case.cells import decisive_cells
 from mseenet.case.fields import Case, Field
-from mseenet.case.limits import VARIABLES
+from mseenet.case.limits import VARIABLES, Room
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.cells import evidence_on
 from mseenet.imaging.nuclei import blank_nuclei, nucleus_mask
 from mseenet.inference.heatmaps import overlay
-from mseenet.ui import access, analyse_page, intake
+from mseenet.ui import access, analyse_page, intake, session
 from mseenet.ui.about_page import in_words
 from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
 from mseenet.ui.cells import Kept, open_cell
@@ -671,7 +671,15 @@ def test_the_encoding_of_an_archive_can_be_chosen(app, fields):
 def test_the_limits_are_stated_before_an_upload(app, monkeypatch):
     monkeypatch.setenv("MSEENET_MOST_FIELDS", "77")
     app.run()
-    assert "At most 200 MB a file, and 77 fields or 1,024 MB a case." in captions(app)
+    assert "At most 200 MB a file, and 77 fields or 1,024 MB a case; all cases" in captions(app)
+
+
+def test_a_full_server_says_so_before_an_upload(app, monkeypatch):
+    room = Room(1000)
+    monkeypatch.setattr(session, "server_room", lambda: room)
+    room.take(900)
+    app.run()
+    assert "This server is full: all cases on it together" in app.warning[0].value
 
 
 @pytest.mark.parametrize("variable", [variable for variable, _ in VARIABLES.values()])
