@@ -12,6 +12,7 @@ from mseenet.version import version_text
 
 COMMANDS = {
     "predict": "name the class of images",
+    "archive": "name the class of images by the million",
     "app": "serve the page",
     "train": "make the weights from the dataset",
     "crossvalidate": "measure the recipe on unseen slides and calibrate the weights",

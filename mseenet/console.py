@@ -5,7 +5,8 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from mseenet.errors import MSEENetError, UsageError
@@ -98,12 +99,19 @@ def import_keras() -> None:
     Raises:
         BackendError: Keras cannot be had on TensorFlow here.
     """
+    with silenced():
+        import mseenet.inference.backend  # noqa: F401
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Holds back all that is written to standard error, by libraries in C++ too."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import mseenet.inference.backend  # noqa: F401
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -73,12 +73,17 @@ def test_a_lock_names_no_address(name):
 def test_every_library_that_is_imported_is_declared():
     """A library that comes only with another one may stay away with the other's next version."""
     everywhere = {Requirement(text).name for text in PROJECT["dependencies"]}
-    training = {Requirement(t).name for t in PROJECT["optional-dependencies"]["train"]}
+    extras = {
+        extra: {Requirement(text).name for text in PROJECT["optional-dependencies"][extra]}
+        for extra in ("archive", "train")
+    }
     of_module = packages_distributions()
     for path in (ROOT / "mseenet").rglob("*.py"):
         declared = everywhere
         if path.parent.name in ("training", "evaluation", "baselines", "commands"):
-            declared = everywhere | training
+            declared = everywhere | extras["train"]
+        elif path.parent.name == "archive":
+            declared = everywhere | extras["archive"]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]

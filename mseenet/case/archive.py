@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from charset_normalizer import from_bytes
 
@@ -117,8 +118,11 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") and part != ".." for part in PurePosixPath(name).parts)
 
 
-def open_archive(content: bytes) -> Contents:
+def open_archive(content: bytes | BinaryIO) -> Contents:
     """Lists an archive; nothing is unpacked before an entry is read.
+
+    Args:
+        content: Of the archive, or a file that stays open while entries are read.
 
     Raises:
         ArchiveError: It cannot be read, is a document of another kind, or holds no image.
@@ -220,9 +224,9 @@ def _decodes(text: bytes, encoding: str) -> bool:
     return True
 
 
-def _listed(content: bytes) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
+def _listed(content: bytes | BinaryIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
     try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
+        archive = zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content)
         # A damaged directory may hold an empty name, at which `is_dir` fails.
         files = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     except Exception as error:  # zipfile raises anything on damaged directories

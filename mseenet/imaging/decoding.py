@@ -60,6 +60,7 @@ __all__ = [
     "decode_image",
     "load_image",
     "squeeze",
+    "unreadable_named",
 ]
 
 ImageSource = (
@@ -107,10 +108,10 @@ def decode_image(source: ImageSource) -> np.ndarray:
         return _decode_stream(io.BytesIO(source))
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        with _unreadable_named(), path.open("rb") as stream:
+        with unreadable_named(), path.open("rb") as stream:
             return _decode_stream(stream)
     if hasattr(source, "read") and not isinstance(source, io.TextIOBase):
-        with _unreadable_named():
+        with unreadable_named():
             return _decode_stream(source)
     raise NotAnImageError(
         "expected encoded bytes, a path, a binary file, a PIL image or an array; "
@@ -208,7 +209,7 @@ def _unusual_jpeg(stream: BinaryIO) -> str:
 
 
 @contextlib.contextmanager
-def _unreadable_named() -> Iterator[None]:
+def unreadable_named() -> Iterator[None]:
     """Turns errors of a path or a stream that cannot be read from its start into an `ImageError`."""
     try:
         yield

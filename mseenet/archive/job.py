@@ -1,0 +1,342 @@
+"""One job: lists images, hands them to the workers, and keeps one row for each.
+
+The rows are written by this process alone. An image has its row when its number comes back from a
+worker; whatever is killed, what did not come back is asked for again, each image by itself, and
+what ends its worker then becomes a row that says so.
+"""
+
+import logging
+import os
+import signal
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from mseenet import console
+from mseenet.archive.digests import SIZE, Digests, digest, repeated
+from mseenet.archive.scoring import COPY, KEPT, Claims, Scorer, Task, block_of, listed
+from mseenet.archive.sources import Reference, references
+from mseenet.archive.store import Settings, Store
+from mseenet.case.limits import MEGABYTE, configured_limits
+from mseenet.case.records import record
+from mseenet.case.slides import slide_of
+from mseenet.errors import MSEENetError, UsageError
+from mseenet.inference.card import read_card
+from mseenet.inference.classifier import Prediction
+from mseenet.version import version_text
+
+BLOCK = 128
+"""Images that a worker gets at once, and loses if it is killed."""
+
+SHARD_ROWS = 10_000
+"""Rows from which on a shard is written."""
+
+SHARD_SECONDS = 60
+"""Seconds after which rows are written, however few: what a killed job loses."""
+
+OBJECT_STORE = 512 * MEGABYTE
+"""Bytes of shared memory for the listing and for answers on their way; Ray puts more on the disk."""
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
+}
+"""What Ray is told before it is imported: nothing is reported to its makers, and the terminal is
+left to our own progress."""
+
+RETRIES = 1
+"""How often a block is tried again whose worker or machine was lost, before its images are asked for
+one by one; and then each of them."""
+
+ENDED = (
+    "the worker ended, each time, while it worked on this image by itself; the file may be made "
+    "to crash its decoder, or take too much memory"
+)
+
+
+class ClusterError(MSEENetError):
+    """Ray cannot be used as asked; the message says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done.
+
+    Attributes:
+        sources: See `mseenet.archive.sources.references`.
+        output: Folder for the rows.
+        weights: Folder of the weights.
+        settings: See `Settings`.
+        workers: How many; None for one a processor.
+        threads: That the network of one worker uses.
+        address: Of a running Ray cluster; None starts one on this machine for the job.
+    """
+
+    sources: list[str]
+    output: Path
+    weights: Path
+    settings: Settings
+    workers: int | None = None
+    threads: int = 1
+    address: str | None = None
+
+
+def score(job: Job, report: Callable[[str], None]) -> Counter:
+    """Does a job, or what is missing of it.
+
+    Args:
+        job: See `Job`.
+        report: Is told of each source that cannot be listed.
+
+    Returns:
+        Rows of the listed images by status.
+
+    Raises:
+        UsageError: The folder or the settings cannot be used.
+        WeightsError: The weights are unusable, here or on another machine.
+        ClusterError: Ray cannot be used as asked.
+        OSError: The folder cannot be written to.
+    """
+    card = read_card(job.weights)
+    slide_of("", job.settings.slides)
+    task = Task(job.weights, card.release, job.settings, configured_limits().file, job.threads)
+    with Store.opened(job.output, job.settings) as store, _cluster(job) as workers:
+        run = _Run(store, task, card.sha256, workers, report)
+        return run.score(job.sources)
+
+
+class _Run:
+    """The state of one job: which of the listed images have their row.
+
+    Attributes:
+        done: bool (images,), by number.
+        names: Digests of the names, one behind the other, by number.
+        valid: Digests of name, content and release of the rows that hold.
+    """
+
+    def __init__(
+        self, store: Store, task: Task, weights: str, workers: int, report: Callable[[str], None]
+    ):
+        self.store = store
+        self.task = task
+        self.weights = weights
+        self.workers = workers
+        self.report = report
+        self.names = bytearray()
+        self.valid = bytearray()
+        self.done = np.zeros(0, bool)
+        self.copies: dict[int, dict] = {}
+        self.rows: list[dict] = []
+        self.written = time.monotonic()
+        self.counted: Counter = Counter()
+
+    def score(self, sources: list[str]) -> Counter:
+        import ray
+        from tqdm import tqdm
+
+        fresh = not self.store.shards()
+        known = self.store.known(self.task.release)
+        blocks = self._list(sources)
+        self.store.begin()
+        self.known = ray.put(known)
+        with tqdm(
+            total=len(self.done) - int(self.done.sum()),
+            desc="answering",
+            unit=" images",
+            leave=False,
+        ) as self.bar:
+            try:
+                self._ask(blocks, with_claims=True)
+                self._copy()
+                self._ask(self._missing(blocks), with_claims=False)
+                self._give_up(blocks)
+            finally:
+                self._write()
+        if not fresh:
+            self.store.keep_only(Digests(self.names), Digests(self.valid))
+        return self._complete()
+
+    def _list(self, sources: list[str]) -> list:
+        """References to blocks of all listed images, each in Ray's store."""
+        import ray
+
+        blocks = []
+        numbered = enumerate(references(sources, self.report))
+        while chunk := list(islice(numbered, BLOCK)):
+            self.names += b"".join(digest(reference.name) for _, reference in chunk)
+            blocks.append(ray.put(block_of(chunk)))
+        if not blocks:
+            raise UsageError("expected images, found none")
+        self.done = np.zeros(len(self.names) // SIZE, bool)
+        self.done[repeated(self.names)] = True  # a file that is named twice is one image
+        return blocks
+
+    def _ask(self, blocks: list, with_claims: bool) -> None:
+        """Has blocks answered; what gets no answer stays undone."""
+        if not blocks:
+            return
+        for table in _answered(blocks, self.task, self.known, self.workers, with_claims):
+            for result in table.to_pylist():
+                self._take(result)
+            if len(self.rows) >= SHARD_ROWS or time.monotonic() - self.written > SHARD_SECONDS:
+                self._write()
+
+    def _take(self, result: dict) -> None:
+        number, state = result.pop("number"), result.pop("state")
+        if self.done[number]:  # a block that was done again after its worker was lost
+            return
+        if state == COPY:
+            self.copies[number] = result
+        else:
+            self._finish(number, result, is_new=state != KEPT)
+
+    def _finish(self, number: int, row: dict, is_new: bool = True) -> None:
+        self.done[number] = True
+        self.copies.pop(number, None)
+        self.valid += digest(row["file"], row["sha256"] or "", self.task.release)
+        if is_new:
+            self.rows.append(row)
+        self.bar.update()
+
+    def _copy(self) -> None:
+        """Gives copies the answer of the image that was computed."""
+        self._write()
+        contents = {row["sha256"] for row in self.copies.values()}
+        answers = self.store.answers(contents, self.task.release)
+        for number, row in list(self.copies.items()):
+            if answer := answers.get(row["sha256"]):
+                self._finish(number, answer | {"file": row["file"], "slide": row["slide"]})
+        self._write()
+
+    def _missing(self, blocks: list) -> list:
+        """References to blocks of one, for each image without a row."""
+        import ray
+
+        return [ray.put(block_of([listed])) for listed in self._undone(blocks)]
+
+    def _give_up(self, blocks: list) -> None:
+        """Gives images without a row one that says so."""
+        for number, reference in self._undone(blocks):
+            slide = slide_of(reference.name, self.task.settings.slides)
+            failed = Prediction("error", reasons=(ENDED,))
+            row = record(reference.name, failed, self.weights, self.task.release, slide)
+            self._finish(number, row | {"sha256": None})
+
+    def _undone(self, blocks: list) -> Iterator[tuple[int, Reference]]:
+        import ray
+
+        for index in np.unique(np.flatnonzero(~self.done) // BLOCK):
+            for number, reference in listed(ray.get(blocks[index])):
+                if not self.done[number]:
+                    yield number, reference
+
+    def _write(self) -> None:
+        rows, self.rows = self.rows, []
+        self.store.add(rows)
+        self.written = time.monotonic()
+
+    def _complete(self) -> Counter:
+        counted = self.store.counts(Digests(self.names))
+        self.store.complete(
+            {
+                "rows": sum(counted.values()),
+                "status": dict(sorted(counted.items())),
+                "release": self.task.release,
+                "settings": asdict(self.task.settings),
+                "version": version_text(),
+            }
+        )
+        return counted
+
+
+def _answered(blocks: list, task: Task, known, workers: int, with_claims: bool) -> Iterator:
+    """Tables of results, in any order; a block whose worker always ends gives none."""
+    import ray
+    from ray.util.annotations import RayDeprecationWarning
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    claims = None
+    if with_claims:  # beside this process, so that it is not lost before the job is
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        claims = ray.remote(Claims).options(num_cpus=0, scheduling_strategy=here).remote()
+    with warnings.catch_warnings():
+        # Ray before 2.64 warns of the last two, which have no other name yet.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        answers = ray.data.from_arrow_refs(blocks).map_batches(
+            Scorer,
+            fn_constructor_kwargs={"task": task, "known": known, "claims": claims},
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
+            num_cpus=task.threads,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
+    try:
+        yield from answers.iter_batches(batch_size=None, batch_format="pyarrow")
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"the workers cannot go on: {_last_line(error)}") from error
+
+
+@contextmanager
+def _cluster(job: Job) -> Iterator[int]:
+    """Ray, joined or started for the job, and how many workers it will have."""
+    os.environ |= QUIET
+    import ray
+
+    workers = job.workers
+    own = {
+        "num_cpus": (workers or os.cpu_count() or 1) * job.threads,
+        "object_store_memory": OBJECT_STORE,
+        "include_dashboard": False,
+    }
+    try:
+        with console.silenced():  # Ray says at which level it logs
+            ray.init(
+                job.address or "local",
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                **({} if job.address else own),
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(f"expected Ray to start or to be joined: {_last_line(error)}") from error
+    kept = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _prepare_data()
+        room = int(ray.cluster_resources().get("CPU", 0)) // job.threads
+        if not 1 <= (workers or room) <= room:
+            raise ClusterError(
+                f"expected processors for {workers or 1} workers of {job.threads}; "
+                f"the cluster has room for {room}"
+            )
+        yield workers or room
+    finally:
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, kept)
+
+
+def _prepare_data() -> None:
+    """Lets lost blocks be asked for again instead of ending the job."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1
+
+
+def _terminate(*_) -> None:
+    console.say("terminated; the same command goes on from here")
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,278 @@
+"""One row an image, whatever is killed: real processes, on two machines that are one."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, encode
+
+pytest.importorskip("ray", reason="the extra `archive` is not installed")
+
+import pyarrow.dataset as ds
+
+from mseenet.archive.job import ENDED
+from mseenet.archive.store import COMPLETE_NAME
+from mseenet.case.records import record
+from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
+
+pytestmark = pytest.mark.slow
+
+STAND_IN = Path(__file__).parent / "stand_in"
+WORKER = "ray::MapWorker"
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join((str(STAND_IN), str(ROOT))),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster(environment):
+    """Two nodes of one processor each."""
+    from ray.cluster_utils import Cluster
+
+    kept = dict(os.environ)
+    os.environ |= environment
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    try:
+        cluster.add_node(**node)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        os.environ.clear()
+        os.environ |= kept
+
+
+@pytest.fixture
+def weights(weights_copy) -> Path:
+    """Weights in whose place the stand-in answers; it notes what it computed."""
+    (weights_copy / "computed").touch()
+    return weights_copy
+
+
+@pytest.fixture
+def start(tmp_path, environment):
+    """Starts the command in a process of its own, which writes to `tmp_path / "out"`."""
+    running = []
+
+    def call(*arguments, **settings) -> subprocess.Popen:
+        command = [sys.executable, "-m", "mseenet", "archive", "--output", tmp_path / "out"]
+        process = subprocess.Popen(
+            [*map(str, (*command, *arguments))],
+            cwd=tmp_path,
+            env=environment | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield call
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def write_contents(folder: Path, number: int, copies: int = 1) -> None:
+    folder.mkdir()
+    for index in range(number):
+        for copy in range(copies):
+            (folder / f"{index:04d}-{copy}.png").write_text(f"content {index}")
+
+
+def rows_in(folder: Path) -> list[dict]:
+    return ds.dataset(folder, format="parquet").to_table().to_pylist()
+
+
+def check_rows(out: Path, images: Path) -> None:
+    """One row for each file, with the hash of its content."""
+    found = {row["file"]: row["sha256"] for row in rows_in(out)}
+    assert len(found) == len(rows_in(out))
+    wanted = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in images.iterdir()}
+    assert found == wanted
+    assert not list(out.glob(".new-*"))
+
+
+def workers_of(parent: int | None = None) -> list[int]:
+    """Process ids of workers, of the cluster that a process started or of any."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            named = folder.name.isdigit() and (folder / "cmdline").read_text().startswith(WORKER)
+        except OSError:
+            continue
+        if named and (parent is None or parent in ancestors(int(folder.name))):
+            found.append(int(folder.name))
+    return found
+
+
+def ancestors(process: int) -> list[int]:
+    found = []
+    while process > 1:
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(process)
+    return found
+
+
+def until(holds, process: subprocess.Popen | None = None) -> None:
+    while not holds():
+        assert process is None or process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+    """Exit status, and what was printed but progress."""
+    _, err = process.communicate()
+    lines = [line for line in err.splitlines() if line.strip() and "answering:" not in line]
+    return process.returncode, "\n".join(lines)
+
+
+def test_two_machines_give_the_records_of_predict(
+    cluster, start, tmp_path, gated_classifier, fields
+):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, field in enumerate(fields):
+        (images / f"{number}.png").write_bytes(encode(field))
+    (images / "copy.png").write_bytes(encode(fields[0]))
+    (images / "text.jpg").write_text("text")
+    with zipfile.ZipFile(images / "slide.zip", "w") as archive:
+        archive.writestr("a.bmp", encode(fields[1], "BMP"))
+    status, err = ended(start("images", "absent.png", "--address", cluster.address))
+    assert (status, len(err.splitlines())) == (1, 1), err
+    assert "8 images: 2 error" in err
+    card = gated_classifier.card
+    rows = {row["file"]: row for row in rows_in(tmp_path / "out")}
+    assert len(rows) == 8
+    sources = {
+        **{f"images/{p.name}": p.read_bytes() for p in images.iterdir() if p.suffix != ".zip"},
+        "images/slide.zip/a.bmp": encode(fields[1], "BMP"),
+    }
+    for name, content in sources.items():
+        (prediction,) = gated_classifier.predict([content])
+        slide = "images/slide" if "zip" in name else "images"
+        wanted = record(name, prediction, card.sha256, card.release, slide)
+        row = rows.pop(name)
+        assert row.pop("sha256") == hashlib.sha256(content).hexdigest()
+        for number in ("confidence", "novelty"):
+            assert row.pop(number) == pytest.approx(wanted.pop(number), abs=1e-5)
+        assert (row.pop("probabilities") or {}) == pytest.approx(
+            wanted.pop("probabilities") or {}, abs=1e-5
+        )
+        assert row == wanted
+    assert rows.popitem()[1]["reasons"] == [
+        "expected a readable image file, got: No such file or directory"
+    ]
+    assert json.loads((tmp_path / "out" / COMPLETE_NAME).read_text())["rows"] == 8
+
+
+def test_workers_that_end_and_images_that_end_them(cluster, start, tmp_path, weights):
+    images = tmp_path / "images"
+    write_contents(images, 200, copies=2)
+    (images / "a.png").write_text("poison")
+    (images / "b.png").write_text("raise")
+    process = start(images, "--weights", weights, "--address", cluster.address, SMALL_BLOCKS="1")
+    until(lambda: list((tmp_path / "out").glob("part-*")), process)
+    os.kill(workers_of()[0], signal.SIGKILL)
+    status, err = ended(process)
+    assert (status, "402 images: 2 error, 400 rejected" in err) == (1, True), err
+    rows = {row["file"]: row for row in rows_in(tmp_path / "out")}
+    assert len(rows) == len(rows_in(tmp_path / "out")) == 402
+    assert rows.pop(str(images / "a.png"))["reasons"] == [ENDED]
+    assert "ZeroDivisionError: a defect" in rows.pop(str(images / "b.png"))["reasons"][0]
+    for name, row in rows.items():
+        sha256 = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        assert (row["sha256"], row["novelty"]) == (sha256, 1 + int(sha256[:4], 16) / 2**16)
+
+
+def test_a_lost_machine_loses_nothing(cluster, start, tmp_path, weights):
+    images = tmp_path / "images"
+    write_contents(images, 400)
+    process = start(images, "--weights", weights, "--address", cluster.address, SMALL_BLOCKS="1")
+    until(lambda: list((tmp_path / "out").glob("part-*")), process)
+    machine = next(node for node in cluster.list_all_nodes() if not node.head)
+    cluster.remove_node(machine, allow_graceful=False)
+    assert ended(process)[0] == 0
+    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    check_rows(tmp_path / "out", images)
+
+
+def test_a_second_run_computes_what_changed(cluster, start, tmp_path, weights):
+    images, out = tmp_path / "images", tmp_path / "out"
+    write_contents(images, 20, copies=3)
+    options = (images, "--weights", weights, "--address", cluster.address)
+    assert ended(start(*options, images))[0] == 0  # named twice
+    check_rows(out, images)
+    computed = (weights / "computed").read_text().split()
+    assert len(computed) == len(set(computed)) == 20
+
+    (images / "0000-0.png").write_text("changed")
+    (images / "new.png").write_text("content 7")
+    assert ended(start(*options))[0] == 0
+    check_rows(out, images)
+    computed = (weights / "computed").read_text().split()
+    assert computed[20:] == [hashlib.sha256(b"changed").hexdigest()]
+
+    card = json.loads((weights / CARD_NAME).read_text())
+    (weights / CARD_NAME).write_text(json.dumps(card | {"review_confidence": {"value": 0.0}}))
+    assert ended(start(*options))[0] == 0
+    check_rows(out, images)
+    assert len((weights / "computed").read_text().split()) == 21 + 21
+    assert len({row["release"] for row in rows_in(out)}) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_job_that_is_stopped_goes_on(start, tmp_path, weights, name):
+    """On a cluster that the command starts itself, and takes with it."""
+    images, out = tmp_path / "images", tmp_path / "out"
+    write_contents(images, 400)
+    options = (images, "--weights", weights, "--workers", "2")
+    process = start(*options, SMALL_BLOCKS="1")
+    until(lambda: list(out.glob("part-*")), process)
+    workers = workers_of(process.pid)
+    process.send_signal(getattr(signal, name))
+    status, err = ended(process)
+    assert status == {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[name]
+    assert "Traceback" not in err
+    until(lambda: not set(workers) & set(workers_of()))
+    before = len(rows_in(out))
+    assert 0 < before < 400
+    assert not (out / COMPLETE_NAME).exists()
+    assert ended(start(*options))[0] == 0
+    check_rows(out, images)
+    counted = Counter((weights / "computed").read_text().split())
+    assert len(counted) == 400
+    again = sum(counted.values()) - 400
+    assert again <= 400 - before
+
+
+def test_what_cannot_be_done_is_one_line(start, tmp_path, weights):
+    (tmp_path / "a.png").write_text("content")
+    wrong = {
+        ("--address", "127.0.0.1:1"): "expected Ray to start or to be joined",
+        ("--slides", "*"): "with {slide} once",
+        ("--weights", str(tmp_path)): "card.json",
+    }
+    for options, expected in wrong.items():
+        status, err = ended(start("a.png", *options))
+        assert (status, len(err.splitlines())) == (2, 1), err
+        assert err.startswith("error: ")
+        assert expected in err
+    assert not (tmp_path / "out").exists()
+    assert DEFAULT_WEIGHTS.is_dir()
