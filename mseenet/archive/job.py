@@ -8,6 +8,7 @@ what ends its worker then becomes a row that says so.
 import logging
 import os
 import signal
+import socket
 import time
 import warnings
 from collections import Counter
@@ -108,6 +109,7 @@ def score(job: Job, report: Callable[[str], None]) -> Counter:
     card = read_card(job.weights)
     slide_of("", job.settings.slides)
     task = Task(job.weights, card.release, job.settings, configured_limits().file, job.threads)
+    _reach(job.address)
     with Store.opened(job.output, job.settings) as store, _cluster(job) as workers:
         run = _Run(store, task, card.sha256, workers, report)
         return run.score(job.sources)
@@ -306,8 +308,8 @@ def _cluster(job: Job) -> Iterator[int]:
                 logging_level=logging.CRITICAL,
                 **({} if job.address else own),
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ClusterError(f"expected Ray to start or to be joined: {_last_line(error)}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _not_running(job.address, error) from error
     kept = signal.signal(signal.SIGTERM, _terminate)
     try:
         _prepare_data()
@@ -321,6 +323,21 @@ def _cluster(job: Job) -> Iterator[int]:
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, kept)
+
+
+def _reach(address: str | None) -> None:
+    """Finds out whether anything listens at HOST:PORT, for which Ray would wait for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _not_running(address, error) from error
+
+
+def _not_running(address: str | None, error: Exception) -> ClusterError:
+    what = f"to be running at {address}" if address else "to start"
+    return ClusterError(f"expected Ray {what}: {_last_line(error)}")
 
 
 def _prepare_data() -> None:

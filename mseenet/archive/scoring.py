@@ -131,6 +131,7 @@ class Scorer:
         owner = block.column("number")[0].as_py()
         waiting: deque[tuple[int, Reference, str]] = deque()
         others: list[dict] = []
+        begun: set[bytes] = set()
 
         def to_compute() -> Iterator[bytes]:
             for chunk in self._read_ahead(list(listed(block))):
@@ -141,7 +142,8 @@ class Scorer:
                     else:
                         sha256 = hashlib.sha256(content).hexdigest()
                         readable.append((number, reference, sha256, content))
-                states = self._states(owner, [(r.name, sha256) for _, r, sha256, _ in readable])
+                images = [(reference.name, sha256) for _, reference, sha256, _ in readable]
+                states = self._states(owner, images, begun)
                 for (number, reference, sha256, content), state in zip(
                     readable, states, strict=True
                 ):
@@ -177,8 +179,14 @@ class Scorer:
         except ImageError as error:
             return error
 
-    def _states(self, owner: int, images: list[tuple[str, str]]) -> list[str]:
-        """What is to be done with images, given as name and SHA-256."""
+    def _states(self, owner: int, images: list[tuple[str, str]], begun: set[bytes]) -> list[str]:
+        """What is to be done with some images of a block.
+
+        Args:
+            owner: Names the block.
+            images: Name and SHA-256 of each.
+            begun: Digests of the contents that the block has answered so far; added to.
+        """
         import ray
 
         release = self._task.release
@@ -186,15 +194,15 @@ class Scorer:
         mine = [True] * len(images)
         if self._claims is not None:
             mine = ray.get(self._claims.claim.remote(owner, contents))
-        states, seen = [], set()
+        states = []
         for (name, sha256), content, first in zip(images, contents, mine, strict=True):
             if digest(name, sha256, release) in self._known.rows:
                 states.append(KEPT)
-            elif content in self._known.contents or content in seen or not first:
+            elif content in self._known.contents or content in begun or not first:
                 states.append(COPY)
             else:
                 states.append(ANSWER)
-                seen.add(content)
+                begun.add(content)
         return states
 
     def _result(

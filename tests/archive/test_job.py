@@ -217,7 +217,7 @@ def test_a_second_run_computes_what_changed(cluster, start, tmp_path, weights):
     images, out = tmp_path / "images", tmp_path / "out"
     write_contents(images, 20, copies=3)
     options = (images, "--weights", weights, "--address", cluster.address)
-    assert ended(start(*options, images))[0] == 0  # named twice
+    assert ended(start(images, *options))[0] == 0  # named twice
     check_rows(out, images)
     computed = (weights / "computed").read_text().split()
     assert len(computed) == len(set(computed)) == 20
@@ -265,7 +265,7 @@ def test_a_job_that_is_stopped_goes_on(start, tmp_path, weights, name):
 def test_what_cannot_be_done_is_one_line(start, tmp_path, weights):
     (tmp_path / "a.png").write_text("content")
     wrong = {
-        ("--address", "127.0.0.1:1"): "expected Ray to start or to be joined",
+        ("--address", "127.0.0.1:1"): "expected Ray to be running at 127.0.0.1:1",
         ("--slides", "*"): "with {slide} once",
         ("--weights", str(tmp_path)): "card.json",
     }
