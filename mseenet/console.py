@@ -4,10 +4,12 @@ import argparse
 import importlib.util
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mseenet.errors import MSEENetError, UsageError
 
@@ -53,11 +55,24 @@ def whole_number(lowest: int, highest: float = math.inf) -> Callable[[str], int]
     return parse
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by a signal other than Ctrl-C's.
+
+    Attributes:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def run(main: Callable[[], int], debug: bool = False) -> None:
     """Runs a command and ends the process with its exit status.
 
     An `MSEENetError` or `OSError` becomes one line on standard error and status 2; a reader that
-    closes the pipe (`| head`) ends the command without a word.
+    closes the pipe (`| head`) ends the command without a word. SIGTERM and SIGHUP clean up as Ctrl-C
+    does, and give 128 and their number.
 
     Args:
         main: Returns the exit status.
@@ -66,29 +81,74 @@ def run(main: Callable[[], int], debug: bool = False) -> None:
     # What TensorFlow's C++ side logs; real errors still come through as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        status = main()
-        sys.stdout.flush()
-    except MSEENetError as error:
-        if debug:
-            raise
-        say(f"error: {_one_line(error)}")
-        status = 2
-    except KeyboardInterrupt:
-        say("interrupted")
-        status = INTERRUPTED
+        with _ended_by_exceptions():
+            status = _status_of(main, debug)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except OSError as error:  # a full disk, a folder that may not be written
-        if debug:
-            raise
-        say(f"error: {_one_line(error)}")
-        status = 2
+    finally:
+        _drop_unwritten()
     sys.exit(status)
 
 
+def _status_of(main: Callable[[], int], debug: bool) -> int:
+    try:
+        status = main()
+        sys.stdout.flush()
+    except Terminated as end:
+        say(f"ended by {signal.Signals(end.number).name}")
+        return 128 + end.number
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except (MSEENetError, OSError) as error:  # OSError: a full disk, a read-only folder
+        if debug:
+            raise
+        say(f"error: {_one_line(error)}")
+        return 2
+    return status
+
+
+@contextmanager
+def _ended_by_exceptions() -> Iterator[None]:
+    """Lets signals that end the process raise `Terminated`, so that locks and files are let go.
+
+    Signals that the caller ignores (`nohup`) stay ignored.
+    """
+    kept: dict[int, Any] = {}
+
+    def end(number: int, frame: object) -> NoReturn:
+        for other in kept:
+            signal.signal(other, signal.SIG_IGN)  # a second one must not disturb the cleaning up
+        raise Terminated(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                kept[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _drop_unwritten() -> None:
+    """Keeps Python from failing anew, at its end, at what could not be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).splitlines())
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.filename2 is None:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.splitlines())
 
 
 def import_keras() -> None:

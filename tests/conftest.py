@@ -4,7 +4,9 @@ import io
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,34 @@ def encode_pil(image: Image.Image, image_format: str, **options) -> bytes:
 def encode(rgb: np.ndarray, image_format: str = "PNG", **options) -> bytes:
     """Encodes pixels in memory."""
     return encode_pil(Image.fromarray(rgb), image_format, **options)
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    """All arrays of the weights file in a folder, by their path in it."""
+    import h5py
+
+    from mseenet.inference.card import read_card
+
+    arrays = {}
+    with h5py.File(read_card(folder).weights_path) as file:
+        file.visititems(
+            lambda name, item: arrays.update({name: item[()]} if hasattr(item, "dtype") else {})
+        )
+    return arrays
+
+
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file may become larger meanwhile, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, kept[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 GROUPS = {"server": "browser", "smoke_weights": "smoke"}

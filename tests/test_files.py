@@ -1,13 +1,13 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, small_files
 
 from mseenet.errors import UsageError
 from mseenet.files import (
@@ -51,6 +51,76 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, s
         write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a.json", "[a]*.json", "ä" * 120 + ".json"])
+def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one(tmp_path, name):
+    path = tmp_path / name
+    with whole_file(path) as temporary:
+        left = temporary.name
+    path.unlink()
+    (tmp_path / left).write_text("half")
+    others = [tmp_path / ".new-0123abcd-b.json", tmp_path / ".new-mine-a.json"]
+    for other in others:
+        other.write_text("of another file")
+    write_atomically(path, "whole")
+    assert path.read_text() == "whole"
+    assert set(tmp_path.iterdir()) == {path, *others}
+
+
+def test_what_another_one_is_writing_stays(tmp_path):
+    path = tmp_path / "a.json"
+    with whole_file(path) as first:
+        first.write_text("first")
+        write_atomically(path, "second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_came_meanwhile_may_have_to_stay(tmp_path, monkeypatch, links):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a.json"
+    with whole_file(path, replace=False) as temporary:
+        temporary.write_text("first")
+    assert path.read_text() == "first"
+
+    def write_again():
+        with whole_file(path, replace=False) as temporary:
+            temporary.write_text("second")
+
+    with pytest.raises(FileExistsError) as caught:
+        write_again()
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_of_writing_names_the_file_and_others_keep_their_names(tmp_path):
+    path = tmp_path / "a.npy"
+
+    def write(error: OSError | None) -> None:
+        with whole_file(path) as temporary:
+            if error:
+                raise error
+            with temporary.open("wb") as stream:
+                np.save(stream, np.zeros(10_000))  # its error has neither name nor number
+
+    with small_files(10_000), pytest.raises(OSError, match="requested") as caught:
+        write(None)
+    assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="elsewhere") as caught:
+        write(OSError(errno.EACCES, "no", "elsewhere"))
+    assert caught.value.filename == "elsewhere"
+    with pytest.raises(BrokenPipeError) as caught:
+        write(BrokenPipeError(errno.EPIPE, "closed"))
+    assert caught.value.filename is None
+    assert list(tmp_path.iterdir()) == []
 
 
 HOLD = """
@@ -138,17 +208,3 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch, r
         ensure_room(tmp_path, 3_000_000)
     assert caught.value.filename == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-@contextmanager
-def small_files(most: int) -> Iterator[None]:
-    """No file may become larger meanwhile, as on a disk that is full."""
-    resource = pytest.importorskip("resource")
-    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, kept[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
-        signal.signal(signal.SIGXFSZ, handler)

@@ -15,7 +15,8 @@ after an interruption.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mseenet import console
@@ -28,6 +29,7 @@ from mseenet.evaluation.crossvalidation import (
     remove_folds,
     run_folds,
 )
+from mseenet.evaluation.crossvalidation import PURPOSE as FOLDS_PURPOSE
 from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, hardest, out_of_fold_csv
 from mseenet.evaluation.unseen_stress import StressAnswers, stress_npz
 from mseenet.files import (
@@ -110,15 +112,44 @@ def main(argv: list[str] | None = None) -> int:
     )
     kept = own_folder(arguments.weights / ".checkpoint", PURPOSE)
     work = kept / f"folds-{folds.key()}"
-    run_folds(folds, work, arguments.protocol, arguments.cache)
-    if arguments.folds_only:
-        return 0
+    try:
+        with only_writer_of_folds(work, arguments.protocol):
+            run_folds(folds, work, arguments.protocol, arguments.cache)
+            if not arguments.folds_only:
+                finish(card, folds, work, arguments.protocol)
+    finally:  # keeps whatever is still needed to go on
+        remove_own_folder(work, FOLDS_PURPOSE)
+        remove_own_folder(kept, PURPOSE)
+    return 0
 
-    collected = {protocol: collect(folds, work, protocol) for protocol in arguments.protocol}
+
+@contextmanager
+def only_writer_of_folds(work: Path, protocols: Sequence[str]) -> Iterator[None]:
+    """Lets one process at a time train the folds of a protocol; others may train other protocols.
+
+    Raises:
+        UsageError: Another process does, or `work` holds other files.
+    """
+    own_folder(work, FOLDS_PURPOSE)
+    with ExitStack() as stack:
+        for protocol in protocols:
+            stack.enter_context(one_writer(work, f".{protocol}.lock"))
+        yield
+
+
+def finish(card: Card, folds: Folds, work: Path, protocols: Sequence[str]) -> None:
+    """Completes the card with what all folds say, and removes them.
+
+    Args:
+        card: Of the weights.
+        folds: Of the cross-validation.
+        work: Holds the files of all folds.
+        protocols: Those that were asked for.
+    """
+    collected = {protocol: collect(folds, work, protocol) for protocol in protocols}
     results = {protocol: result for protocol, (result, _) in collected.items()}
     changes = complete_card(card, results, {name: tests for name, (_, tests) in collected.items()})
-    remove_folds(folds, work, arguments.protocol)
-    remove_own_folder(kept, PURPOSE)
+    remove_folds(folds, work, protocols)
     for protocol, result in results.items():
         console.say(f"{protocol}: {result.accuracy:.4f} of {len(result.labels)}")
     console.say(
@@ -126,7 +157,6 @@ def main(argv: list[str] | None = None) -> int:
         f"below confidence {changes['review_confidence']['value']:.3f}; wrote "
         f"{changes['out_of_fold']['file']}, {changes['stress']['file']} and the card"
     )
-    return 0
 
 
 def recipe_of(card: Card) -> RobustConfig:

@@ -17,12 +17,13 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
 from mseenet import console
 from mseenet.errors import UsageError
+from mseenet.files import one_writer, whole_file
 
 NAME_LENGTH = 200
 """How many bytes of an image's name its overlay's keeps; file systems take 255."""
@@ -90,38 +91,64 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.heatmaps:
         targets = overlay_targets(arguments.heatmaps, files)
 
-    from tqdm import tqdm
-
-    from mseenet.case.records import FORMATS, record
     from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
-    from mseenet.inference.classifier import Classifier
 
     weights = arguments.weights or DEFAULT_WEIGHTS
     read_card(weights)  # unusable weights are known before ten seconds of imports
+    with (
+        one_writer(arguments.heatmaps) if arguments.heatmaps else nullcontext(),
+        written(arguments.output, arguments.format, arguments.force) as output,
+    ):
+        failed = write_predictions(arguments, files, weights, targets, output)
+    return 2 if bad_folders else int(failed)
+
+
+def write_predictions(
+    arguments: argparse.Namespace,
+    files: list[Path],
+    weights: Path,
+    targets: dict[int, Path],
+    output: TextIO,
+) -> bool:
+    """Predicts the images and writes what was asked for.
+
+    Args:
+        arguments: Of the command line.
+        files: The images.
+        weights: Folder of weights and card.
+        targets: Of `overlay_targets`, if overlays were asked for.
+        output: Gets the results.
+
+    Returns:
+        Whether any image could not be read.
+    """
+    from tqdm import tqdm
+
+    from mseenet.case.records import FORMATS, record
+    from mseenet.case.slides import slide_of
+    from mseenet.inference.classifier import Classifier
+
     console.import_keras()
     classifier = Classifier.load(weights)
     header, line_of = FORMATS[arguments.format]
     failed = False
-    with written(arguments.output, arguments.format) as output:
-        if header:
-            print(header, file=output)
-        predictions = classifier.stream(
-            files,
-            "predicted" if arguments.heatmaps else None,
-            include_rejected=arguments.include_rejected,
-        )
-        numbered = enumerate(zip(files, predictions, strict=True))
-        for number, (file, prediction) in console.progress(
-            numbered, "predicting", total=len(files)
-        ):
-            name, card = str(file), classifier.card
-            slide = slide_of(name, arguments.slides)
-            result = record(name, prediction, card.sha256, card.release, slide)
-            tqdm.write(line_of(result), file=output)  # keeps clear of the progress bar
-            failed = failed or prediction.status == "error"
-            if arguments.heatmaps and prediction.heatmap is not None:
-                write_overlay(targets[number], file, prediction.heatmap)
-    return 2 if bad_folders else int(failed)
+    if header:
+        print(header, file=output)
+    predictions = classifier.stream(
+        files,
+        "predicted" if arguments.heatmaps else None,
+        include_rejected=arguments.include_rejected,
+    )
+    numbered = enumerate(zip(files, predictions, strict=True))
+    for number, (file, prediction) in console.progress(numbered, "predicting", total=len(files)):
+        name, card = str(file), classifier.card
+        slide = slide_of(name, arguments.slides)
+        result = record(name, prediction, card.sha256, card.release, slide)
+        tqdm.write(line_of(result), file=output)  # keeps clear of the progress bar
+        failed = failed or prediction.status == "error"
+        if arguments.heatmaps and prediction.heatmap is not None:
+            write_overlay(targets[number], file, prediction.heatmap)
+    return failed
 
 
 def find_images(paths: list[str], heatmaps: Path | None = None) -> tuple[list[Path], list[str]]:
@@ -241,7 +268,7 @@ def write_overlay(target: Path, file: Path, heatmap) -> None:
 
 
 @contextmanager
-def written(output: Path | None, text_format: str) -> Iterator[TextIO]:
+def written(output: Path | None, text_format: str, force: bool = False) -> Iterator[TextIO]:
     """Gives the stream for results; a file gets its name when it is complete, not before.
 
     A file name need not be text; what is not is written as backslash escapes.
@@ -250,31 +277,44 @@ def written(output: Path | None, text_format: str) -> Iterator[TextIO]:
         output: The file, or None for standard output.
         text_format: "csv" for a byte order mark in front, without which Excel takes UTF-8 for
             the encoding of the country; standard output, which other programs read, has none.
+        force: Whether a file of this name that is there in the end is replaced.
 
     Raises:
-        UsageError: The file cannot be opened, or not be given its name.
+        UsageError: The file cannot be written, or another process writes it.
     """
+    try:
+        with _opened(output, text_format, force) as stream:
+            yield stream
+            stream.flush()
+    except BrokenPipeError:  # of a reader that has enough
+        raise
+    except OSError as error:
+        if output and error.filename not in (None, str(output), str(output.resolve())):
+            raise  # of something else
+        raise UsageError(
+            f"{output or 'standard output'}: cannot be written ({error.strerror})"
+        ) from error
+
+
+@contextmanager
+def _opened(output: Path | None, text_format: str, force: bool) -> Iterator[TextIO]:
     if output is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         yield sys.stdout
         return
     target = output.resolve()  # through a link, which then goes on leading there
-    direct = target.exists() and not target.is_file()  # a device or a pipe
-    unfinished = target if direct else target.with_name(f".{_cut(target.name)}.{os.getpid()}.part")
-    encoding = "utf-8-sig" if text_format == "csv" and not direct else "utf-8"
-    try:
-        with unfinished.open(
-            "w", encoding=encoding, errors="backslashreplace", newline=""
-        ) as stream:
+    if target.exists() and not target.is_file():  # a device or a pipe
+        with target.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
             yield stream
-        if not direct:
-            os.replace(unfinished, target)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written ({error.strerror})") from error
-    finally:
-        if not direct:
-            unfinished.unlink(missing_ok=True)
+        return
+    encoding = "utf-8-sig" if text_format == "csv" else "utf-8"
+    with (
+        one_writer(target.parent, f".{_cut(target.name)}.lock", file=output),
+        whole_file(target, replace=force) as unfinished,
+        unfinished.open("w", encoding=encoding, errors="backslashreplace", newline="") as stream,
+    ):
+        yield stream
 
 
 def _expanded(text: str) -> list[Path]:

@@ -125,6 +125,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     command = recorded_command(sys.argv[1:] if argv is None else argv)
+    kept = arguments.out is not None or not arguments.smoke
     with ExitStack() as stack:
         if arguments.smoke:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -136,8 +137,8 @@ def main(argv: list[str] | None = None) -> int:
         job = job_of(arguments, command)
         try:
             train(job)
-        except KeyboardInterrupt:
-            if (checkpoint_folder(job.checkpoint) / "state.json").is_file():
+        except (KeyboardInterrupt, OSError):
+            if kept and (checkpoint_folder(job.checkpoint) / "state.json").is_file():
                 console.say("the same command with --resume goes on from the last whole epoch")
             raise
     return 0

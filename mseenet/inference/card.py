@@ -6,6 +6,7 @@ which a new release takes the place of the old.
 
 import hashlib
 import json
+import re
 import secrets
 import sys
 from contextlib import suppress
@@ -16,7 +17,13 @@ from typing import Any
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
 from mseenet.errors import MSEENetError, UsageError
-from mseenet.files import ensure_room, file_sha256, sync, write_atomically
+from mseenet.files import (
+    ensure_room,
+    file_sha256,
+    remove_left_weights,
+    sync,
+    write_atomically,
+)
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.novelty import Novelty
 from mseenet.resources import weights_folder
@@ -325,16 +332,29 @@ def refuse_foreign_release(folder: Path) -> None:
 
     Raises:
         UsageError: The folder holds files and no card of this project; hidden ones
-            (a lock, a checkpoint) do not count.
+            (a lock, a checkpoint) do not count, nor do those of a release that was interrupted
+            before it had its card.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder for the weights, found a file")
-    held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
-    if held and _record(folder).get("class_names") != list(CLASS_NAMES):
+    if _record(folder).get("class_names") == list(CLASS_NAMES):
+        return
+    held = sorted(
+        p.name for p in folder.glob("*") if not p.name.startswith(".") and not _is_stored(p)
+    )
+    if held:
         raise UsageError(
             f"{folder}: expected a new or empty folder, or one with earlier weights and their "
             f"{CARD_NAME}; it holds {held[0]}"
         )
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether a file has a name that its content gives, as those of a release have."""
+    name = re.fullmatch(
+        r"(mseenet|novelty|history|split-.+)-([0-9a-f]{8})(\.[a-z0-9.]+)", path.name
+    )
+    return name is not None and path.is_file() and file_sha256(path).startswith(name[2])
 
 
 def _json(content: dict, indent: int = 2) -> bytes:
@@ -344,6 +364,7 @@ def _json(content: dict, indent: int = 2) -> bytes:
 def _store_weights(folder: Path, model) -> Path:
     """Writes the model's weights under the name of their content."""
     temporary = folder / f".new-{secrets.token_hex(4)}.weights.h5"
+    remove_left_weights(folder)
     ensure_room(folder, room_for(model))
     try:
         model.save_weights(temporary, overwrite=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from mseenet.config import CLASS_NAMES, CellsConfig, PhaseConfig, RobustConfig, TrainingConfig
+from mseenet.files import ensure_room
 from mseenet.imaging.synthetic import STYLES, render_field
+from mseenet.inference.card import room_for
 
 PER_CLASS = 20
 """Images of each class: 16 to train, 2 to validate, 2 to test."""
@@ -104,4 +106,5 @@ def write_smoke_backbone(path: Path, seed: int) -> None:
     # Keras adds epsilon, which may be a thousand times such a variance, before the root.
     scale = np.sqrt((variance + last.epsilon) / variance)
     last.set_weights([scale, np.zeros_like(mean), mean, variance])
+    ensure_room(path.parent, room_for(backbone))
     backbone.save_weights(path, overwrite=True)

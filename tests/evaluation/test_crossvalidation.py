@@ -1,10 +1,15 @@
 import inspect
+import os
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from mseenet.commands import crossvalidate
 from mseenet.config import (
@@ -140,18 +145,46 @@ def measured(smoke_weights, smoke_data, tmp_path_factory):
     return folder, [*command, str(backbone)]
 
 
+def interrupted_after_a_fold(command: list[str], folder: Path, temporary: Path) -> dict[Path, int]:
+    """Ends a process that trains folds when the first one is kept; gives what that is, and when."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mseenet", "crossvalidate", *command],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pattern = ".checkpoint/folds-*/blocks-50-fold0.npz"
+    while process.poll() is None and not list(folder.glob(pattern)):
+        time.sleep(0.1)
+    with pytest.raises(UsageError, match=f"process {process.pid} on .* is writing there"):
+        crossvalidate.main(command)
+    process.terminate()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert told.splitlines()[-1].endswith("ended by SIGTERM")
+    assert "Traceback" not in told
+    assert list(temporary.iterdir()) == []
+    kept = sorted(folder.glob(".checkpoint/folds-*/*"))
+    assert [path.suffix for path in kept[1:]] == [".npz"] * (len(kept) - 1)
+    assert 1 < len(kept) < 6  # the marker and some folds
+    return {path: path.stat().st_mtime_ns for path in kept}
+
+
 @pytest.mark.slow
-def test_from_the_command_to_the_card(measured, smoke_data, monkeypatch):
+def test_from_the_command_to_the_card(measured, smoke_data, monkeypatch, tmp_path):
     folder, command = measured
     before = read_card(folder)
     (folder / "out-of-fold.csv").write_text("mine")  # no card names it
 
     # One process trains the folds; the next finds them, trains nothing and completes the card.
     command = [*command, "--protocol", "blocks-50"]
+    first = interrupted_after_a_fold(command, folder, tmp_path)
     assert crossvalidate.main([*command, "--folds-only"]) == 0
     assert read_card(folder).content == before.content
     (work,) = (folder / ".checkpoint").glob("folds-*")
     assert len(list(work.glob("*.npz"))) == 5
+    assert first.items() <= {path: path.stat().st_mtime_ns for path in work.iterdir()}.items()
     monkeypatch.setattr(crossvalidation, "_train_and_test", None)
     assert crossvalidate.main(command) == 0
 

@@ -23,6 +23,7 @@ from mseenet.inference.card import (
     publish,
     read_card,
     refuse_foreign_release,
+    store,
 )
 from mseenet.inference.novelty import Novelty
 
@@ -214,6 +215,20 @@ def test_only_an_earlier_release_is_replaced(weights_copy, tmp_path):
     (tmp_path / "foreign" / CARD_NAME).write_text('{"name": "a visiting card"}')
     with pytest.raises(UsageError, match=r"it holds card\.json"):
         refuse_foreign_release(tmp_path / "foreign")
+
+
+def test_a_release_without_its_card_can_be_gone_on_with(weights_copy):
+    """As a kill leaves it when weights, reference, history and split are there already."""
+    for path in (weights_copy / CARD_NAME, *weights_copy.glob("out-of-fold*")):
+        path.unlink()
+    for stem, suffix in (("split-random-seed0", ".csv"), ("history", ".json")):
+        store(weights_copy, stem, suffix, b"of a release")
+    assert len(list(weights_copy.iterdir())) == 4
+    refuse_foreign_release(weights_copy)
+    (path,) = weights_copy.glob("*.weights.h5")
+    path.write_bytes(b"not what its name says")
+    with pytest.raises(UsageError, match=rf"it holds {path.name}"):
+        refuse_foreign_release(weights_copy)
 
 
 WRONG = (None, True, "1", [], {}, {"a": 1}, -1, float("inf"), float("nan"))

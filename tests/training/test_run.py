@@ -1,12 +1,10 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -226,33 +224,6 @@ def test_the_default_recipe_gives_usable_weights_with_a_gate(smoke_weights, smok
     images = sorted(smoke_data.rglob("*.png"))[::20]
     predictions = Classifier.load(smoke_weights).predict(images, heatmaps="predicted")
     assert [p.status for p in predictions] == ["ok"] * 4
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_weights(smoke_weights, tmp_path):
-    out = tmp_path / "weights"
-    shutil.copytree(smoke_weights.parent / "killed", out)
-    assert not (out / CARD_NAME).exists()
-    with pytest.raises(UsageError, match="add --resume to go on"):
-        main(["--smoke", "--out", str(out)])
-
-    assert main(["--smoke", "--out", str(out), "--resume"]) == 0
-    resumed, whole = (weights_of(folder) for folder in (out, smoke_weights))
-    assert resumed.keys() == whole.keys()
-    for name, values in whole.items():
-        # Threads add up gradients in an order that changes the last bit.
-        np.testing.assert_allclose(resumed[name], values, rtol=0, atol=1e-6, err_msg=name)
-    assert len(list(out.iterdir())) == len(list(smoke_weights.iterdir()))
-
-
-def weights_of(folder: Path) -> dict[str, np.ndarray]:
-    """All arrays of the weights file in a folder, by their path in it."""
-    arrays = {}
-    with h5py.File(read_card(folder).weights_path) as file:
-        file.visititems(
-            lambda name, item: arrays.update({name: item[()]} if hasattr(item, "dtype") else {})
-        )
-    return arrays
 
 
 @pytest.mark.slow
