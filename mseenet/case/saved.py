@@ -30,7 +30,7 @@ from mseenet.case.slides import PatternError, slide_of
 from mseenet.case.summary import STATUSES
 from mseenet.case.verdicts import LONGEST_COMMENT, LONGEST_NAME, Verdict
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE
-from mseenet.errors import MSEENetError
+from mseenet.errors import MSEENetError, shown
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS
 
@@ -287,8 +287,8 @@ def open_case(
     schema = manifest.value("schema")
     if schema not in READ or isinstance(schema, bool):
         raise SavedCaseError(
-            f"expected a saved case of schema {' or '.join(map(str, READ))}; this one has {_shown(schema)}, of another "
-            f"version of MSEENet ({_shown(manifest.value('version'))})"
+            f"expected a saved case of schema {' or '.join(map(str, READ))}; this one has {shown(schema)}, of another "
+            f"version of MSEENet ({shown(manifest.value('version'))})"
         )
     left_out = [
         LeftOut(item.text("name"), item.text("reason"), item.flag("expected"))
@@ -544,12 +544,12 @@ class _Record:
 
     def __init__(self, content: Any, place: str):
         if not isinstance(content, dict):
-            raise SavedCaseError(f"{place}: expected a JSON object; received {_shown(content)}")
+            raise SavedCaseError(f"{place}: expected a JSON object; received {shown(content)}")
         self.content, self.place = content, place
 
     def wrong(self, key: str, expected: str, received: object) -> SavedCaseError:
         return SavedCaseError(
-            f"{self.place}, {key}: expected {expected}; received {_shown(received)}"
+            f"{self.place}, {key}: expected {expected}; received {shown(received)}"
         )
 
     def value(self, key: str) -> Any:
@@ -616,9 +616,3 @@ class _Record:
         if value is None and optional:
             return None
         return _Record(value, f"{self.place}, {key}")
-
-
-def _shown(value: object) -> str:
-    """What was received, in short."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]} ..."

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
-from mseenet.errors import MSEENetError, UsageError
+from mseenet.errors import MSEENetError, UsageError, shown
 from mseenet.files import (
     ensure_room,
     file_sha256,
@@ -190,7 +190,7 @@ def checked_card(folder: Path, content: dict) -> Card:
     """
     path = folder / CARD_NAME
     if not isinstance(content, dict):
-        raise WeightsError(f"{path}: expected a JSON object, got {content!r:.40}")
+        raise WeightsError(f"{path}: expected a JSON object, got {shown(content)}")
     _expect(path, "format", _get(path, content, "format"), FORMAT)
     _expect(path, "class_names", _get(path, content, "class_names"), list(CLASS_NAMES))
     _expect(path, "input", _get(path, content, "input"), input_record())
@@ -424,7 +424,9 @@ def _model_config(path: Path, record) -> ModelConfig:
         else:
             right, expected = _is_number(value) and 0 <= value < 1, "a number in [0, 1)"
         if not right:
-            raise WeightsError(f"{path}: expected model.{name} to be {expected}, got {value!r}")
+            raise WeightsError(
+                f"{path}: expected model.{name} to be {expected}, got {shown(value)}"
+            )
     return ModelConfig(**record)
 
 
@@ -436,7 +438,9 @@ def _read_novelty(folder: Path, path: Path, content: dict) -> NoveltyGate | None
         for name in ("review", "reject")
     )
     if review > reject:
-        raise WeightsError(f"{path}: expected 0 < review <= reject, got {review!r}, {reject!r}")
+        raise WeightsError(
+            f"{path}: expected 0 < review <= reject, got {shown(review)}, {shown(reject)}"
+        )
     file, _ = _named_file(folder, path, content, "novelty")
     try:
         reference = Novelty.from_bytes(file.read_bytes())
@@ -450,9 +454,11 @@ def _named_file(folder: Path, path: Path, content: dict, entry: str) -> tuple[Pa
     """A file beside the card whose hash is that in the card, and that hash."""
     name, sha256 = (_get(path, content, f"{entry}.{key}") for key in ("file", "sha256"))
     if not isinstance(name, str) or Path(name).name != name:
-        raise WeightsError(f"{path}: expected the name of a file beside it, got {name!r}")
+        raise WeightsError(f"{path}: expected the name of a file beside it, got {shown(name)}")
     if not isinstance(sha256, str):
-        raise WeightsError(f"{path}: expected the SHA-256 of {name} in hex, got {sha256!r}")
+        raise WeightsError(
+            f"{path}: expected the SHA-256 of {shown(name)} in hex, got {shown(sha256)}"
+        )
     file = folder / name
     try:
         actual = file_sha256(file)
@@ -474,20 +480,22 @@ def _check_shown(path: Path, content: dict) -> None:
             continue
         if not isinstance(content[section], dict):
             raise WeightsError(
-                f"{path}: expected {section} to be an object, got {content[section]!r}"
+                f"{path}: expected {section} to be an object, got {shown(content[section])}"
             )
         for name, kind in entries.items():
             value = _get(path, content, f"{section}.{name}")
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise WeightsError(
-                    f"{path}: expected {section}.{name} to be of type {kind.__name__}, got {value!r}"
+                    f"{path}: expected {section}.{name} to be of type {kind.__name__}, got {shown(value)}"
                 )
     if content.get("malignant") is not None:
         for name in ("threshold", "sensitivity", "specificity"):
             _number(path, content, f"malignant.{name}", lowest=0, highest=1)
     for name, figures in (content.get("metrics") or {}).items():
         if not isinstance(figures, dict):
-            raise WeightsError(f"{path}: expected metrics.{name} to be an object, got {figures!r}")
+            raise WeightsError(
+                f"{path}: expected metrics.{name} to be an object, got {shown(figures)}"
+            )
 
 
 def _get(path: Path, content: Any, name: str) -> Any:
@@ -495,7 +503,9 @@ def _get(path: Path, content: Any, name: str) -> Any:
     value = content
     for key in name.split("."):
         if not isinstance(value, dict):
-            raise WeightsError(f"{path}: expected an object with the entry {name}, got {value!r}")
+            raise WeightsError(
+                f"{path}: expected an object with the entry {name}, got {shown(value)}"
+            )
         if key not in value:
             raise WeightsError(f"{path}: the entry {name!r} is missing")
         value = value[key]
@@ -514,7 +524,7 @@ def _number(
     value = _get(path, content, name)
     if not _is_number(value) or not lowest <= value <= highest or (open_below and value == lowest):
         bounds = f"in {'(' if open_below else '['}{lowest:g}, {highest:g}]"
-        raise WeightsError(f"{path}: expected {name} {bounds}, got {value!r}")
+        raise WeightsError(f"{path}: expected {name} {bounds}, got {shown(value)}")
     return float(value)
 
 
@@ -526,4 +536,4 @@ def _is_number(value) -> bool:
 
 def _expect(path: Path, name: str, received, expected) -> None:
     if received != expected:
-        raise WeightsError(f"{path}: expected {name} {expected}, got {received}")
+        raise WeightsError(f"{path}: expected {name} {expected}, got {shown(received)}")

@@ -15,11 +15,11 @@ Reference:
 """
 
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
+
+from mseenet.errors import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +64,31 @@ class Novelty:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 means, whitening = archive["means"], archive["whitening"]
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # NumPy and zipfile raise anything on damaged archives
             raise ValueError(
-                f"expected a NumPy archive of means and whitening ({error})"
+                f"expected a NumPy archive of means and whitening ({shown(error)})"
             ) from error
-        if (
-            means.ndim != 2
-            or whitening.shape != (means.shape[1], means.shape[1])
-            or not all(np.issubdtype(array.dtype, np.floating) for array in (means, whitening))
-            or not all(np.isfinite(array).all() for array in (means, whitening))
+        if not (
+            _is_finite(means)
+            and _is_finite(whitening)
+            and means.ndim == 2
+            and whitening.shape == (means.shape[1], means.shape[1])
         ):
             raise ValueError(
                 "expected finite means (C, D) and whitening (D, D), received "
-                f"{means.dtype} {means.shape} and {whitening.dtype} {whitening.shape}"
+                f"{_described(means)} and {_described(whitening)}"
             )
         return cls(means, whitening)
+
+
+def _is_finite(array: object) -> bool:
+    """Whether it is an array of finite floating-point numbers; an archive may hold anything."""
+    return (
+        isinstance(array, np.ndarray)
+        and np.issubdtype(array.dtype, np.floating)
+        and bool(np.isfinite(array).all())
+    )
+
+
+def _described(array: object) -> str:
+    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else shown(array)

@@ -53,8 +53,8 @@ def unpack(content: bytes) -> Iterator[Member]:
     start = content.find(b"\n", len(MAGIC)) + 1
     try:
         head = json.loads(content[len(MAGIC) : start])
-        members = [(str(item["name"]), int(item["size"]), item["left_out"]) for item in head]
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        members = [_member(item["name"], item["size"], item["left_out"]) for item in head]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BundleError(f"expected the files of one upload ({error})") from error
     sizes = [size for _, size, _ in members]
     if min(sizes, default=0) < 0 or sum(sizes) != len(content) - start:
@@ -66,6 +66,17 @@ def unpack(content: bytes) -> Iterator[Member]:
         shown = name.encode("utf-8", "replace").decode()
         yield Member(shown, content[start : start + size], left_out)
         start += size
+
+
+def _member(name: object, size: object, left_out: object) -> tuple[str, int, str | None]:
+    """What the browser says of a file, if that is of the right types."""
+    if (
+        not isinstance(name, str)
+        or not isinstance(size, int)
+        or not (left_out is None or isinstance(left_out, str))
+    ):
+        raise TypeError("expected a name, a size, and why the file was left out")
+    return name, size, left_out
 
 
 def unbundled(

@@ -231,6 +231,15 @@ def test_a_release_without_its_card_can_be_gone_on_with(weights_copy):
         refuse_foreign_release(weights_copy)
 
 
+@pytest.mark.parametrize("value", ["x" * 10**6, [[0] * 1000] * 100, 10**4000])
+@pytest.mark.parametrize("entry", ["format", "calibration", "heatmap", "training", "model"])
+def test_an_error_repeats_little_of_a_large_value(weights_copy, entry, value):
+    edit(weights_copy, lambda card: card.update({entry: value}))
+    with pytest.raises(WeightsError) as caught:
+        read_card(weights_copy)
+    assert len(str(caught.value)) < 1000
+
+
 WRONG = (None, True, "1", [], {}, {"a": 1}, -1, float("inf"), float("nan"))
 
 

@@ -1,3 +1,6 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -93,6 +96,27 @@ def test_anything_else_is_refused(content):
 def test_arrays_that_do_not_fit_are_refused(means, whitening):
     with pytest.raises(ValueError, match=r"expected finite means \(C, D\)"):
         Novelty.from_bytes(Novelty(means, whitening).to_bytes())
+
+
+def test_an_archive_of_other_things_than_arrays_is_refused():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("means.npy", b"no array")
+        archive.writestr("whitening.npy", b"")
+    with pytest.raises(ValueError, match="received b'no array' and b''"):
+        Novelty.from_bytes(stream.getvalue())
+
+
+def test_an_array_of_an_impossible_size_is_refused():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in ("means.npy", "whitening.npy"):
+            header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904,)}\n"
+            archive.writestr(
+                name, b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+            )
+    with pytest.raises(ValueError, match="expected a NumPy archive"):
+        Novelty.from_bytes(stream.getvalue())
 
 
 def test_a_constant_feature_does_no_harm(reference):
