@@ -16,6 +16,7 @@ COMMANDS = {
     "app": "serve the page",
     "train": "make the weights from the dataset",
     "crossvalidate": "measure the recipe on unseen slides and calibrate the weights",
+    "verify": "say whether the network holds in a laboratory, by its own labelled fields",
     "evaluate": "measure the weights and write the reports",
     "audit": "look for shortcuts",
     "baselines": "compare with simpler heads and other families of methods",

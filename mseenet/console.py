@@ -39,6 +39,16 @@ def command_parser(name: str, description: str | None) -> Parser:
     return parser
 
 
+def add_profile_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--profile FILE` to a command that answers."""
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="site profile of a laboratory, the JSON file that `mseenet verify --adapt` wrote "
+        "(default: what MSEENET_PROFILE names, else none)",
+    )
+
+
 def whole_number(lowest: int, highest: float = math.inf) -> Callable[[str], int]:
     """What reads an option's whole number in [lowest, highest], for `add_argument(type=...)`."""
     required = f"from {lowest} to {highest}" if highest < math.inf else f"of {lowest} or more"

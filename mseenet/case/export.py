@@ -103,6 +103,7 @@ class CaseContext:
         slide_evidence: How often the class of a slide is right (`words.slide_evidence`); empty to
             give slides no class.
         waiting_slides: Names of fields that wait and of their slides, where these are known.
+        profile: Name and identity of the site profile in use (`SiteProfile.title`); None without.
 
     Raises:
         ValueError: `made` has no time zone.
@@ -119,6 +120,7 @@ class CaseContext:
     left_out: Sequence[tuple[str, str]] = ()
     slide_evidence: str = ""
     waiting_slides: Sequence[tuple[str, str]] = ()
+    profile: str | None = None
 
     def __post_init__(self):
         if self.made.utcoffset() is None:
@@ -198,6 +200,7 @@ def case_zip(
                 "label": context.label,
                 "weights": context.weights,
                 "release": context.release,
+                "profile": context.profile,
                 "version": context.version,
                 "device": context.device,
                 "made": context.made.isoformat(),
@@ -251,7 +254,10 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     records = []
     for field in fields:
         source = field.recorded or context
-        row = record(field.name, field.prediction, source.weights, source.release, field.slide)
+        profile = context.profile if source.release == context.release else None
+        row = record(
+            field.name, field.prediction, source.weights, source.release, field.slide, profile
+        )
         if row["status"] == "rejected" and row["predicted"] is not None:
             row["reasons"] = [NO_MEANING, *row["reasons"]]
         own = {
@@ -282,6 +288,7 @@ def _missing(context: CaseContext) -> list[dict]:
             "reasons": [reason],
             "weights": context.weights,
             "release": context.release,
+            "profile": context.profile,
             "evidence_on_nuclei": None,
             "evidence_near_nuclei": None,
             "synthetic": None,

@@ -102,6 +102,7 @@ def case_pdf(
     pdf.pairs(
         dict(context.settings)
         | {"Release": context.release, "Weights, SHA-256": context.weights}
+        | ({"Site profile": context.profile} if context.profile else {})
         | {"Software": f"MSEENet {context.version}"}
         | {"Device": context.device, "Time": _time(context)}
     )

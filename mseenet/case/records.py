@@ -11,7 +11,12 @@ from mseenet.inference.classifier import Prediction
 
 
 def record(
-    file: str, prediction: Prediction, weights: str, release: str, slide: str | None = None
+    file: str,
+    prediction: Prediction,
+    weights: str,
+    release: str,
+    slide: str | None = None,
+    profile: str | None = None,
 ) -> dict:
     """One prediction, ready for JSON.
 
@@ -21,10 +26,11 @@ def record(
         weights: SHA-256 of the weights file, in hex.
         release: Names weights, calibration and gate together (`Card.release`).
         slide: The slide that it is of, if that is known.
+        profile: Name and identity of the site profile that was used (`SiteProfile.title`).
 
     Returns:
         file, slide, status, predicted, probabilities, confidence, novelty, nucleated_cells, reasons,
-        weights, release.
+        weights, release, profile.
         `predicted`, `probabilities` and `confidence` are None for an image that was not
         read, and for a rejected one unless the network's output was asked for; `novelty`
         and `nucleated_cells` are None for an image that was not read.
@@ -42,6 +48,7 @@ def record(
         "reasons": list(prediction.reasons),
         "weights": weights,
         "release": release,
+        "profile": profile,
     }
 
 
@@ -62,6 +69,7 @@ CSV_HEADER = (
     "reasons",
     "weights",
     "release",
+    "profile",
 )
 
 
@@ -81,6 +89,7 @@ def csv_line(record: dict) -> str:
             "; ".join(record["reasons"]),
             record["weights"],
             record["release"],
+            record["profile"],
         )
     )
 

@@ -19,11 +19,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mseenet import console
 from mseenet.errors import UsageError
 from mseenet.files import one_writer, whole_file
+
+if TYPE_CHECKING:
+    from mseenet.inference.profile import SiteProfile
 
 NAME_LENGTH = 200
 """How many bytes of an image's name its overlay's keeps; file systems take 255."""
@@ -37,6 +40,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of weights and card (default: weights/)"
     )
+    console.add_profile_option(parser)
     parser.add_argument(
         "--format",
         choices=("table", "json", "csv"),
@@ -92,14 +96,18 @@ def main(argv: list[str] | None = None) -> int:
         targets = overlay_targets(arguments.heatmaps, files)
 
     from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
+    from mseenet.inference.profile import chosen_profile
 
     weights = arguments.weights or DEFAULT_WEIGHTS
-    read_card(weights)  # unusable weights are known before ten seconds of imports
+    # What cannot be used is known before ten seconds of imports.
+    card, profile = read_card(weights), chosen_profile(arguments.profile)
+    if profile is not None:
+        profile.applied_to(card)
     with (
         one_writer(arguments.heatmaps) if arguments.heatmaps else nullcontext(),
         written(arguments.output, arguments.format, arguments.force) as output,
     ):
-        failed = write_predictions(arguments, files, weights, targets, output)
+        failed = write_predictions(arguments, files, weights, profile, targets, output)
     return 2 if bad_folders else int(failed)
 
 
@@ -107,6 +115,7 @@ def write_predictions(
     arguments: argparse.Namespace,
     files: list[Path],
     weights: Path,
+    profile: "SiteProfile | None",
     targets: dict[int, Path],
     output: TextIO,
 ) -> bool:
@@ -116,6 +125,7 @@ def write_predictions(
         arguments: Of the command line.
         files: The images.
         weights: Folder of weights and card.
+        profile: Site profile, or None.
         targets: Of `overlay_targets`, if overlays were asked for.
         output: Gets the results.
 
@@ -129,7 +139,7 @@ def write_predictions(
     from mseenet.inference.classifier import Classifier
 
     console.import_keras()
-    classifier = Classifier.load(weights)
+    classifier = Classifier.load(weights, profile)
     header, line_of = FORMATS[arguments.format]
     failed = False
     if header:
@@ -143,7 +153,8 @@ def write_predictions(
     for number, (file, prediction) in console.progress(numbered, "predicting", total=len(files)):
         name, card = str(file), classifier.card
         slide = slide_of(name, arguments.slides)
-        result = record(name, prediction, card.sha256, card.release, slide)
+        title = card.profile.title if card.profile else None
+        result = record(name, prediction, card.sha256, card.release, slide, title)
         tqdm.write(line_of(result), file=output)  # keeps clear of the progress bar
         failed = failed or prediction.status == "error"
         if arguments.heatmaps and prediction.heatmap is not None:

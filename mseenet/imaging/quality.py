@@ -142,6 +142,15 @@ def check_quality(rgb: np.ndarray, original: tuple[int, int] | None = None) -> t
     return tuple(findings)
 
 
+def sharpness_of(rgb: np.ndarray) -> float:
+    """Ratio of fine to coarse detail, as for `SHARPNESS`.
+
+    Args:
+        rgb: RGB pixels, uint8 (224, 224, 3) in [0, 255].
+    """
+    return _sharpness(ndimage.gaussian_filter(rgb @ _LUMA, 1.0, truncate=3))
+
+
 def _sharpness(fine: np.ndarray) -> float:
     """Standard deviation of the detail from 1 to 2 pixels over that from 2 to 4 pixels.
 

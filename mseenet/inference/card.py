@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER, ModelConfig
 from mseenet.errors import MSEENetError, UsageError, shown
@@ -27,6 +27,9 @@ from mseenet.files import (
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.novelty import Novelty
 from mseenet.resources import weights_folder
+
+if TYPE_CHECKING:
+    from mseenet.inference.profile import SiteProfile
 
 FORMAT = 1
 CARD_NAME = "card.json"
@@ -101,7 +104,9 @@ class Card:
             weights that were not cross-validated.
         novelty: The novelty gate, or None for weights without one (the paper's recipe).
         content: The whole card as it stands in the file.
-        release: See `release_of`.
+        profile: The site profile whose calibration, gate and thresholds are in use; None for
+            those of the card.
+        release: See `release_of`; with a profile, of both together.
     """
 
     weights_path: Path
@@ -112,10 +117,14 @@ class Card:
     review_confidence: float
     novelty: NoveltyGate | None
     content: dict
+    profile: "SiteProfile | None" = None
 
     @property
     def release(self) -> str:
-        return release_of(self.content)
+        own = release_of(self.content)
+        if self.profile is None:
+            return own
+        return hashlib.sha256(f"{own}:{self.profile.identity}".encode()).hexdigest()[:12]
 
 
 def release_of(content: dict) -> str:

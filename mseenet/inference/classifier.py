@@ -19,6 +19,8 @@ from mseenet.imaging.quality import Finding, check_quality
 from mseenet.inference import cellularity
 from mseenet.inference.cam import METHODS, CamExplainer
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, WeightsError, read_card
+from mseenet.inference.normalisation import Normalisation
+from mseenet.inference.profile import ProfileError, SiteProfile
 
 _PREDICTED = -1
 
@@ -81,6 +83,20 @@ def without_answer(prediction: Prediction) -> Prediction:
     )
 
 
+class Observed(NamedTuple):
+    """What the network makes of N fields before calibration and gate.
+
+    Attributes:
+        frozen: Output of the frozen blocks, averaged over the image, float32 (N, 96).
+        pooled: What the last layer reads, float32 (N, 384).
+        logits: What it makes of that, float32 (N, C).
+    """
+
+    frozen: np.ndarray
+    pooled: np.ndarray
+    logits: np.ndarray
+
+
 class _Field(NamedTuple):
     """One decoded image: uint8 (224, 224, 3), what its quality will leave to be desired, its cells."""
 
@@ -102,23 +118,31 @@ class Classifier:
     def __init__(self, card: Card, model, device: str):
         self.card = card
         self.device = device
-        self._infer, self._infer_with_heatmap = _compile(model, card)
+        self._change = None if card.profile is None else card.profile.normalisation
+        self._infer, self._infer_with_heatmap, self._observe = _compile(model, card)
         self._cam = CamExplainer(model)
+        self._last = model.get_layer("logits")
 
     @classmethod
-    def load(cls, weights: str | os.PathLike = DEFAULT_WEIGHTS) -> "Classifier":
+    def load(
+        cls, weights: str | os.PathLike = DEFAULT_WEIGHTS, profile: SiteProfile | None = None
+    ) -> "Classifier":
         """Checks and loads the weights in a folder and compiles the network.
 
         Args:
             weights: Folder with `card.json` and the weights file that it names.
+            profile: What the laboratory needs whose fields are to be answered.
 
         Returns:
             A classifier that answers at full speed from the first call on.
 
         Raises:
             WeightsError: Card or weights are missing, altered or for another version.
+            ProfileError: The profile is for other weights.
         """
         card = read_card(Path(weights))
+        if profile is not None:
+            card = profile.applied_to(card)
 
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from mseenet.inference.device import prepare_device
@@ -142,6 +166,14 @@ class Classifier:
                     f"{card.weights_path.parent}: expected a novelty reference of {width} features "
                     f"as the network has, received {received}"
                 )
+        if profile is not None and profile.layer is not None:
+            last = model.get_layer("logits")
+            if last.kernel.shape != profile.layer[0].shape:
+                raise ProfileError(
+                    f"profile {profile.name}: expected a last layer of {tuple(last.kernel.shape)}, "
+                    f"received {profile.layer[0].shape}"
+                )
+            last.set_weights(list(profile.layer))
         return cls(card, model, device)
 
     def predict(
@@ -211,11 +243,31 @@ class Classifier:
         """
         if class_name not in CLASS_NAMES or method not in ("Grad-CAM", *METHODS):
             raise ValueError(f"expected a class and a method; received {class_name!r}, {method!r}")
-        pixels = squeeze(decode_image(image))
+        pixels = _prepared(squeeze(decode_image(image)), self._change)
         if method != "Grad-CAM":
-            return self._cam.heatmap(pixels, class_name, method)
-        index = np.int32(CLASS_NAMES.index(class_name))
-        return self._infer_with_heatmap(pixels[None], index)[2].numpy()[0]
+            found = self._cam.heatmap(pixels, class_name, method)
+        else:
+            index = np.int32(CLASS_NAMES.index(class_name))
+            found = self._infer_with_heatmap(pixels[None], index)[2].numpy()[0]
+        return found if self._change is None else self._change.back(found)
+
+    def observe(self, fields: np.ndarray) -> Observed:
+        """What the network makes of fields before calibration and gate.
+
+        Args:
+            fields: RGB pixels, squeezed and, with a profile, prepared by it, uint8
+                (N, 224, 224, 3) in [0, 255].
+        """
+        parts = [
+            [tensor.numpy() for tensor in self._observe(fields[i : i + 32])]
+            for i in range(0, len(fields), 32)
+        ]
+        return Observed(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel (F, C) and bias (C,) that make logits of pooled features, float32."""
+        kernel, bias = self._last.get_weights()
+        return kernel, bias
 
     def warm_up(self) -> None:
         """Compiles what `heatmap` needs for the methods of `mseenet.inference.cam.METHODS`.
@@ -233,10 +285,16 @@ class Classifier:
     ) -> Iterator[Prediction]:
         # While the network works on one batch, its quality is checked and the next one decoded.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            upcoming = [pool.submit(_read, image, pool) for image in islice(images, batch_size)]
+            upcoming = [
+                pool.submit(_read, image, pool, self._change)
+                for image in islice(images, batch_size)
+            ]
             while upcoming:
                 current = upcoming
-                upcoming = [pool.submit(_read, image, pool) for image in islice(images, batch_size)]
+                upcoming = [
+                    pool.submit(_read, image, pool, self._change)
+                    for image in islice(images, batch_size)
+                ]
                 yield from self._predict_batch(
                     [job.result() for job in current], heatmaps, include_rejected
                 )
@@ -264,8 +322,8 @@ class Classifier:
                 row += 1
                 continue
             found = field.cells.result()
-            status, novelty, reasons = self._judge(
-                field.findings.result(), found.cells, values, float(novelties[row])
+            status, novelty, reasons = judged(
+                self.card, field.findings.result(), found.cells, values, float(novelties[row])
             )
             if status == "rejected" and not include_rejected:
                 yield Prediction(
@@ -273,7 +331,7 @@ class Classifier:
                     novelty=novelty,
                     reasons=reasons,
                     nucleated_cells=found.cells.count,
-                    nuclei=found.packed,
+                    nuclei=self._shown(found.packed),
                 )
                 row += 1
                 continue
@@ -281,6 +339,8 @@ class Classifier:
             heatmap = None
             if heatmaps is not None:
                 heatmap = heat[0][row].copy()  # a view would keep the whole batch in memory
+                if self._change is not None:
+                    heatmap = self._change.back(heatmap).copy()
                 heatmap.flags.writeable = False
             yield Prediction(
                 status=status,
@@ -294,59 +354,87 @@ class Classifier:
                 novelty=novelty,
                 reasons=reasons,
                 nucleated_cells=found.cells.count,
-                nuclei=found.packed,
+                nuclei=self._shown(found.packed),
             )
             row += 1
 
-    def _judge(
-        self,
-        findings: tuple[Finding, ...],
-        cells: NucleatedCells,
-        probabilities: np.ndarray,
-        novelty: float,
-    ) -> tuple[Literal["ok", "review", "rejected"], float | None, tuple[str, ...]]:
-        """Status, novelty and reasons; the reasons for a rejection come first."""
-        rejecting = [finding.reason for finding in findings if finding.severe]
-        reviewing = [finding.reason for finding in findings if not finding.severe]
-        gate = self.card.novelty
-        if gate is not None:
-            border = gate.review / gate.reject
-            if novelty >= 1:
-                rejecting.append(
-                    "unlike the fields that the network was trained and validated on: novelty "
-                    f"{novelty:.2f}, expected below 1"
-                )
-            elif novelty >= border:
-                reviewing.append(
-                    f"at the border of what the network was validated on: novelty {novelty:.2f}; "
-                    f"99 % of fields like those of training stay below {border:.2f}"
-                )
-        confidence = float(probabilities.max())
-        # How sure the network is of a field that it should not judge has no meaning, and what is
-        # found by colour in one of another kind need not be cells.
-        if not rejecting and (without_cells := cellularity.refusal(cells, confidence)):
-            rejecting.append(without_cells)
-        if not rejecting and (too_few := cellularity.doubt(cells)):
-            reviewing.append(too_few)
-        if not rejecting and confidence < self.card.review_confidence:
-            reviewing.append(
-                f"low confidence: {100 * confidence:.1f} %; expected at least "
-                f"{100 * self.card.review_confidence:.1f} %"
+    def _shown(self, packed: np.ndarray) -> np.ndarray:
+        """Where nuclei lie in the field as it was given, as `Prediction.nuclei`."""
+        if self._change is None or self._change.zoom == 1:
+            return packed
+        packed = np.packbits(self._change.back(unpacked(packed)))
+        packed.flags.writeable = False
+        return packed
+
+
+def judged(
+    card: Card,
+    findings: tuple[Finding, ...],
+    cells: NucleatedCells,
+    probabilities: np.ndarray,
+    novelty: float,
+) -> tuple[Literal["ok", "review", "rejected"], float | None, tuple[str, ...]]:
+    """Status, novelty and reasons of a field; the reasons for a rejection come first.
+
+    Args:
+        card: Of the weights that answered.
+        findings: Of `check_quality`.
+        cells: That were found in the field.
+        probabilities: Calibrated, (C,).
+        novelty: Distance from the training fields over that of rejection.
+
+    Returns:
+        Status; the novelty, None for weights without a gate; reasons in words.
+    """
+    rejecting = [finding.reason for finding in findings if finding.severe]
+    reviewing = [finding.reason for finding in findings if not finding.severe]
+    gate = card.novelty
+    if gate is not None:
+        border = gate.review / gate.reject
+        if novelty >= 1:
+            rejecting.append(
+                "unlike the fields that the network was trained and validated on: novelty "
+                f"{novelty:.2f}, expected below 1"
             )
-        known = None if gate is None else novelty
-        if rejecting:
-            return "rejected", known, (*rejecting, *reviewing)
-        return "review" if reviewing else "ok", known, tuple(reviewing)
+        elif novelty >= border:
+            reviewing.append(
+                f"at the border of what the network was validated on: novelty {novelty:.2f}; "
+                f"99 % of fields like those of training stay below {border:.2f}"
+            )
+    confidence = float(probabilities.max())
+    # How sure the network is of a field that it should not judge has no meaning, and what is
+    # found by colour in one of another kind need not be cells.
+    if not rejecting and (without_cells := cellularity.refusal(cells, confidence)):
+        rejecting.append(without_cells)
+    if not rejecting and (too_few := cellularity.doubt(cells)):
+        reviewing.append(too_few)
+    if not rejecting and confidence < card.review_confidence:
+        reviewing.append(
+            f"low confidence: {100 * confidence:.1f} %; expected at least "
+            f"{100 * card.review_confidence:.1f} %"
+        )
+    known = None if gate is None else novelty
+    if rejecting:
+        return "rejected", known, (*rejecting, *reviewing)
+    return "review" if reviewing else "ok", known, tuple(reviewing)
 
 
-def _read(source: ImageSource, pool: ThreadPoolExecutor) -> _Field | ImageError:
+def _read(
+    source: ImageSource, pool: ThreadPoolExecutor, change: Normalisation | None
+) -> _Field | ImageError:
     try:
         rgb = decode_image(source)
     except ImageError as error:
         return error
-    field = squeeze(rgb)  # what was decoded may be large; nothing holds it after this
+    # What was decoded may be large; nothing holds it after this.
+    field = _prepared(squeeze(rgb), change)
     quality = pool.submit(check_quality, field, rgb.shape[:2])
     return _Field(field, quality, pool.submit(find_cells, field))
+
+
+def _prepared(field: np.ndarray, change: Normalisation | None) -> np.ndarray:
+    """A squeezed field as the network is to see it."""
+    return field if change is None else change.apply(field)
 
 
 def _compile(model, card: Card):
@@ -383,6 +471,10 @@ def _compile(model, card: Card):
         maps = evidence_maps(activations, kernel)
         return probabilities, novelty, heatmaps_of(maps, chosen, card.heatmap_scale)
 
+    def observe(images):
+        activations, logits, frozen = network(tf.cast(images, tf.float32), training=False)
+        return tf.reduce_mean(frozen, (1, 2)), tf.reduce_mean(activations, (1, 2)), logits
+
     # Concrete functions are traced here, once; no call can trace them again.
     # Autograph, which nothing here needs, would write source files to the disk.
     traced = {"autograph": False}
@@ -390,7 +482,8 @@ def _compile(model, card: Card):
     infer_with_heatmap = tf.function(infer_with_heatmap, **traced).get_concrete_function(
         images, index
     )
+    observe = tf.function(observe, **traced).get_concrete_function(images)
     example = tf.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), tf.uint8)
     infer(example)
     infer_with_heatmap(example, tf.constant(_PREDICTED))
-    return infer, infer_with_heatmap
+    return infer, infer_with_heatmap, observe

@@ -127,6 +127,7 @@ def _context(case: Case, waiting: list[Field], classifier: Classifier) -> CaseCo
         waiting=[field.name for field in waiting],
         left_out=[(item.name, item.reason) for item in case.left_out],
         slide_evidence=words.slide_evidence(classifier.card.content.get("metrics") or {}),
+        profile=None if classifier.card.profile is None else classifier.card.profile.title,
         waiting_slides=[(field.name, field.slide) for field in waiting if field.slide],
     )
 

@@ -197,4 +197,7 @@ def draw_footer(card: Card, device: str) -> None:
             f"{100 * figures['accuracy']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
         )
     st.caption(f"{words.UNSEEN_SLIDES} {known}.")
-    st.caption(f"MSEENet {version_text()} · release {card.release} · runs on {html.escape(device)}")
+    profile = f" · site profile {plain(card.profile.title)}" if card.profile else ""
+    st.caption(
+        f"MSEENet {version_text()} · release {card.release}{profile} · runs on {html.escape(device)}"
+    )

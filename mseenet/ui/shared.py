@@ -9,6 +9,7 @@ import streamlit as st
 
 from mseenet.inference.card import DEFAULT_WEIGHTS, WeightsError
 from mseenet.inference.classifier import Classifier
+from mseenet.inference.profile import PROFILE_VARIABLE, ProfileError, chosen_profile
 from mseenet.ui.streamlit_internals import keep_compiled_functions
 
 WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
@@ -16,8 +17,8 @@ WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 
 
 @st.cache_resource(show_spinner=False)
-def _load(folder: str) -> Classifier:
-    classifier = Classifier.load(Path(folder))
+def _load(folder: str, profile: str) -> Classifier:
+    classifier = Classifier.load(Path(folder), chosen_profile(profile))
     spare_the_network()
     return classifier
 
@@ -36,7 +37,19 @@ def load_classifier() -> Classifier:
     """Loads the classifier once for all sessions; without usable weights the page ends."""
     try:
         with st.spinner("Loading the network (once, about ten seconds) ..."):
-            return _load(os.environ.get(WEIGHTS_VARIABLE, str(DEFAULT_WEIGHTS)))
+            return _load(
+                os.environ.get(WEIGHTS_VARIABLE, str(DEFAULT_WEIGHTS)),
+                os.environ.get(PROFILE_VARIABLE, ""),
+            )
+    except ProfileError as error:
+        st.error(
+            "The site profile cannot be used, so nothing is predicted. Correct or remove the "
+            f"setting {PROFILE_VARIABLE}.",
+            icon=":material/error:",
+        )
+        st.code(str(error), language=None, wrap_lines=True)
+        st.stop()
+        raise  # not reached: `stop` ends the page
     except WeightsError as error:
         st.error(
             "The network's weights cannot be used, so nothing can be predicted. "

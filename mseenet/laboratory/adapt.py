@@ -1,0 +1,400 @@
+"""A site profile from a laboratory's labelled fields, and whether it may be used.
+
+Whatever is said of the adapted network comes from slides that had no part in the adaptation: the
+slides are dealt to a few folds, and each fold is answered with a profile made from the others.
+The profile that is written is made from all of them.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+
+from mseenet.config import CLASS_NAMES
+from mseenet.imaging.appearance import appearance_of
+from mseenet.inference.calibration import BOUNDS, Calibration
+from mseenet.inference.card import Card, NoveltyGate
+from mseenet.inference.classifier import Classifier, Observed
+from mseenet.inference.novelty import Novelty
+from mseenet.inference.profile import SiteProfile
+from mseenet.laboratory.answers import Answers, answer, joined, look_at
+from mseenet.laboratory.colour import TrainingFields, estimate
+from mseenet.laboratory.fields import LaboratoryFields
+from mseenet.laboratory.figures import conclusion, figures_of, judge_criteria, verification
+from mseenet.laboratory.foreign import read_foreign
+from mseenet.metrics import cross_entropy, selective_threshold, softmax
+
+FOLDS = 5
+"""At most so many parts of the slides are left out in turn."""
+
+FEWEST_ADAPTED = 4
+"""Slides below which nothing is adapted: too few to leave some out."""
+
+FEWEST_REFITTED, FEWEST_REFITTED_OF_A_CLASS = 12, 3
+"""Slides in all and of each class from which on the last layer may be fitted anew."""
+
+PENALTY = 1.0
+"""On the squared change of the last layer, with features of unit mean square, against the mean
+cross-entropy."""
+
+WORTH = 0.98
+"""A last layer is changed only if it lowers the cross-entropy of slides left out to this."""
+
+PRIOR = 5.0
+"""How many fields it takes to move the temperature as far as they would without the weights'."""
+
+WIDEST = 1.15
+"""The gate's thresholds grow at most by this factor."""
+
+PASSING = 0.97
+"""Proportion of a laboratory's fields that are to pass the gate without a remark."""
+
+HIGHEST_REVIEW = 0.97
+"""The review threshold rises at most so far."""
+
+PROMISED = 0.99
+"""Accuracy that answers without a remark are to reach."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """What came of an adaptation.
+
+    Attributes:
+        profile: Made from all fields; None where it may not be used.
+        report: Of `figures.verification` without profile, with the entry `adaptation`.
+    """
+
+    profile: SiteProfile | None
+    report: dict[str, Any]
+
+
+def adapt(
+    classifier: Classifier,
+    fields: LaboratoryFields,
+    training: TrainingFields,
+    name: str,
+    made: datetime,
+    foreign: Mapping[str, Sequence[Path]] | None = None,
+) -> Adaptation:
+    """Makes a profile, tries it on slides left out, and says whether it may be used.
+
+    Args:
+        classifier: The weights without a profile.
+        fields: The laboratory's.
+        training: What the training fields look like.
+        name: Of the profile.
+        made: When.
+        foreign: Images that are to be refused, by kind.
+
+    Raises:
+        UsageError: No image of a kind can be read.
+    """
+    others = {kind: read_foreign(files) for kind, files in (foreign or {}).items()}
+    card = classifier.card
+    before = _answers(classifier, None, fields.images, fields.sizes)
+    foreign_before = {
+        kind: _answers(classifier, None, other.images, other.sizes)
+        for kind, other in others.items()
+    }
+    looks = [appearance_of(rgb) for rgb in fields.images]
+    report = verification(card, fields, before, looks, training, made, foreign_before)
+    if reason := _unfit(card, fields):
+        return Adaptation(None, report | {"adaptation": {"written": False, "because": [reason]}})
+
+    after = crossfitted(classifier, fields, training)
+    profile = fit(classifier, fields, training, name)
+    foreign_after = {
+        kind: _answers(classifier, profile, other.images, other.sizes)
+        for kind, other in others.items()
+    }
+    reasons = objections(fields.labels, before, after, foreign_before, foreign_after)
+    figures = figures_of(fields, after)
+    criteria = judge_criteria(figures)
+    record = {
+        "written": not reasons,
+        "because": reasons or ["Better on slides that had no part in it."],
+        "folds": len(folds_of(fields)),
+        "tested_on": "slides that had no part in the adaptation",
+        **figures,
+        "criteria": criteria,
+        **{key: value for key, value in conclusion(criteria, fields).items() if key == "verdict"},
+        "says": conclusion(criteria, fields)["because"],
+        "foreign_refused": {
+            kind: [int((~said[kind].named).sum()) for said in (foreign_before, foreign_after)]
+            for kind in foreign_before
+        },
+    }
+    if reasons:
+        return Adaptation(None, report | {"adaptation": record})
+    content = {
+        "made": made.isoformat(timespec="seconds"),
+        "made_from": {
+            "fields": fields.counts(),
+            "pixels": marks(fields.images),
+            "slides": sorted(set(fields.slides)),
+        },
+        "weights": card.sha256,
+        "measured": {
+            "tested_on": record["tested_on"],
+            "before": {c["name"]: c["value"] for c in report["criteria"]},
+            "after": {c["name"]: c["value"] for c in criteria},
+            "foreign_refused": record["foreign_refused"],
+        },
+    }
+    return Adaptation(replace(profile, content=content), report | {"adaptation": record})
+
+
+def marks(images: np.ndarray) -> list[str]:
+    """16 hex digits for each squeezed field, by which it is known again."""
+    return [hashlib.sha256(rgb.tobytes()).hexdigest()[:16] for rgb in images]
+
+
+def without_adapted(fields: LaboratoryFields, profile: SiteProfile) -> np.ndarray:
+    """Which fields are of slides that had no part in a profile, bool (N,)."""
+    used = profile.content.get("made_from", {}).get("pixels", [])
+    part = np.isin(marks(fields.images), used)
+    return ~np.isin(fields.slides, fields.slides[part])
+
+
+def objections(
+    labels: np.ndarray,
+    before: Answers,
+    after: Answers,
+    foreign_before: Mapping[str, Answers],
+    foreign_after: Mapping[str, Answers],
+) -> list[str]:
+    """Why a profile may not be used, in sentences; none if it may.
+
+    Args:
+        labels: Of the fields, int (N,).
+        before: Without a profile.
+        after: With profiles that the field's slide had no part in.
+        foreign_before: To images that are to be refused, by kind.
+        foreign_after: The same with the profile.
+    """
+    right_before, right_after = (a.predicted == labels for a in (before, after))
+    useful_before, useful_after = (
+        int((a.named & r).sum()) for a, r in ((before, right_before), (after, right_after))
+    )
+    found = []
+    if useful_after <= useful_before:
+        found.append(
+            f"Not better: {useful_after} of {len(labels)} fields are named rightly with it, "
+            f"{useful_before} without it."
+        )
+    for word, both in (
+        ("named", before.named & after.named),
+        ("without a remark", (before.statuses == "ok") & (after.statuses == "ok")),
+    ):
+        if (lost := int(right_before[both].sum() - right_after[both].sum())) > 0:
+            found.append(
+                f"Of the {int(both.sum())} fields that are {word} with and without it, {lost} fewer "
+                "are right with it."
+            )
+    if after.named.any() and right_after[after.named].mean() < right_before.mean():
+        found.append(
+            f"Of the fields named with it {100 * right_after[after.named].mean():.1f} % are right; "
+            f"without it the network has {100 * right_before.mean():.1f} % of all fields right."
+        )
+    for kind, said in foreign_before.items():
+        passed = [int(a.named.sum()) for a in (said, foreign_after[kind])]
+        if passed[1] > passed[0]:
+            found.append(
+                f"Foreign images pass more often: of {kind} {passed[1]} with it, {passed[0]} "
+                "without it."
+            )
+    return found
+
+
+def folds_of(fields: LaboratoryFields) -> list[np.ndarray]:
+    """Fields of the slides that are left out together, positions int, each field once.
+
+    Slides of a class go to different folds as far as there are folds.
+    """
+    slides = list(dict.fromkeys(fields.slides[np.argsort(fields.labels, kind="stable")]))
+    count = min(FOLDS, len(slides))
+    number = {slide: place % count for place, slide in enumerate(slides)}
+    of_field = np.array([number[slide] for slide in fields.slides])
+    return [np.flatnonzero(of_field == fold) for fold in range(count)]
+
+
+def crossfitted(
+    classifier: Classifier, fields: LaboratoryFields, training: TrainingFields
+) -> Answers:
+    """Answers to each field with a profile from slides of other folds."""
+    folds = folds_of(fields)
+    parts = []
+    for tested in folds:
+        rest = np.setdiff1d(np.arange(len(fields.labels)), tested)
+        profile = fit(classifier, fields.chosen(rest), training, "fold")
+        parts.append(_answers(classifier, profile, fields.images[tested], fields.sizes[tested]))
+    return joined(parts, folds)
+
+
+def fit(
+    classifier: Classifier, fields: LaboratoryFields, training: TrainingFields, name: str
+) -> SiteProfile:
+    """A profile from labelled fields; nothing in it was tried on anything.
+
+    Args:
+        classifier: The weights without a profile.
+        fields: Of two slides or more.
+        training: What the training fields look like.
+        name: Of the profile.
+    """
+    card, labels = classifier.card, fields.labels
+    assert card.novelty is not None  # see `_unfit`
+    change = estimate(list(fields.images), labels, training)
+    observed = classifier.observe(np.stack([change.apply(rgb) for rgb in fields.images]))
+    slides = [fields.slides == slide for slide in dict.fromkeys(fields.slides)]
+    kernel, bias = classifier.last_layer()
+
+    own = card.novelty.reference
+    distances, logits = np.zeros(len(labels)), np.zeros_like(observed.logits)
+    refits = may_refit(fields)
+    for out in slides:
+        reference = extended(own, observed.frozen[~out], labels[~out])
+        distances[out] = reference.distances(observed.frozen[out])
+        if refits:
+            tried = refitted(kernel, bias, observed.pooled[~out], labels[~out])
+            logits[out] = observed.pooled[out] @ tried[0] + tried[1]
+    kept = not refits or cross_entropy(logits, labels) > WORTH * cross_entropy(
+        observed.logits, labels
+    )
+    layer = None if kept else refitted(kernel, bias, observed.pooled, labels)
+    if kept:
+        logits = observed.logits
+
+    wider = float(np.clip(np.quantile(distances, PASSING) / card.novelty.review, 1, WIDEST))
+    gate = NoveltyGate(
+        extended(own, observed.frozen, labels),
+        wider * card.novelty.review,
+        wider * card.novelty.reject,
+    )
+    novelty = distances / gate.reject
+    calibration = warmed(card.calibration, logits, novelty, labels)
+    confident = softmax(logits, calibration.temperatures(novelty))
+    needed = selective_threshold(
+        confident.max(axis=1), confident.argmax(axis=1) == labels, PROMISED
+    )
+    return SiteProfile(
+        name,
+        card.release,
+        change,
+        calibration,
+        gate,
+        max(card.review_confidence, min(needed, HIGHEST_REVIEW)),
+        layer,
+        {},
+    )
+
+
+def may_refit(fields: LaboratoryFields) -> bool:
+    """Whether there are slides enough to fit the last layer anew."""
+    counts = fields.counts().values()
+    return len(set(fields.slides)) >= FEWEST_REFITTED and all(
+        count["slides"] >= FEWEST_REFITTED_OF_A_CLASS for count in counts
+    )
+
+
+def extended(own: Novelty, frozen: np.ndarray, labels: np.ndarray) -> Novelty:
+    """The reference with class means of a laboratory beside those of training.
+
+    Each new mean lies between the class's own one and that of the fields, the nearer to the
+    latter the more fields there are. Distances can only become smaller.
+
+    Args:
+        own: Of the weights.
+        frozen: Pooled frozen features, float32 (N, D).
+        labels: int (N,).
+    """
+    whitened = frozen @ own.whitening
+    means = [own.means]
+    for label in np.unique(labels):
+        mine = whitened[labels == label]
+        share = len(mine) / (len(mine) + PRIOR)
+        means.append((share * mine.mean(axis=0) + (1 - share) * own.means[label])[None])
+    return Novelty(np.concatenate(means).astype(np.float32), own.whitening)
+
+
+def warmed(
+    own: Calibration, logits: np.ndarray, novelty: np.ndarray, labels: np.ndarray
+) -> Calibration:
+    """The calibration with another value, held near the weights' by a prior."""
+    (lowest, highest), _ = BOUNDS
+
+    def loss(logarithm: float) -> float:
+        tried = Calibration(own.value * np.exp(logarithm), own.slope)
+        fields = len(labels) * cross_entropy(logits, labels, tried.temperatures(novelty))
+        return fields + PRIOR * logarithm**2
+
+    found = minimize_scalar(loss, bounds=(-1.0, 2.0), method="bounded")
+    value = float(np.clip(own.value * np.exp(found.x), lowest, highest))
+    return Calibration(round(value, 4), own.slope)
+
+
+def refitted(
+    kernel: np.ndarray, bias: np.ndarray, pooled: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The last layer fitted to fields, held near the weights' own by `PENALTY`.
+
+    Args:
+        kernel: float32 (F, C).
+        bias: float32 (C,).
+        pooled: What the layer reads, float32 (N, F).
+        labels: int (N,).
+
+    Returns:
+        Kernel and bias, float32.
+    """
+    scale = np.sqrt(np.mean(pooled.astype(np.float64) ** 2)) + 1e-9
+    inputs = np.column_stack([pooled / scale, np.ones(len(pooled))])
+    base = pooled @ kernel + bias
+    truth = np.eye(len(CLASS_NAMES))[labels]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        change = flat.reshape(inputs.shape[1], -1)
+        logits = base + inputs @ change
+        gradient = inputs.T @ (softmax(logits) - truth) / len(labels) + PENALTY * change
+        return cross_entropy(logits, labels) + PENALTY * float((change**2).sum()) / 2, (
+            gradient.ravel()
+        )
+
+    start = np.zeros(inputs.shape[1] * len(CLASS_NAMES))
+    change = minimize(loss, start, jac=True, method="L-BFGS-B").x.reshape(inputs.shape[1], -1)
+    return (
+        (kernel + change[:-1] / scale).astype(np.float32),
+        (bias + change[-1]).astype(np.float32),
+    )
+
+
+def _answers(
+    classifier: Classifier, profile: SiteProfile | None, images: np.ndarray, sizes: np.ndarray
+) -> Answers:
+    """What a classifier would say that was loaded with the profile."""
+    if profile is None:
+        return answer(classifier.card, classifier.observe(images), look_at(images, sizes))
+    prepared = np.stack([profile.normalisation.apply(rgb) for rgb in images])
+    observed = classifier.observe(prepared)
+    if profile.layer is not None:
+        kernel, bias = profile.layer
+        observed = Observed(observed.frozen, observed.pooled, observed.pooled @ kernel + bias)
+    return answer(profile.applied_to(classifier.card), observed, look_at(prepared, sizes))
+
+
+def _unfit(card: Card, fields: LaboratoryFields) -> str | None:
+    """Why nothing can be adapted; None if it can."""
+    if card.novelty is None:
+        return "These weights have no novelty gate, and a profile needs one."
+    slides = len(set(fields.slides))
+    if slides < FEWEST_ADAPTED:
+        return f"{slides} slides are too few to adapt to: at least {FEWEST_ADAPTED} are needed."
+    if missing := [n for n, c in fields.counts().items() if not c["fields"]]:
+        return f"No field of {', '.join(missing)}: all classes are needed to adapt."
+    return None

@@ -1,0 +1,289 @@
+"""What the training fields look like, and how to make a laboratory's fields look so.
+
+The colours of all pixels of a laboratory become, in mean and covariance, those of training: by
+the linear change that moves them least, which is the optimal transport between two normal
+distributions. Nuclei count in a fixed proportion, so that it does not matter how crowded the
+fields are. No label is needed but for the size of cells, which differs between the classes.
+
+Reference:
+    F. Pitie, A. Kokaram, "The linear Monge-Kantorovitch linear colour mapping for
+    example-based colour transfer", CVMP 2007.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE
+from mseenet.errors import UsageError
+from mseenet.imaging.appearance import MEASURES, Appearance, Moments, appearance_of, density_of
+from mseenet.imaging.nuclei import scale_bar_corner
+from mseenet.inference.normalisation import ZOOM, Normalisation, surface_terms
+
+TRAINING_PATH = Path(__file__).with_name("training_fields.json")
+"""The training fields of the shipped weights, made by `tools.training_fields`."""
+
+NUCLEI = 0.3
+"""Proportion in which nuclei count among the pixels whose colours are matched."""
+
+COVERED = 0.1
+"""Proportion of all pixels of a field that are taken for nuclei while none can be told."""
+
+QUANTILES = np.linspace(0, 1, 101)
+"""Of each measure's distribution, those that are kept."""
+
+ROUNDS = 2
+"""Nuclei are found better once the colours have been changed, and the change is better then."""
+
+SMALLEST_ZOOM = 0.03
+"""Cells that differ less in size are left as they are."""
+
+_COARSE = 8
+_TERMS = surface_terms(IMAGE_SIZE // _COARSE)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingFields:
+    """What the fields that a network was trained on look like.
+
+    Attributes:
+        weights: SHA-256 of the network's weights file, in hex.
+        n: How many fields.
+        quantiles: By measure, float64 (101,), ascending.
+        sizes: Median diameter of the cells of each class, float64 (C,).
+        nuclei: Mean colours of the nuclei, each class counting alike.
+        rest: The same of all else.
+        light: Of `falling_light`, float64 (5, 3).
+    """
+
+    weights: str
+    n: int
+    quantiles: dict[str, np.ndarray]
+    sizes: np.ndarray
+    nuclei: Moments
+    rest: Moments
+    light: np.ndarray
+
+    def to_json(self) -> str:
+        """As a file of `read_training_fields`."""
+        groups = {"nuclei": self.nuclei, "rest": self.rest}
+        return json.dumps(
+            {
+                "weights": self.weights,
+                "n": self.n,
+                "quantiles": {name: _rounded(q) for name, q in self.quantiles.items()},
+                "sizes": _rounded(self.sizes),
+                "light": _rounded(self.light, 6),
+                "colours": {
+                    name: {"mean": _rounded(m.mean, 6), "covariance": _rounded(m.covariance, 8)}
+                    for name, m in groups.items()
+                },
+            },
+            indent=1,
+        )
+
+
+def read_training_fields(path: Path = TRAINING_PATH) -> TrainingFields:
+    """Reads what `TrainingFields.to_json` made.
+
+    Raises:
+        UsageError: The file is missing or something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        colours = {
+            name: Moments(np.array(group["mean"], float), np.array(group["covariance"], float))
+            for name, group in content["colours"].items()
+        }
+        result = TrainingFields(
+            str(content["weights"]),
+            int(content["n"]),
+            {name: np.array(content["quantiles"][name], float) for name in MEASURES},
+            np.array(content["sizes"], float),
+            colours["nuclei"],
+            colours["rest"],
+            np.array(content["light"], float),
+        )
+        shapes = [result.sizes.shape, result.light.shape, result.rest.covariance.shape]
+        if shapes != [(len(CLASS_NAMES),), (5, 3), (3, 3)]:
+            raise ValueError(f"arrays of shape {shapes}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: expected what training fields look like, as `python -m "
+            f"tools.training_fields` writes it ({error})"
+        ) from error
+    return result
+
+
+def describe(
+    images: Iterable[np.ndarray], labels: np.ndarray, weights: str
+) -> tuple[TrainingFields, list[Appearance]]:
+    """Measures training fields.
+
+    Args:
+        images: RGB pixels of one field each, uint8 (224, 224, 3) in [0, 255].
+        labels: int (N,); every class is there.
+        weights: SHA-256 of the weights trained on them.
+    """
+    coarse, looks = [], []
+    for rgb in images:
+        coarse.append(_coarse(rgb))
+        looks.append(appearance_of(rgb))
+    fields = TrainingFields(
+        weights,
+        len(looks),
+        {name: quantiles_of(looks, name) for name in MEASURES},
+        _sizes(looks, labels),
+        *_groups(looks, labels),
+        falling_light(np.stack(coarse)),
+    )
+    return fields, looks
+
+
+def quantiles_of(looks: Iterable[Appearance], measure: str) -> np.ndarray:
+    """Quantiles of a measure over fields, float64 (101,); NaN where no field shows it."""
+    values = np.array([look.measures[measure] for look in looks])
+    known = values[np.isfinite(values)]
+    return np.quantile(known, QUANTILES) if len(known) else np.full(len(QUANTILES), np.nan)
+
+
+def estimate(
+    images: Sequence[np.ndarray], labels: np.ndarray, training: TrainingFields
+) -> Normalisation:
+    """The change that makes fields of a laboratory look like those of training.
+
+    Args:
+        images: RGB pixels of each field, uint8 (224, 224, 3) in [0, 255].
+        labels: int (N,); classes count alike, and the size of cells is compared by class.
+        training: What they are to look like.
+    """
+    coarse = np.stack([_coarse(rgb) for rgb in images])
+    light = (falling_light(coarse) - training.light).astype(np.float32)
+    evened = Normalisation(light, np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0)
+    flat = [evened.coloured(rgb) for rgb in images]
+    # At first nuclei cannot be trusted: a cast may make none of the pixels look like one.
+    source = _everything(flat)
+    target = _mixed(training.nuclei, training.rest, COVERED)
+    matrix, offset = transport(source, target)
+    found = Normalisation(light, matrix, offset, 1.0)
+    looks: list[Appearance] = []
+    for _ in range(ROUNDS):
+        looks = [appearance_of(found.coloured(rgb)) for rgb in images]
+        more = transport(
+            _mixed(*_groups(looks, labels), NUCLEI),
+            _mixed(training.nuclei, training.rest, NUCLEI),
+        )
+        found = Normalisation(light, *_combined((found.matrix, found.offset), more), 1.0)
+    return Normalisation(light, found.matrix, found.offset, _zoom(looks, labels, training))
+
+
+def falling_light(coarse: np.ndarray) -> np.ndarray:
+    """How the light falls over the field, in optical density.
+
+    Args:
+        coarse: Brightest optical densities of blocks of each field, (N, 28, 28, 3).
+
+    Returns:
+        By terms of `surface_terms` and channel, float64 (5, 3).
+    """
+    plasma = np.quantile(coarse, 0.2, axis=0)
+    chosen = ~scale_bar_corner(plasma.shape[:2])
+    terms = np.concatenate([np.ones((*chosen.shape, 1)), _TERMS], axis=-1)[chosen]
+    return np.linalg.lstsq(terms, plasma[chosen], rcond=None)[0][1:]
+
+
+def transport(source: Moments, target: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """The linear change of least movement from one distribution's moments to another's.
+
+    Returns:
+        Matrix (3, 3) and offset (3,), float32, for rows of densities times the matrix.
+    """
+    root = _root(source.covariance)
+    inverse = np.linalg.inv(root)
+    matrix = inverse @ _root(root @ target.covariance @ root) @ inverse
+    return matrix.astype(np.float32), (target.mean - source.mean @ matrix).astype(np.float32)
+
+
+def _combined(first: tuple, second: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """One affine change after the other."""
+    (a, b), (c, d) = first, second
+    return (a @ c).astype(np.float32), (b @ c + d).astype(np.float32)
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """The symmetric square root of a covariance; no direction is without any spread."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * np.sqrt(np.maximum(values, 1e-7))) @ vectors.T
+
+
+def _mixed(nuclei: Moments, rest: Moments, share: float) -> Moments:
+    """Moments of pixels of which a share are of nuclei."""
+    gap = nuclei.mean - rest.mean
+    return Moments(
+        share * nuclei.mean + (1 - share) * rest.mean,
+        share * nuclei.covariance
+        + (1 - share) * rest.covariance
+        + share * (1 - share) * np.outer(gap, gap),
+    )
+
+
+def _everything(images: Sequence[np.ndarray]) -> Moments:
+    """Moments of every fourth pixel of fields."""
+    outside = ~scale_bar_corner((IMAGE_SIZE, IMAGE_SIZE))
+    outside[1::2] = outside[:, 1::2] = False
+    density = np.concatenate([density_of(rgb)[outside] for rgb in images]).astype(float)
+    return Moments(density.mean(axis=0), np.cov(density, rowvar=False))
+
+
+def _groups(looks: Sequence[Appearance], labels: np.ndarray) -> tuple[Moments, Moments]:
+    """Mean moments of nuclei and of the rest over fields, classes counting alike."""
+    shares = 1 / np.bincount(labels, minlength=len(CLASS_NAMES)).clip(1)[labels]
+    pairs = [(look.nuclei, s) for look, s in zip(looks, shares, strict=True) if look.nuclei]
+    if not pairs:  # nothing of nuclei is known: the rest has to do
+        pairs = [(look.rest, s) for look, s in zip(looks, shares, strict=True)]
+    return _pooled(pairs), _pooled([(k.rest, s) for k, s in zip(looks, shares, strict=True)])
+
+
+def _pooled(weighted: Sequence[tuple[Moments, float]]) -> Moments:
+    """Moments of all pixels together, each field with its weight."""
+    weights = np.array([weight for _, weight in weighted])
+    weights /= weights.sum()
+    means = np.stack([moments.mean for moments, _ in weighted])
+    mean = weights @ means
+    within = np.einsum("n,nij->ij", weights, np.stack([m.covariance for m, _ in weighted]))
+    gaps = means - mean
+    return Moments(mean, within + (weights[:, None] * gaps).T @ gaps)
+
+
+def _sizes(looks: Sequence[Appearance], labels: np.ndarray) -> np.ndarray:
+    """Median diameter of the cells by class, float64 (C,); NaN for a class without cells."""
+    sizes = np.array([look.measures["size"] for look in looks])
+    found = np.full(len(CLASS_NAMES), np.nan)
+    for label in np.unique(labels):
+        known = sizes[(labels == label) & np.isfinite(sizes)]
+        if len(known):
+            found[label] = np.median(known)
+    return found
+
+
+def _zoom(looks: Sequence[Appearance], labels: np.ndarray, training: TrainingFields) -> float:
+    """By how much the cells are to be enlarged; 1 for what cannot be told from it."""
+    ratios = training.sizes / _sizes(looks, labels)
+    known = ratios[np.isfinite(ratios)]
+    # The median: a single series of a class may have cells of another size than the others.
+    factor = float(np.clip(np.median(known), *ZOOM)) if len(known) else 1.0
+    return round(factor, 3) if abs(factor - 1) >= SMALLEST_ZOOM else 1.0
+
+
+def _coarse(rgb: np.ndarray) -> np.ndarray:
+    """Optical density of the brighter pixels of each block of 8x8, float32 (28, 28, 3)."""
+    blocks = density_of(rgb).reshape(IMAGE_SIZE // _COARSE, _COARSE, -1, _COARSE, 3)
+    ordered = np.sort(blocks.transpose(0, 2, 1, 3, 4).reshape(*blocks.shape[:1], -1, 64, 3), axis=2)
+    return ordered[:, :, 16]
+
+
+def _rounded(values: np.ndarray, digits: int = 4) -> list:
+    return np.round(values, digits).tolist()

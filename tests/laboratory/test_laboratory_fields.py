@@ -1,0 +1,117 @@
+"""A laboratory's labelled fields: folders of classes and slides, tables, archives, cases."""
+
+import io
+import zipfile
+from datetime import UTC, datetime
+
+import pytest
+from conftest import encode
+
+from mseenet.case.fields import Case
+from mseenet.case.verdicts import Verdict
+from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
+from mseenet.inference.classifier import Prediction
+from mseenet.laboratory.fields import (
+    fields_of_archive,
+    fields_of_case,
+    find_fields,
+    read_fields,
+)
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_folders_tell_class_and_slide(tmp_path, fields):
+    write(tmp_path / "Benign" / "s1" / "a.png", encode(fields[0]))
+    write(tmp_path / "early" / "b.png", encode(fields[1]))
+    write(tmp_path / "Pre-B" / "s2" / "deeper" / "c.png", encode(fields[2]))
+    write(tmp_path / "elsewhere" / "d.png", encode(fields[3]))
+    write(tmp_path / "Pro" / "notes.txt", b"no image")
+    found, problems = find_fields(tmp_path)
+    assert [(f.slide, f.label) for f in found] == [
+        ("Benign/s1", 0),
+        ("Early Pre-B", 1),
+        ("Pre-B/s2/deeper", 2),
+    ]
+    assert len(problems) == 2
+    assert any("elsewhere/d.png" in p for p in problems)
+    assert any("notes.txt" in p for p in problems)
+
+
+def test_a_table_tells_class_and_slide_and_what_it_names_wrongly(tmp_path, fields):
+    for name in ("a.png", "b.png", "twice.png"):
+        write(tmp_path / name, encode(fields[0]))
+    rows = ("file,class,slide", "a.png,Pre,7", "b.png,Healthy,7", "gone.png,Pro,7")
+    rows += ("twice.png,Pro,1", "twice.png,Pre,1", "../outside.png,Pro,1")
+    write(tmp_path.parent / "outside.png", encode(fields[0]))
+    (tmp_path / "labels.csv").write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
+    found, problems = find_fields(tmp_path)
+    assert [(f.name, f.slide, f.label) for f in found] == [("a.png", "Pre-B/7", 2)]
+    assert len(problems) == 5
+    (tmp_path / "labels.csv").write_text("name,class\na.png,Pre\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="column file"):
+        find_fields(tmp_path)
+
+
+def test_without_labelled_fields_it_says_what_is_expected(tmp_path, field_png):
+    with pytest.raises(UsageError, match="found no folder"):
+        find_fields(tmp_path / "none")
+    write(tmp_path / "a.png", field_png)
+    with pytest.raises(UsageError, match="lies in no folder of a class"):
+        find_fields(tmp_path)
+
+
+def test_one_bad_field_spoils_no_other_and_repeats_count_once(tmp_path, fields):
+    write(tmp_path / "Benign" / "s" / "a.png", encode(fields[0]))
+    write(tmp_path / "Benign" / "s" / "again.png", encode(fields[0]))
+    write(tmp_path / "Benign" / "s" / "bad.png", encode(fields[1])[:200])
+    read = read_fields(*find_fields(tmp_path))
+    assert read.names == ("Benign/s/a.png",)
+    assert read.images.shape == (1, 224, 224, 3)
+    assert read.sizes.tolist() == [[224, 224]]
+    assert sorted(p.split()[0].rstrip(":") for p in read.problems) == [
+        "Benign/s/again.png",
+        "Benign/s/bad.png",
+    ]
+    assert read.counts()["Benign"] == {"fields": 1, "slides": 1}
+    (tmp_path / "Benign" / "s" / "a.png").unlink()
+    (tmp_path / "Benign" / "s" / "again.png").unlink()
+    with pytest.raises(UsageError, match=r"bad\.png"):
+        read_fields(*find_fields(tmp_path))
+
+
+def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path, fields):
+    write(tmp_path / "lab" / "Pro" / "s1" / "a.png", encode(fields[0]))
+    write(tmp_path / "lab" / "Benign" / "s1" / "b.png", encode(fields[1]))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in (tmp_path / "lab").rglob("*.png"):
+            archive.write(path, path.relative_to(tmp_path))
+        archive.writestr("lab/loose.png", encode(fields[2]))
+    found, problems = fields_of_archive(buffer.getvalue())
+    in_folder, _ = find_fields(tmp_path / "lab")
+    assert [(f.slide, f.label) for f in found] == [(f.slide, f.label) for f in in_folder]
+    assert (read_fields(found).images == read_fields(in_folder).images).all()
+    assert problems == ["lab/loose.png lies in no folder of a class"]
+    with pytest.raises(UsageError, match="readable ZIP archive"):
+        fields_of_archive(b"PK\x03\x04 and nothing else")
+
+
+def test_a_case_gives_the_fields_with_a_verdict(fields):
+    case = Case()
+    case.take_in([(f"slide {i % 2}/{i}.png", encode(rgb)) for i, rgb in enumerate(fields)])
+    for field, name in zip(case.fields.values(), CLASS_NAMES[:3], strict=False):
+        field.prediction = Prediction("rejected")
+        field.verdict = Verdict(name, NOW)
+    found = fields_of_case(case.fields.values())
+    assert [(f.slide, f.label) for f in found] == [
+        ("Benign/slide 0", 0),
+        ("Early Pre-B/slide 1", 1),
+        ("Pre-B/slide 0", 2),
+    ]

@@ -1,0 +1,172 @@
+"""A laboratory that does not exist: fields of the dataset as another one might have taken them.
+
+    python -m tools.simulated_site --data DIR --out DIR
+
+No labelled fields of a second laboratory are at hand. So series of captures that the network
+of `tools.fold_network` never saw get another stain, another camera, smaller cells, dark corners
+and another compression, all of them stated in `Site`. What comes of it says how well the
+adaptation undoes such changes, and nothing of any laboratory that exists.
+
+Writes `adapt` and `test` of the simulated site and the same fields unchanged in `home-adapt` and
+`home-test`, each with folders of classes and, in these, of slides. A slide is a series, or a
+range of captures of a long one. Series of `adapt` are none of `test`.
+"""
+
+import argparse
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mseenet import console
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE
+from mseenet.files import own_folder, write_atomically
+from mseenet.imaging.decoding import decode_image, squeeze
+from mseenet.imaging.perturbations import EOSIN, HAEMATOXYLIN
+from mseenet.training.dataset import Sample, index_dataset
+from mseenet.training.series import SIBLING_FOLDS, find_captures, part_names, read_captures
+
+PURPOSE = "simulated-site"
+"""What the marker of a folder of fields says that it is for."""
+
+ADAPT = (
+    ("Benign", "Snap_NNN (4)"),
+    ("Early Pre-B", "Snp_147 (k)"),
+    ("Pre-B", "Snap_NNN - Copy"),
+    ("Pro-B", "Snap_NNN - Copy"),
+)
+"""Parts of fold 0 of `series-siblings` for adaptation; the others are tested."""
+
+EACH = 10
+"""Fields of each of these that are taken."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What another laboratory does to a field; chosen before any adapted answer was seen.
+
+    Attributes:
+        stains: Optical density of the two dyes in red, green and blue, instead of those of
+            `perturbations`.
+        amounts: Factors of both dyes and of what is neither.
+        camera: From linear red, green and blue to those of the other camera, rows sum to
+            about 1.
+        gamma: Exponent of pixel values in [0, 1], after the camera.
+        scale: Size of cells relative to the original; what then lies outside is mirrored.
+        vignetting: Light lost in the corners, in [0, 1].
+        quality: Of the JPEG file.
+    """
+
+    stains: tuple[tuple[float, float, float], tuple[float, float, float]] = (
+        (0.72, 0.62, 0.31),
+        (0.14, 0.94, 0.31),
+    )
+    amounts: tuple[float, float, float] = (1.25, 0.85, 1.0)
+    camera: tuple[tuple[float, float, float], ...] = (
+        (0.90, 0.07, -0.01),
+        (0.04, 0.92, 0.02),
+        (0.02, 0.10, 0.80),
+    )
+    gamma: float = 0.88
+    scale: float = 0.9
+    vignetting: float = 0.18
+    quality: int = 80
+
+    def field(self, rgb: np.ndarray) -> np.ndarray:
+        """A field as this laboratory would have taken it.
+
+        Args:
+            rgb: RGB pixels, uint8 (224, 224, 3) in [0, 255].
+
+        Returns:
+            The same kind, before compression.
+        """
+        density = -np.log10((smaller(rgb, self.scale) + 1.0) / 256)
+        amounts = density @ np.linalg.inv(_dyes((HAEMATOXYLIN, EOSIN)))
+        stained = amounts * self.amounts @ _dyes(self.stains)
+        linear = np.clip(256 * 10.0**-stained - 1, 0, 255) / 255
+        linear = linear**2.2 @ np.array(self.camera).T
+        light = 1 - self.vignetting * _from_centre(rgb.shape[0]) ** 2
+        seen = np.clip(linear * light[..., None], 0, 1) ** (self.gamma / 2.2)
+        return np.round(255 * seen).astype(np.uint8)
+
+    def file(self, rgb: np.ndarray) -> bytes:
+        """The field as a JPEG file."""
+        return encoded(self.field(rgb), self.quality)
+
+
+def encoded(rgb: np.ndarray, quality: int) -> bytes:
+    """Pixels as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def smaller(rgb: np.ndarray, scale: float) -> np.ndarray:
+    """A field whose cells are smaller, its borders mirrored, uint8 of the same shape."""
+    side = rgb.shape[0]
+    inner = squeeze(rgb, round(side * scale))
+    before = (side - len(inner)) // 2
+    after = side - len(inner) - before
+    return np.pad(inner, ((before, after), (before, after), (0, 0)), mode="reflect")
+
+
+def _dyes(pair: Iterable[Iterable[float]]) -> np.ndarray:
+    """Two dyes and what is neither, as rows of unit length, float64 (3, 3)."""
+    one, other = (np.array(list(dye)) for dye in pair)
+    rows = np.stack([one, other, np.cross(one, other)])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _from_centre(side: int) -> np.ndarray:
+    """Distance from the centre, 1 in the corners, float64 (side, side)."""
+    place = np.linspace(-1, 1, side)
+    return np.sqrt((place[:, None] ** 2 + place**2) / 2)
+
+
+def parts_of_fold(samples: list[Sample]) -> dict[tuple, list[Sample]]:
+    """The fields of each part that fold 0 of `series-siblings` leaves out of training."""
+    captures = find_captures(samples, read_captures())
+    names = part_names([sample.label for sample in samples], captures)
+    found: dict[tuple, list[Sample]] = {part: [] for part in SIBLING_FOLDS[0]}
+    for name, sample in zip(names, samples, strict=True):
+        if name in found:
+            found[name].append(sample)
+    return found
+
+
+def write_fields(out: Path, site: Site, part: tuple, chosen: list[Sample], kind: str) -> None:
+    """Writes fields of one part as the simulated site's and as they are."""
+    slide = " ".join(map(str, part[1:]))
+    for folder in (out / kind, out / f"home-{kind}"):
+        (folder / part[0] / slide).mkdir(parents=True, exist_ok=True)
+    for sample in console.progress(chosen, f"{kind}, {part[0]} {slide}"):
+        rgb = squeeze(decode_image(sample.path), IMAGE_SIZE)
+        name = f"{sample.path.stem}.jpg"
+        write_atomically(out / kind / part[0] / slide / name, site.file(rgb))
+        write_atomically(
+            out / f"home-{kind}" / part[0] / slide / sample.path.name, sample.path.read_bytes()
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    arguments = parser.parse_args()
+    own_folder(arguments.out, PURPOSE)
+    samples = list(index_dataset(arguments.data, console.progress).samples)
+    assert {part[0] for part in ADAPT} == set(CLASS_NAMES)
+    for part, members in parts_of_fold(samples).items():
+        if part in ADAPT:
+            spread = np.linspace(0, len(members) - 1, EACH).round().astype(int)
+            write_fields(arguments.out, Site(), part, [members[i] for i in spread], "adapt")
+        else:
+            write_fields(arguments.out, Site(), part, members, "test")
+
+
+if __name__ == "__main__":
+    main()
