@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         ("reasons", pa.list_(pa.string())),
         ("weights", pa.string()),
         ("release", pa.string()),
+        ("profile", pa.string()),
         ("sha256", pa.string()),
     ]
 )

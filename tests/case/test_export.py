@@ -214,6 +214,7 @@ def test_zip_json_is_complete(case):
         "label": "Fall Ä-17",
         "weights": WEIGHTS,
         "release": "fedcba987654",
+        "profile": None,
         "version": "9.8.7",
         "device": "CPU",
         "made": "2026-01-05T14:03:07+01:00",

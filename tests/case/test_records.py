@@ -25,6 +25,7 @@ def test_json_has_exactly_the_agreed_fields():
         "reasons": [],
         "weights": "abc",
         "release": "0123456789ab",
+        "profile": None,
     }
     assert json.loads(json_line(record("b.png", BAD, "abc", "0123456789ab", "slide 1"))) == {
         "file": "b.png",
@@ -38,7 +39,11 @@ def test_json_has_exactly_the_agreed_fields():
         "reasons": ["expected an image, got text"],
         "weights": "abc",
         "release": "0123456789ab",
+        "profile": None,
     }
+    named = record("a.png", GOOD, "abc", "0123456789ab", profile="site (0123456789ab)")
+    assert named["profile"] == "site (0123456789ab)"
+    assert csv_line(named).endswith(",0123456789ab,site (0123456789ab)")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def test_names_survive_json_and_csv(name):
     assert dict(zip(CSV_HEADER, row, strict=True)) == {
         "file": name, "slide": "", "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
         "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "nucleated_cells": "7", "reasons": "", "weights": "abc",
-        "release": "0123456789ab",
+        "release": "0123456789ab", "profile": "",
     }  # fmt: skip
 
 

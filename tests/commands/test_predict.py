@@ -46,7 +46,7 @@ def predict(capsys):
 @pytest.fixture
 def ungated(ungated_weights, classifier, monkeypatch) -> tuple[str, str]:
     """Options for weights that refuse nothing, which are loaded once for all tests."""
-    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda _: classifier)
+    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda *_: classifier)
     return "--weights", str(ungated_weights)
 
 
@@ -85,7 +85,7 @@ def test_json_lines_in_input_order(case, classifier, fields, predict, ungated):
     assert "Traceback" not in done.err
     records = [json.loads(line) for line in done.out.splitlines()]
     names = ["file", "slide", "status", "predicted", "probabilities", "confidence", "novelty"]
-    names += ["nucleated_cells", "reasons", "weights", "release"]
+    names += ["nucleated_cells", "reasons", "weights", "release", "profile"]
     assert all(list(r) == names for r in records)
     names = ["a.png", "b-empty.png", "b-text.jpg", "c.TIF", "deeper/=b.jpg", "a.png"]
     assert [r["file"] for r in records] == [*(str(case / name) for name in names), "absent.png"]
@@ -163,7 +163,7 @@ def test_a_folder_without_images_does_not_stop_the_others(case, tmp_path, predic
 def test_a_foreign_image_gets_no_class_unless_asked_for(
     tmp_path, foreign, predict, gated_classifier, monkeypatch
 ):
-    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda _: gated_classifier)
+    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda *_: gated_classifier)
     image = tmp_path / "foreign.png"
     image.write_bytes(encode(foreign))
     record = json.loads(predict(image, "--format", "json").out)
@@ -374,7 +374,7 @@ def test_real_images_of_the_test_split_through_the_command(gated_classifier, pre
     from mseenet.training.dataset import index_dataset
     from mseenet.training.splits import read_split
 
-    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda _: gated_classifier)
+    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda *_: gated_classifier)
     index = index_dataset(os.environ["MSEENET_DATA"])
     record = gated_classifier.card.content["split"]
     split = read_split(DEFAULT_WEIGHTS / record["file"], index, record["protocol"], record["seed"])

@@ -1,0 +1,153 @@
+"""Site profiles: their files, what they change, and when they are refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mseenet.inference.calibration import Calibration
+from mseenet.inference.card import DEFAULT_WEIGHTS, NoveltyGate, read_card
+from mseenet.inference.classifier import Classifier
+from mseenet.inference.normalisation import Normalisation
+from mseenet.inference.profile import (
+    PROFILE_VARIABLE,
+    ProfileError,
+    SiteProfile,
+    chosen_profile,
+    profile_name,
+    read_profile,
+)
+
+
+@pytest.fixture(scope="module")
+def card():
+    return read_card(DEFAULT_WEIGHTS)
+
+
+@pytest.fixture
+def profile(card):
+    change = Normalisation(
+        np.zeros((5, 3), np.float32),
+        np.diag([1.1, 0.9, 1.0]).astype(np.float32),
+        np.array([0.01, 0.0, -0.02], np.float32),
+        1.1,
+    )
+    gate = NoveltyGate(
+        card.novelty.reference, 1.05 * card.novelty.review, 1.1 * card.novelty.reject
+    )
+    layer = (np.ones((384, 4), np.float32), np.zeros(4, np.float32))
+    content = {"made": "2026-11-27"}
+    return SiteProfile(
+        "Köln", card.release, change, Calibration(1.5, 0.2), gate, 0.9, layer, content
+    )
+
+
+def test_a_profile_comes_back_as_it_was_written(profile, tmp_path, monkeypatch):
+    path = tmp_path / "site.json"
+    profile.write(path)
+    again = read_profile(path)
+    assert again.identity == profile.identity
+    assert again.title == f"Köln ({profile.identity})"
+    assert again.content["made"] == "2026-11-27"
+    assert again.calibration == profile.calibration
+    assert (again.layer[0] == profile.layer[0]).all()
+    assert (again.normalisation.matrix == profile.normalisation.matrix).all()
+    monkeypatch.setenv(PROFILE_VARIABLE, str(path))
+    assert chosen_profile().identity == profile.identity
+    assert chosen_profile("") is None
+    monkeypatch.delenv(PROFILE_VARIABLE)
+    assert chosen_profile() is None
+
+
+def test_identity_is_of_all_that_answers_depend_on(profile):
+    others = (
+        replace(profile, calibration=Calibration(1.6, 0.2)),
+        replace(profile, review_confidence=0.91),
+        replace(profile, layer=None),
+        replace(profile, normalisation=replace(profile.normalisation, zoom=1.2)),
+        replace(profile, gate=replace(profile.gate, reject=16.0)),
+        replace(profile, release="0" * 12),
+    )
+    assert len({profile.identity, *(other.identity for other in others)}) == 7
+    assert replace(profile, name="other", content={}).identity == profile.identity
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"kind": "letter"},
+        {"zoom": 1.2},
+        {"zoom": None},
+        {"release": "x"},
+        {"name": ""},
+        {"review_confidence": 2},
+        {"novelty": {"review": 5.0, "reject": 4.0}},
+        {"calibration": {"value": float("nan"), "slope": 0.1}},
+        {"arrays": {"file": "../site.npz", "sha256": "0"}},
+        {"arrays": {"file": "site.npz", "sha256": "0"}},
+        {"arrays": None},
+    ],
+)
+def test_an_altered_profile_is_refused_in_one_line(profile, tmp_path, change):
+    path = tmp_path / "site.json"
+    profile.write(path)
+    content = json.loads(path.read_text(encoding="utf-8")) | change
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ProfileError, match="site") as error:
+        read_profile(path)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_or_missing_files_are_refused(profile, tmp_path):
+    path = tmp_path / "site.json"
+    with pytest.raises(ProfileError, match="expected a site profile"):
+        read_profile(path)
+    profile.write(path)
+    arrays = path.with_suffix(".npz")
+    arrays.write_bytes(arrays.read_bytes()[:-50])
+    with pytest.raises(ProfileError, match="altered"):
+        read_profile(path)
+    arrays.unlink()
+    with pytest.raises(ProfileError, match=r"site\.npz"):
+        read_profile(path)
+    path.write_bytes(b"{" * 50)
+    with pytest.raises(ProfileError, match="readable JSON"):
+        read_profile(path)
+
+
+def test_a_profile_is_for_its_own_release_alone(profile, card):
+    adapted = profile.applied_to(card)
+    assert adapted.calibration == profile.calibration
+    assert adapted.novelty.reject == profile.gate.reject
+    assert adapted.release != card.release
+    assert adapted.release == profile.applied_to(card).release
+    with pytest.raises(ProfileError, match=r"expected weights of release 0{12}"):
+        replace(profile, release="0" * 12).applied_to(card)
+    with pytest.raises(ProfileError, match="release"):
+        profile.applied_to(adapted)
+    wide = replace(profile.gate, reject=2 * card.novelty.reject)
+    with pytest.raises(ProfileError, match="as wide"):
+        replace(profile, gate=wide).applied_to(card)
+
+
+def test_any_text_gives_a_name():
+    assert profile_name("  a\nb\t ") == "a b"
+    assert profile_name("\x00") == "site"
+    assert len(profile_name("x" * 200)) == 60
+
+
+def test_the_classifier_sees_the_changed_field(profile, card, fields, gated_classifier):
+    plain = replace(profile, layer=None)
+    classifier = Classifier.load(DEFAULT_WEIGHTS, plain)
+    assert classifier.card.profile is plain
+    (prediction,) = classifier.predict(fields[:1], "predicted", include_rejected=True)
+    changed = plain.normalisation.apply(fields[0])
+    observed = gated_classifier.observe(changed[None])
+    distance = plain.gate.reference.distances(observed.frozen)[0]
+    assert prediction.novelty == pytest.approx(distance / plain.gate.reject, rel=1e-3)
+    assert prediction.heatmap.shape == (224, 224)
+    expected = classifier.heatmap(fields[0], prediction.class_name)
+    assert prediction.heatmap == pytest.approx(expected, abs=1e-3)
+    assert prediction.nucleus_mask().shape == (224, 224)
