@@ -17,8 +17,9 @@ WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 
 
 @st.cache_resource(show_spinner=False)
-def _load(folder: str, profile: str) -> Classifier:
-    classifier = Classifier.load(Path(folder), chosen_profile(profile))
+def _load(folder: str) -> Classifier:
+    # As the weights, the profile is the server's and stays what it was at its start.
+    classifier = Classifier.load(Path(folder), chosen_profile())
     spare_the_network()
     return classifier
 
@@ -37,10 +38,7 @@ def load_classifier() -> Classifier:
     """Loads the classifier once for all sessions; without usable weights the page ends."""
     try:
         with st.spinner("Loading the network (once, about ten seconds) ..."):
-            return _load(
-                os.environ.get(WEIGHTS_VARIABLE, str(DEFAULT_WEIGHTS)),
-                os.environ.get(PROFILE_VARIABLE, ""),
-            )
+            return _load(os.environ.get(WEIGHTS_VARIABLE, str(DEFAULT_WEIGHTS)))
     except ProfileError as error:
         st.error(
             "The site profile cannot be used, so nothing is predicted. Correct or remove the "
