@@ -3,7 +3,7 @@
 from streamlit.testing.v1 import AppTest
 
 
-def profiled(folder: str) -> None:
+def profiled() -> None:
     from mseenet.ui import shared
 
     shared._load.clear()
@@ -13,7 +13,7 @@ def profiled(folder: str) -> None:
 def test_a_profile_that_cannot_be_used_ends_the_page(tmp_path, monkeypatch):
     path = tmp_path / "site.json"
     monkeypatch.setenv("MSEENET_PROFILE", str(path))
-    app = AppTest.from_function(profiled, kwargs={"folder": ""}).run(timeout=60)
+    app = AppTest.from_function(profiled).run(timeout=60)
     assert not app.exception
     (error,) = app.error
     assert "MSEENET_PROFILE" in error.value
