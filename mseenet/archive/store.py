@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("confidence", pa.float64()),
         ("novelty", pa.float64()),
         ("nucleated_cells", pa.int32()),
+        ("scale", pa.float64()),
         ("reasons", pa.list_(pa.string())),
         ("weights", pa.string()),
         ("release", pa.string()),

@@ -285,6 +285,7 @@ def _missing(context: CaseContext) -> list[dict]:
             "confidence": None,
             "novelty": None,
             "nucleated_cells": None,
+            "scale": None,
             "reasons": [reason],
             "weights": context.weights,
             "release": context.release,

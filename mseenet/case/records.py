@@ -29,11 +29,12 @@ def record(
         profile: Name and identity of the site profile that was used (`SiteProfile.title`).
 
     Returns:
-        file, slide, status, predicted, probabilities, confidence, novelty, nucleated_cells, reasons,
-        weights, release, profile.
+        file, slide, status, predicted, probabilities, confidence, novelty, nucleated_cells, scale,
+        reasons, weights, release, profile.
         `predicted`, `probabilities` and `confidence` are None for an image that was not
         read, and for a rejected one unless the network's output was asked for; `novelty`
-        and `nucleated_cells` are None for an image that was not read.
+        and `nucleated_cells` are None for an image that was not read, `scale` wherever the size
+        of the cells is not known.
     """
     probabilities = prediction.probabilities
     return {
@@ -45,6 +46,7 @@ def record(
         "confidence": prediction.confidence,
         "novelty": prediction.novelty,
         "nucleated_cells": prediction.nucleated_cells,
+        "scale": prediction.scale,
         "reasons": list(prediction.reasons),
         "weights": weights,
         "release": release,
@@ -66,6 +68,7 @@ CSV_HEADER = (
     *CLASS_NAMES,
     "novelty",
     "nucleated_cells",
+    "scale",
     "reasons",
     "weights",
     "release",
@@ -86,6 +89,7 @@ def csv_line(record: dict) -> str:
             *probabilities.values(),
             record["novelty"],
             record["nucleated_cells"],
+            record["scale"],
             "; ".join(record["reasons"]),
             record["weights"],
             record["release"],

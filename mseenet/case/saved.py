@@ -61,6 +61,9 @@ MOST_PARTS = 10_000
 ANSWER = 2**17
 """What is kept of a field beside its content takes no more, in bytes: heatmap and mask 104 kB."""
 
+SCALES = (0.01, 100.0)
+"""Sizes of cells that are believed, in times of those of training."""
+
 _HEATMAP = (IMAGE_SIZE, IMAGE_SIZE)
 _NUCLEI = IMAGE_SIZE * IMAGE_SIZE // 8
 _HEX = re.compile(r"[0-9a-f]{1,128}")
@@ -392,6 +395,7 @@ def _answer_record(prediction: Prediction, source: Source) -> dict:
         "probabilities": None if probabilities is None else dict(probabilities),
         "novelty": prediction.novelty,
         "nucleated_cells": prediction.nucleated_cells,
+        "scale": prediction.scale,
         "reasons": list(prediction.reasons),
     }
 
@@ -520,7 +524,15 @@ def _prediction(
         novelty=None if novelty is None else record.number("novelty", 0, math.inf),
         reasons=tuple(record.texts("reasons")),
         nucleated_cells=record.count("nucleated_cells", IMAGE_SIZE**2),
+        scale=_scale(record),
     )
+
+
+def _scale(record: "_Record") -> float | None:
+    """How large the cells look; cases saved by earlier versions do not say it."""
+    if record.content.get("scale") is None:
+        return None
+    return record.number("scale", *SCALES)
 
 
 def _verdict(record: "_Record") -> Verdict:

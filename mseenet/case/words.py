@@ -222,6 +222,9 @@ TERMS = {
     "class is named. Below 1 does not mean that the answer is right.",
     "Nucleated cells": "are found by their colour, without the network; touching ones may count as one. "
     "A field without any is rejected.",
+    "Size of the cells": "is compared with that in the training fields, by the network's frozen "
+    "layers. A field whose cells look 1.25 times as large or more, or as small, is to review: another "
+    "objective, camera or cut may be the reason, and the network takes size for evidence.",
     "Heatmap": "shows where in the field something speaks for a class. It does not show what, "
     "and not that a cell there is a blast.",
 }

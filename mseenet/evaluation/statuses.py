@@ -32,6 +32,9 @@ def statuses(
 ) -> np.ndarray:
     """The status of each field, by the rules of `mseenet.inference.classifier`.
 
+    But for the size of the cells: it was not kept with the answers. Of test fields as they are it
+    sends some 1 in 100 more to review.
+
     Args:
         confidence: Calibrated probability of the class that is named, (N,) in [0, 1].
         threshold: Below which it goes to review, (N,).

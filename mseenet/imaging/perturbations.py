@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from mseenet.config import IMAGE_SIZE, SCALE_BAR_CORNER
 from mseenet.imaging.decoding import squeeze
 
 YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -108,6 +109,41 @@ def original_shape(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
     """Enlarges to a microscope camera's shape (bicubic) and squeezes again, as an upload."""
     upload = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
     return squeeze(np.asarray(upload), len(rgb))
+
+
+def magnified(rgb: np.ndarray, factor: float) -> np.ndarray:
+    """The field as an objective of another magnification shows it, as far as one can tell.
+
+    Enlarged is the central part. Where a field is reduced, more would be seen around it than is
+    known: that is filled with mirror images of the field. What the scale bar covers is replaced
+    by the mirror image of what lies to its left, so that the bar is not repeated.
+
+    Args:
+        rgb: A field, as the module's docstring says.
+        factor: How many times larger the cells get, > 0.
+
+    Returns:
+        A field of the same shape; the field itself for a factor of 1.
+    """
+    if factor == 1:
+        return rgb
+    side = len(rgb)
+    if factor > 1:
+        edge = side * (1 - 1 / factor) / 2
+        box = (edge, edge, side - edge, side - edge)
+        part = Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC, box)
+        return np.asarray(part)
+    corner = round(SCALE_BAR_CORNER * side / IMAGE_SIZE)
+    filled = rgb.copy()
+    filled[-corner:, -corner:] = rgb[-corner:, -2 * corner : -corner][:, ::-1]
+    small = squeeze(filled, round(side * factor))
+    before = (side - len(small)) // 2
+    after = side - len(small) - before
+    return np.pad(small, ((before, after), (before, after), (0, 0)), mode="symmetric")
+
+
+MAGNIFICATIONS = (0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0)
+"""Factors of `magnified` that the reports measure."""
 
 
 PERTURBATIONS: dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]] = {

@@ -1,5 +1,6 @@
 """From images to predictions: the one way in for the command line, the app and others."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,12 @@ from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER
 from mseenet.imaging.decoding import ImageError, ImageSource, decode_image, squeeze
 from mseenet.imaging.nuclei import FoundCells, NucleatedCells, find_cells, unpacked
 from mseenet.imaging.quality import Finding, check_quality
-from mseenet.inference import cellularity
+from mseenet.inference import cellularity, scale
 from mseenet.inference.cam import METHODS, CamExplainer
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, WeightsError, read_card
 from mseenet.inference.normalisation import Normalisation
 from mseenet.inference.profile import ProfileError, SiteProfile
+from mseenet.inference.scale import ScaleReference
 
 _PREDICTED = -1
 
@@ -50,6 +52,9 @@ class Prediction:
             None for an error.
         nuclei: Where these lie in the squeezed image, as bits, read-only uint8 (6272,); see
             `nucleus_mask`. None for an error.
+        scale: How many times larger the cells look than in the training fields, > 0; with a site
+            profile, after its preparation. None for an error, for weights that tell no size
+            (`mseenet.inference.scale`), and for what is too unlike a smear.
     """
 
     status: Literal["ok", "review", "rejected", "error"]
@@ -62,6 +67,7 @@ class Prediction:
     reasons: tuple[str, ...] = ()
     nucleated_cells: int | None = None
     nuclei: np.ndarray | None = None
+    scale: float | None = None
 
     def nucleus_mask(self) -> np.ndarray | None:
         """Where the nucleated cells lie in the squeezed image, bool (224, 224); None for an error."""
@@ -119,7 +125,8 @@ class Classifier:
         self.card = card
         self.device = device
         self._change = None if card.profile is None else card.profile.normalisation
-        self._infer, self._infer_with_heatmap, self._observe = _compile(model, card)
+        self._sizes = _scale_reference(model, card)
+        self._infer, self._infer_with_heatmap, self._observe = _compile(model, card, self._sizes)
         self._cam = CamExplainer(model)
         self._last = model.get_layer("logits")
 
@@ -248,7 +255,7 @@ class Classifier:
             found = self._cam.heatmap(pixels, class_name, method)
         else:
             index = np.int32(CLASS_NAMES.index(class_name))
-            found = self._infer_with_heatmap(pixels[None], index)[2].numpy()[0]
+            found = self._infer_with_heatmap(pixels[None], index)[3].numpy()[0]
         return found if self._change is None else self._change.back(found)
 
     def observe(self, fields: np.ndarray) -> Observed:
@@ -310,20 +317,26 @@ class Classifier:
             else:
                 index = _PREDICTED if heatmaps == "predicted" else CLASS_NAMES.index(heatmaps)
                 outputs = self._infer_with_heatmap(batch, np.int32(index))
-            probabilities, novelties, *heat = (tensor.numpy() for tensor in outputs)
+            probabilities, novelties, sizes, *heat = (tensor.numpy() for tensor in outputs)
         row = 0
         for field in fields:
             if isinstance(field, ImageError):
                 yield Prediction("error", reasons=(str(field),))
                 continue
             values = probabilities[row]
-            if not np.isfinite([*values, novelties[row]]).all():
+            if not np.isfinite([*values, novelties[row], sizes[row]]).all():
                 yield Prediction("error", reasons=(NOT_FINITE,))
                 row += 1
                 continue
             found = field.cells.result()
+            size = self._size(float(novelties[row]), float(sizes[row]))
             status, novelty, reasons = judged(
-                self.card, field.findings.result(), found.cells, values, float(novelties[row])
+                self.card,
+                field.findings.result(),
+                found.cells,
+                values,
+                float(novelties[row]),
+                size,
             )
             if status == "rejected" and not include_rejected:
                 yield Prediction(
@@ -332,6 +345,7 @@ class Classifier:
                     reasons=reasons,
                     nucleated_cells=found.cells.count,
                     nuclei=self._shown(found.packed),
+                    scale=size,
                 )
                 row += 1
                 continue
@@ -355,8 +369,16 @@ class Classifier:
                 reasons=reasons,
                 nucleated_cells=found.cells.count,
                 nuclei=self._shown(found.packed),
+                scale=size,
             )
             row += 1
+
+    def _size(self, novelty: float, logarithm: float) -> float | None:
+        """How many times larger the cells look, rounded to what can be told."""
+        if self._sizes is None or novelty >= scale.KNOWN:
+            return None
+        furthest = math.log(scale.FURTHEST)
+        return round(math.exp(min(max(logarithm, -furthest), furthest)), 2)
 
     def _shown(self, packed: np.ndarray) -> np.ndarray:
         """Where nuclei lie in the field as it was given, as `Prediction.nuclei`."""
@@ -373,6 +395,7 @@ def judged(
     cells: NucleatedCells,
     probabilities: np.ndarray,
     novelty: float,
+    size: float | None = None,
 ) -> tuple[Literal["ok", "review", "rejected"], float | None, tuple[str, ...]]:
     """Status, novelty and reasons of a field; the reasons for a rejection come first.
 
@@ -382,6 +405,7 @@ def judged(
         cells: That were found in the field.
         probabilities: Calibrated, (C,).
         novelty: Distance from the training fields over that of rejection.
+        size: How many times larger the cells look than in training; None if that is not known.
 
     Returns:
         Status; the novelty, None for weights without a gate; reasons in words.
@@ -408,6 +432,9 @@ def judged(
         rejecting.append(without_cells)
     if not rejecting and (too_few := cellularity.doubt(cells)):
         reviewing.append(too_few)
+    # Of a field that is refused the size may be the explanation, whatever the network says.
+    if doubt := scale.doubt(size, 1.0 if rejecting else confidence):
+        reviewing.append(doubt)
     if not rejecting and confidence < card.review_confidence:
         reviewing.append(
             f"low confidence: {100 * confidence:.1f} %; expected at least "
@@ -437,7 +464,18 @@ def _prepared(field: np.ndarray, change: Normalisation | None) -> np.ndarray:
     return field if change is None else change.apply(field)
 
 
-def _compile(model, card: Card):
+def _scale_reference(model, card: Card) -> ScaleReference | None:
+    """What tells the size of cells with these weights; None where nothing does."""
+    from mseenet.inference.network import frozen_blocks
+
+    if card.novelty is None:
+        return None
+    reference = scale.read_reference()
+    same = scale.fingerprint(frozen_blocks(model).get_weights()) == reference.blocks
+    return reference if same else None
+
+
+def _compile(model, card: Card, sizes: ScaleReference | None):
     """Compiles the network for any batch size; the results are safe to call in threads."""
     import tensorflow as tf
 
@@ -452,24 +490,25 @@ def _compile(model, card: Card):
 
     def forward(images):
         activations, logits, frozen = network(tf.cast(images, tf.float32), training=False)
-        if card.novelty is None:
-            novelty = tf.zeros(tf.shape(logits)[0])
-        else:
-            pooled = tf.reduce_mean(frozen, axis=(1, 2))
+        novelty = scales = tf.zeros(tf.shape(logits)[0])
+        pooled = tf.reduce_mean(frozen, axis=(1, 2))
+        if sizes is not None:
+            scales = sizes.logarithms(pooled, keras.ops)
+        if card.novelty is not None:
             distances = card.novelty.reference.distances(pooled, keras.ops)
             novelty = distances / card.novelty.reject
         temperatures = card.calibration.temperatures(novelty, keras.ops)
-        return activations, tf.nn.softmax(logits / temperatures), novelty
+        return activations, tf.nn.softmax(logits / temperatures), novelty, scales
 
     def infer(images):
         return forward(images)[1:]
 
     def infer_with_heatmap(images, class_index):
-        activations, probabilities, novelty = forward(images)
+        activations, probabilities, novelty, scales = forward(images)
         predicted = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index == _PREDICTED, predicted, class_index)
         maps = evidence_maps(activations, kernel)
-        return probabilities, novelty, heatmaps_of(maps, chosen, card.heatmap_scale)
+        return probabilities, novelty, scales, heatmaps_of(maps, chosen, card.heatmap_scale)
 
     def observe(images):
         activations, logits, frozen = network(tf.cast(images, tf.float32), training=False)

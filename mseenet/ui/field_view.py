@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from mseenet.case import words
 from mseenet.case.answers import Answer, answer_of
 from mseenet.case.fields import OPACITY, Case, Field
+from mseenet.case.magnification import add_central_part, remedy
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.cells import GRID_CELL
@@ -51,7 +52,7 @@ def draw_field_view(view: CaseView, classifier: Classifier, listed: list[Field])
             args=(field.key,),
         )
     draw_verdict(view, field, listed[position + 1].key if position + 1 < len(listed) else None)
-    _draw_field(view.case, classifier, field, hides(view, field))
+    _draw_field(view, classifier, field, hides(view, field))
 
 
 def _draw_steps(view: CaseView, listed: list[Field], position: int) -> None:
@@ -69,8 +70,8 @@ def _draw_steps(view: CaseView, listed: list[Field], position: int) -> None:
 
 
 @st.fragment
-def _draw_field(case: Case, classifier: Classifier, field: Field, hidden: bool) -> None:
-    prediction = field.result
+def _draw_field(view: CaseView, classifier: Classifier, field: Field, hidden: bool) -> None:
+    case, prediction = view.case, field.result
     st.html(_heading(field, classifier.card, hidden))
     if hidden:
         _draw_pictures(case, field)
@@ -81,6 +82,7 @@ def _draw_field(case: Case, classifier: Classifier, field: Field, hidden: bool) 
         return
     if prediction.status == "review":
         st.warning(sentence(words.REVIEW, _reasons(field)), icon=":material/flag:")
+        _draw_remedy(view, field)
     elif prediction.status == "rejected":
         place = st.container()
         field.include_rejected = st.toggle(
@@ -91,6 +93,7 @@ def _draw_field(case: Case, classifier: Classifier, field: Field, hidden: bool) 
         )
         lead = words.REJECTED_SHOWN if field.include_rejected else words.REJECTED
         place.warning(sentence(lead, _reasons(field)), icon=":material/block:")
+        _draw_remedy(view, field)
         if not field.include_rejected:
             _draw_pictures(case, field)
             return
@@ -100,6 +103,18 @@ def _draw_field(case: Case, classifier: Classifier, field: Field, hidden: bool) 
         with answer_side:
             _draw_answer(answer, classifier.card, meaningful=prediction.status != "rejected")
         _draw_evidence(case, classifier, field, answer, place)
+
+
+def _draw_remedy(view: CaseView, field: Field) -> None:
+    """What can be done about cells of another size; nothing for cells of the usual one."""
+    found = remedy(field)
+    if found is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="remedy"):
+        st.markdown(found.words)
+        if found.size and st.button("Add the central part", key=f"central-{field.key[:12]}"):
+            view.step_to(add_central_part(view.case, field, found.size))
+            st.rerun()
 
 
 def _draw_evidence(

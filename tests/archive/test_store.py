@@ -23,7 +23,13 @@ from mseenet.inference.classifier import Prediction
 
 def row(name: str, sha256: str | None = None, release: str = "r1") -> dict:
     prediction = Prediction(
-        "ok", "Pre-B", dict.fromkeys(CLASS_NAMES, 0.25), 0.25, novelty=0.5, nucleated_cells=3
+        "ok",
+        "Pre-B",
+        dict.fromkeys(CLASS_NAMES, 0.25),
+        0.25,
+        novelty=0.5,
+        nucleated_cells=3,
+        scale=1.04,
     )
     return record(name, prediction, "w", release, "slide") | {"sha256": sha256 or f"of {name}"}
 

@@ -8,7 +8,7 @@ from mseenet.case.records import CSV_HEADER, csv_line, json_line, percent, recor
 from mseenet.inference.classifier import Prediction
 
 PROBABILITIES = {"Benign": 0.01, "Early Pre-B": 0.02, "Pre-B": 0.9, "Pro-B": 0.07}
-GOOD = Prediction("ok", "Pre-B", PROBABILITIES, 0.9, nucleated_cells=7)
+GOOD = Prediction("ok", "Pre-B", PROBABILITIES, 0.9, nucleated_cells=7, scale=1.46)
 BAD = Prediction("error", reasons=("expected an image, got text",))
 
 
@@ -22,6 +22,7 @@ def test_json_has_exactly_the_agreed_fields():
         "confidence": 0.9,
         "novelty": None,
         "nucleated_cells": 7,
+        "scale": 1.46,
         "reasons": [],
         "weights": "abc",
         "release": "0123456789ab",
@@ -36,6 +37,7 @@ def test_json_has_exactly_the_agreed_fields():
         "confidence": None,
         "novelty": None,
         "nucleated_cells": None,
+        "scale": None,
         "reasons": ["expected an image, got text"],
         "weights": "abc",
         "release": "0123456789ab",
@@ -58,7 +60,7 @@ def test_names_survive_json_and_csv(name):
     )
     assert dict(zip(CSV_HEADER, row, strict=True)) == {
         "file": name, "slide": "", "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
-        "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "nucleated_cells": "7", "reasons": "", "weights": "abc",
+        "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "nucleated_cells": "7", "scale": "1.46", "reasons": "", "weights": "abc",
         "release": "0123456789ab", "profile": "",
     }  # fmt: skip
 

@@ -59,6 +59,7 @@ def answer(i: int, status: str = "ok") -> Prediction:
         ("out of focus", "a [link](http://example.org)"),
         5 + i,
         nuclei,
+        0.5 + 0.25 * i,
     )
 
 
@@ -162,6 +163,7 @@ def test_what_was_analysed_again_is_kept_beside_what_came(case):
     assert restored.earlier.source == OLD
     assert restored.earlier.prediction.class_name == answer(1).class_name
     assert restored.earlier.prediction.nucleated_cells == answer(1).nucleated_cells
+    assert restored.earlier.prediction.scale == answer(1).scale
     assert restored.earlier.prediction.heatmap is restored.earlier.prediction.nuclei is None
 
 
@@ -230,6 +232,8 @@ def field_value(key: str, value: object, part: str | None = None) -> Callable[[d
         (field_value("nucleated_cells", 2.0, "answer"), "nucleated_cells: expected a whole number"),
         (field_value("nucleated_cells", True, "answer"), "nucleated_cells: expected a whole"),
         (field_value("nucleated_cells", 10**9, "answer"), "expected a whole number in"),
+        (field_value("scale", 0, "answer"), "scale: expected a number in"),
+        (field_value("scale", "1.5", "answer"), "scale: expected a number in"),
         (field_value("nuclei", 5, "answer"), "nuclei: expected a text"),
         (field_value("release", "<b>", "answer"), "release: expected hexadecimal digits"),
         (field_value("heatmap_class", "None", "answer"), "heatmap_class: expected one of"),
@@ -365,7 +369,7 @@ def test_every_part_of_an_answer_is_saved():
     """Whoever adds to `Prediction` is told here to add it to the saved case."""
     assert [part.name for part in dataclasses.fields(Prediction)] == [
         *("status", "class_name", "probabilities", "confidence", "heatmap", "heatmap_class"),
-        *("novelty", "reasons", "nucleated_cells", "nuclei"),
+        *("novelty", "reasons", "nucleated_cells", "nuclei", "scale"),
     ]
 
 

@@ -85,7 +85,7 @@ def test_json_lines_in_input_order(case, classifier, fields, predict, ungated):
     assert "Traceback" not in done.err
     records = [json.loads(line) for line in done.out.splitlines()]
     names = ["file", "slide", "status", "predicted", "probabilities", "confidence", "novelty"]
-    names += ["nucleated_cells", "reasons", "weights", "release", "profile"]
+    names += ["nucleated_cells", "scale", "reasons", "weights", "release", "profile"]
     assert all(list(r) == names for r in records)
     names = ["a.png", "b-empty.png", "b-text.jpg", "c.TIF", "deeper/=b.jpg", "a.png"]
     assert [r["file"] for r in records] == [*(str(case / name) for name in names), "absent.png"]

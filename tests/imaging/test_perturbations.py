@@ -4,6 +4,7 @@ import pytest
 from mseenet.imaging.perturbations import (
     EOSIN,
     HAEMATOXYLIN,
+    MAGNIFICATIONS,
     PERTURBATIONS,
     blur,
     brightness,
@@ -11,12 +12,14 @@ from mseenet.imaging.perturbations import (
     gamma,
     hue,
     jpeg,
+    magnified,
     mirror,
     noise,
     original_shape,
     stain,
     turn,
 )
+from mseenet.imaging.synthetic import STYLES, render_field
 
 CASES = [
     pytest.param(function, id=f"{kind} {severity}")
@@ -162,3 +165,25 @@ def test_the_original_shape_brings_nearly_the_same_field_back(field):
     for width, height in ((512, 384), (1024, 768), (2048, 1536)):
         assert mean_difference(original_shape(field, width, height), field) < 3
     assert mean_difference(jpeg(field, 90), field) < 4
+
+
+@pytest.mark.parametrize("factor", MAGNIFICATIONS)
+def test_magnified_fields_show_the_middle_larger_or_smaller(factor):
+    field = render_field(STYLES[0], seed=4)
+    before = field.copy()
+    changed = magnified(field, factor)
+    assert np.array_equal(field, before)
+    assert (changed.shape, changed.dtype) == (field.shape, np.uint8)
+    if factor == 1:
+        assert np.array_equal(changed, field)
+        return
+    # Back to the usual size, the middle is the same again but for what the pixels could not hold.
+    again = magnified(changed, 1 / factor)[60:-60, 60:-60].astype(float)
+    middle = blur(field, 1.0)[60:-60, 60:-60].astype(float)
+    assert np.abs(blur(again.astype(np.uint8), 1.0) - middle).mean() < 6
+
+
+def test_the_scale_bar_is_not_repeated_around_a_reduced_field():
+    field = np.full((224, 224, 3), 200, np.uint8)
+    field[-37:, -37:] = (255, 0, 0)
+    assert (magnified(field, 0.5) == 200).all()
