@@ -215,14 +215,15 @@ def test_numbers_that_are_not_finite_name_no_class(classifier, fields, monkeypat
     whole = classifier._infer
 
     def broken(batch):
-        probabilities, novelty = (tensor.numpy() for tensor in whole(batch))
+        probabilities, novelty, sizes = (tensor.numpy() for tensor in whole(batch))
         probabilities[0, 2] = np.nan
         novelty[1] = np.inf
-        return tf.constant(probabilities), tf.constant(novelty)
+        sizes[2] = np.nan
+        return tf.constant(probabilities), tf.constant(novelty), tf.constant(sizes)
 
     monkeypatch.setattr(classifier, "_infer", broken)
-    *wrong, right = classifier.predict(fields[:3])
-    assert [prediction.status for prediction in wrong] == ["error", "error"]
+    *wrong, right = classifier.predict([*fields[:3], fields[0]])
+    assert [prediction.status for prediction in wrong] == ["error"] * 3
     assert all("not a finite number" in prediction.reasons[0] for prediction in wrong)
     assert all(prediction.class_name is None for prediction in wrong)
     assert right.class_name is not None
