@@ -26,8 +26,6 @@ from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.cells import evidence_on
 from mseenet.imaging.nuclei import blank_nuclei, nucleus_mask
-from mseenet.imaging.synthetic import STYLES, render_field
-from mseenet.inference.classifier import Classifier
 from mseenet.inference.heatmaps import overlay
 from mseenet.ui import access, analyse_page, intake, session
 from mseenet.ui.about_page import in_words
@@ -462,21 +460,6 @@ def test_a_doubtful_field_says_why(app, networks, classifier, ungated_weights, f
     assert warning.startswith(words.REVIEW)
     assert "low confidence" in warning
     assert tiles(app)["of these to review"] == 1
-
-
-def test_small_cells_are_told_of_and_the_central_part_becomes_a_field(app, monkeypatch):
-    monkeypatch.setattr(Classifier, "_size", lambda *_: 0.5)
-    pixels = np.asarray(Image.fromarray(render_field(STYLES[0], 3)).resize((640, 480)))
-    upload(app, ("a.png", encode(pixels)))
-    (warning,) = app.warning
-    assert "cells look 0.5 x as large as in the training fields" in warning.value
-    assert any("central 320 x 240 pixels" in text.value for text in app.markdown)
-    next(b for b in app.button if b.label == "Add the central part").click()
-    app.run()
-    case = app.session_state["case-view"].case
-    assert [f.name for f in case.fields.values()] == ["a.png", "a, central 320 x 240.png"]
-    assert not case.waiting()
-    assert "a, central 320 x 240.png" in html(app)
 
 
 def test_the_predicted_bar_stands_out_and_the_threshold_is_marked():
