@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "name the class of images",
     "archive": "name the class of images by the million",
     "app": "serve the page",
+    "serve": "serve the network to programs, over HTTP",
     "train": "make the weights from the dataset",
     "crossvalidate": "measure the recipe on unseen slides and calibrate the weights",
     "verify": "say whether the network holds in a laboratory, by its own labelled fields",

@@ -75,15 +75,17 @@ def test_every_library_that_is_imported_is_declared():
     everywhere = {Requirement(text).name for text in PROJECT["dependencies"]}
     extras = {
         extra: {Requirement(text).name for text in PROJECT["optional-dependencies"][extra]}
-        for extra in ("archive", "train")
+        for extra in ("archive", "serve", "train")
     }
     of_module = packages_distributions()
     for path in (ROOT / "mseenet").rglob("*.py"):
         declared = everywhere
         if path.parent.name in ("training", "evaluation", "baselines", "commands"):
             declared = everywhere | extras["train"]
-        elif path.parent.name == "archive":
-            declared = everywhere | extras["archive"]
+        elif path.parent.name in ("archive", "serve"):
+            declared = everywhere | extras[path.parent.name]
+        elif path.name == "cluster.py":
+            declared = everywhere | (extras["archive"] & extras["serve"])
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]

@@ -6,10 +6,9 @@
 
 FOLDER is for images, rows and logs, and is made. Images are rendered fields, shifted and packed as
 JPEG of quality 90, so that each has a content of its own. `rate` compares one process of
-`mseenet predict` with one and two workers, each with one thread, at the low priority that Ray gives
-its workers; they take turns, so that a busy machine slows all alike. `memory` prints the memory of
-the command and of its worker over the rows. `kills` ends the command five times and a worker five
-times, at random, and counts rows.
+`mseenet predict` with one and two workers, each with one thread; they take turns, so that a busy
+machine slows all alike. `memory` prints the memory of the command and of its worker over the rows.
+`kills` ends the command five times and a worker five times, at random, and counts rows.
 """
 
 import argparse
@@ -33,9 +32,6 @@ from mseenet import console
 
 FOLDER_SIZE = 1000
 """Images in one folder."""
-
-NICENESS = 15
-"""Of Ray's workers."""
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -169,7 +165,7 @@ def timed(call: list[str], lines: bool = False) -> Iterator[tuple[float, int]]:
         lines: Whether each image is a line on standard output; else progress is read.
     """
     process = subprocess.Popen(
-        ["nice", "-n", str(NICENESS if lines else 0), sys.executable, "-m", "mseenet", *call],
+        [sys.executable, "-m", "mseenet", *call],
         env=os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE if lines else subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if lines else subprocess.PIPE,

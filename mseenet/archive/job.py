@@ -5,10 +5,7 @@ worker; whatever is killed, what did not come back is asked for again, each imag
 what ends its worker then becomes a row that says so.
 """
 
-import logging
 import os
-import signal
-import socket
 import time
 import warnings
 from collections import Counter
@@ -20,15 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mseenet import console
+from mseenet import cluster
 from mseenet.archive.digests import SIZE, Digests, digest, repeated
 from mseenet.archive.scoring import COPY, KEPT, Claims, Scorer, Task, block_of, listed
 from mseenet.archive.sources import Reference, references
 from mseenet.archive.store import Settings, Store
-from mseenet.case.limits import MEGABYTE, configured_limits
+from mseenet.case.limits import configured_limits
 from mseenet.case.records import record
 from mseenet.case.slides import slide_of
-from mseenet.errors import MSEENetError, UsageError
+from mseenet.cluster import ClusterError
+from mseenet.errors import UsageError
 from mseenet.inference.card import read_card
 from mseenet.inference.classifier import Prediction
 from mseenet.version import version_text
@@ -42,17 +40,6 @@ SHARD_ROWS = 10_000
 SHARD_SECONDS = 60
 """Seconds after which rows are written, however few: what a killed job loses."""
 
-OBJECT_STORE = 512 * MEGABYTE
-"""Bytes of shared memory for the listing and for answers on their way; Ray puts more on the disk."""
-
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DATA_LOG_LEVEL": "CRITICAL",
-}
-"""What Ray is told before it is imported: nothing is reported to its makers, and the terminal is
-left to our own progress."""
-
 RETRIES = 1
 """How often a block is tried again whose worker or machine was lost, before its images are asked for
 one by one; and then each of them."""
@@ -61,10 +48,6 @@ ENDED = (
     "the worker ended, each time, while it worked on this image by itself; the file may be made "
     "to crash its decoder, or take too much memory"
 )
-
-
-class ClusterError(MSEENetError):
-    """Ray cannot be used as asked; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +92,8 @@ def score(job: Job, report: Callable[[str], None]) -> Counter:
     card = read_card(job.weights)
     slide_of("", job.settings.slides)
     task = Task(job.weights, card.release, job.settings, configured_limits().file, job.threads)
-    _reach(job.address)
-    with Store.opened(job.output, job.settings) as store, _cluster(job) as workers:
+    cluster.reach(job.address)
+    with Store.opened(job.output, job.settings) as store, _workers(job) as workers:
         run = _Run(store, task, card.sha256, workers, report)
         return run.score(job.sources)
 
@@ -285,75 +268,25 @@ def _answered(blocks: list, task: Task, known, workers: int, with_claims: bool) 
     try:
         yield from answers.iter_batches(batch_size=None, batch_format="pyarrow")
     except ray.exceptions.RayError as error:
-        raise ClusterError(f"the workers cannot go on: {_last_line(error)}") from error
+        raise ClusterError(f"the workers cannot go on: {cluster.last_line(error)}") from error
 
 
 @contextmanager
-def _cluster(job: Job) -> Iterator[int]:
+def _workers(job: Job) -> Iterator[int]:
     """Ray, joined or started for the job, and how many workers it will have."""
-    os.environ |= QUIET
-    import ray
+    wanted = job.workers
+    own = (wanted or os.cpu_count() or 1) * job.threads
+    with cluster.running(own, job.address):
+        import ray
 
-    workers = job.workers
-    own = {
-        "num_cpus": (workers or os.cpu_count() or 1) * job.threads,
-        "object_store_memory": OBJECT_STORE,
-        "include_dashboard": False,
-    }
-    try:
-        with console.silenced():  # Ray says at which level it logs
-            ray.init(
-                job.address or "local",
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                **({} if job.address else own),
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _not_running(job.address, error) from error
-    kept = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        _prepare_data()
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.max_errored_blocks = -1  # lost blocks are asked for again
         room = int(ray.cluster_resources().get("CPU", 0)) // job.threads
-        if not 1 <= (workers or room) <= room:
+        if not 1 <= (wanted or room) <= room:
             raise ClusterError(
-                f"expected processors for {workers or 1} workers of {job.threads}; "
+                f"expected processors for {wanted or 1} workers of {job.threads}; "
                 f"the cluster has room for {room}"
             )
-        yield workers or room
-    finally:
-        ray.shutdown()
-        signal.signal(signal.SIGTERM, kept)
-
-
-def _reach(address: str | None) -> None:
-    """Finds out whether anything listens at HOST:PORT, for which Ray would wait for minutes."""
-    host, colon, port = (address or "").rpartition(":")
-    if colon and port.isdigit() and "/" not in host:
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise _not_running(address, error) from error
-
-
-def _not_running(address: str | None, error: Exception) -> ClusterError:
-    what = f"to be running at {address}" if address else "to start"
-    return ClusterError(f"expected Ray {what}: {_last_line(error)}")
-
-
-def _prepare_data() -> None:
-    """Lets lost blocks be asked for again instead of ending the job."""
-    import ray
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.max_errored_blocks = -1
-
-
-def _terminate(*_) -> None:
-    console.say("terminated; the same command goes on from here")
-    raise SystemExit(128 + signal.SIGTERM)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+        yield wanted or room

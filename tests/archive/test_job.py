@@ -18,6 +18,7 @@ pytest.importorskip("ray", reason="the extra `archive` is not installed")
 
 import pyarrow.dataset as ds
 
+from mseenet import cluster
 from mseenet.archive.job import ENDED
 from mseenet.archive.store import COMPLETE_NAME
 from mseenet.case.records import record
@@ -33,24 +34,24 @@ WORKER = "ray::MapWorker"
 def environment() -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": os.pathsep.join((str(STAND_IN), str(ROOT))),
-        "RAY_USAGE_STATS_ENABLED": "0",
+        **cluster.QUIET,
     }
 
 
 @pytest.fixture(scope="module")
-def cluster(environment):
+def machines(environment):
     """Two nodes of one processor each."""
     from ray.cluster_utils import Cluster
 
     kept = dict(os.environ)
     os.environ |= environment
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    machines = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
     try:
-        cluster.add_node(**node)
-        yield cluster
+        machines.add_node(**node)
+        yield machines
     finally:
-        cluster.shutdown()
+        machines.shutdown()
         os.environ.clear()
         os.environ |= kept
 
@@ -144,7 +145,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def test_two_machines_give_the_records_of_predict(
-    cluster, start, tmp_path, gated_classifier, fields
+    machines, start, tmp_path, gated_classifier, fields
 ):
     images = tmp_path / "images"
     images.mkdir()
@@ -154,7 +155,7 @@ def test_two_machines_give_the_records_of_predict(
     (images / "text.jpg").write_text("text")
     with zipfile.ZipFile(images / "slide.zip", "w") as archive:
         archive.writestr("a.bmp", encode(fields[1], "BMP"))
-    status, err = ended(start("images", "absent.png", "--address", cluster.address))
+    status, err = ended(start("images", "absent.png", "--address", machines.address))
     assert (status, len(err.splitlines())) == (1, 1), err
     assert "8 images: 2 error" in err
     card = gated_classifier.card
@@ -182,12 +183,12 @@ def test_two_machines_give_the_records_of_predict(
     assert json.loads((tmp_path / "out" / COMPLETE_NAME).read_text())["rows"] == 8
 
 
-def test_workers_that_end_and_images_that_end_them(cluster, start, tmp_path, weights):
+def test_workers_that_end_and_images_that_end_them(machines, start, tmp_path, weights):
     images = tmp_path / "images"
     write_contents(images, 200, copies=2)
     (images / "a.png").write_text("poison")
     (images / "b.png").write_text("raise")
-    process = start(images, "--weights", weights, "--address", cluster.address, SMALL_BLOCKS="1")
+    process = start(images, "--weights", weights, "--address", machines.address, SMALL_BLOCKS="1")
     until(lambda: list((tmp_path / "out").glob("part-*")), process)
     os.kill(workers_of()[0], signal.SIGKILL)
     status, err = ended(process)
@@ -201,22 +202,22 @@ def test_workers_that_end_and_images_that_end_them(cluster, start, tmp_path, wei
         assert (row["sha256"], row["novelty"]) == (sha256, 1 + int(sha256[:4], 16) / 2**16)
 
 
-def test_a_lost_machine_loses_nothing(cluster, start, tmp_path, weights):
+def test_a_lost_machine_loses_nothing(machines, start, tmp_path, weights):
     images = tmp_path / "images"
     write_contents(images, 400)
-    process = start(images, "--weights", weights, "--address", cluster.address, SMALL_BLOCKS="1")
+    process = start(images, "--weights", weights, "--address", machines.address, SMALL_BLOCKS="1")
     until(lambda: list((tmp_path / "out").glob("part-*")), process)
-    machine = next(node for node in cluster.list_all_nodes() if not node.head)
-    cluster.remove_node(machine, allow_graceful=False)
+    machine = next(node for node in machines.list_all_nodes() if not node.head)
+    machines.remove_node(machine, allow_graceful=False)
     assert ended(process)[0] == 0
-    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    machines.add_node(num_cpus=1, object_store_memory=100 * 2**20)
     check_rows(tmp_path / "out", images)
 
 
-def test_a_second_run_computes_what_changed(cluster, start, tmp_path, weights):
+def test_a_second_run_computes_what_changed(machines, start, tmp_path, weights):
     images, out = tmp_path / "images", tmp_path / "out"
     write_contents(images, 20, copies=3)
-    options = (images, "--weights", weights, "--address", cluster.address)
+    options = (images, "--weights", weights, "--address", machines.address)
     assert ended(start(images, *options))[0] == 0  # named twice
     check_rows(out, images)
     computed = (weights / "computed").read_text().split()
