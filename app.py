@@ -15,6 +15,7 @@ from mseenet.ui.frame import draw_footer, draw_header, page_icon, page_scripts
 from mseenet.ui.guard import admit, middleware
 from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.session import current_view, keep_settings, require_limits
+from mseenet.ui.sessions import session_mark
 from mseenet.ui.shared import load_classifier
 from mseenet.ui.streamlit_internals import ask_nobody_outside, keep_uploads_in_memory
 
@@ -22,7 +23,7 @@ from mseenet.ui.streamlit_internals import ask_nobody_outside, keep_uploads_in_m
 def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
     require_limits()
-    draw_header(open_case=current_view().unsaved())
+    draw_header(current_view().unsaved(), session_mark())
     require_sign_in()
     admit()
     keep_uploads_in_memory(upload_limit() + 2**20)  # and what frames it in a request

@@ -5,13 +5,17 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mseenet.case.archive import is_hidden, is_litter
-from mseenet.case.fields import HIDDEN, NOT_AN_IMAGE, LeftOut, no_room, too_large
-from mseenet.case.limits import Limits
+from mseenet.case.fields import HIDDEN, NOT_AN_IMAGE, LeftOut, no_room, server_full, too_large
+from mseenet.case.limits import Limits, Room
 from mseenet.errors import MSEENetError
 
 MAGIC = b"MSEENet bundle\n"
 """How a bundle begins. A line of JSON follows, a list of `name`, `size` in bytes and `left_out`
 for each file, and then the contents of all files, one behind the other."""
+
+
+SMALL = 2**20
+"""Uploads up to this size, in bytes, are taken by a full server, too: a bundle of notes is one."""
 
 
 class BundleError(MSEENetError):
@@ -38,6 +42,7 @@ def reasons(limits: Limits) -> dict[str, str]:
         "kind": NOT_AN_IMAGE,
         "size": too_large(limits),
         "room": no_room(limits),
+        "full": server_full(Room(limits.server)),
         "unreadable": "the browser could not read this file",
         "proxy": "a proxy between the browser and this app refuses an upload of this size; expected "
         "a smaller file, or a higher limit of the proxy (nginx: client_max_body_size)",

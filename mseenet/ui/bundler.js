@@ -193,20 +193,31 @@
     // The form holds a copy of the bundle.
     const place = sent.findIndex((s) => s.bundle.name === file.name && s.bundle.size === file.size);
     const [known] = place < 0 ? [] : sent.splice(place, 1);
-    if (this.status !== 413) return;
+    if (this.status !== 413 && this.status !== 507) return;
     const members = known?.members ?? [{ name: file.name, size: file.size, left_out: null }];
-    if (members.length === 1 && members[0].left_out) return; // even a note is refused
+    const notes = members.every((member) => member.left_out);
+    if (notes && (members.length === 1 || this.status === 507)) return; // even a note is refused
     event.stopImmediatePropagation();
+    if (this.status === 507) {
+      // The server says why it has no room for any of them; it takes a note of each.
+      const why = this.responseText === "full" ? "full" : "room";
+      return again(this, request, pack(members.map(({ name }) => without(name, why))), field);
+    }
     largest = Math.min(largest, Math.max(file.size / 4, 2 ** 16));
     const [first, ...others] = members.length > 1 ? split(members) : [noteOf(members[0])];
     const uploader = document.querySelector("[data-testid=stFileUploaderDropzoneInput]");
     if (others.length && uploader) hand(uploader, others);
+    again(this, request, first, field);
+  }
+
+  // Sends a refused request again, with another file.
+  function again(xhr, request, file, field) {
     const body = new FormData();
-    body.append(field, first, first.name);
-    open.apply(this, request.target);
-    requests.set(this, { ...request, body });
-    for (const header of request.headers) setRequestHeader.apply(this, header);
-    sendRequest.call(this, body);
+    body.append(field, file, file.name);
+    open.apply(xhr, request.target);
+    requests.set(xhr, { ...request, body });
+    for (const header of request.headers) setRequestHeader.apply(xhr, header);
+    sendRequest.call(xhr, body);
   }
 
   // Fewer files in each: by size, and by count where all of them together are small.

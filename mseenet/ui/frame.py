@@ -110,6 +110,12 @@ _STYLE = """
   .st-key-case > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:first-child > div {
     position: sticky; top: 4.2rem; height: fit-content; flex: none; }
 }
+.mseenet-lost { position: fixed; inset: 0 0 auto 0; z-index: 1000002; display: flex; flex-wrap: wrap; gap: .6rem 1.2rem;
+  align-items: center; justify-content: center; padding: .9rem 1.2rem; color: #fff; background: #8c1d18; font-family: inherit; }
+.mseenet-lost p { margin: 0; max-width: 60rem; font-size: 1rem; line-height: 1.4; }
+.mseenet-lost button { padding: .45rem 1rem; border: 1px solid #fff; border-radius: .5rem; color: #8c1d18; background: #fff;
+  font: inherit; font-weight: 600; cursor: pointer; }
+.mseenet-lost button:focus-visible { outline: 3px solid #fff; outline-offset: 2px; }
 [data-testid="stProgress"] * { transition: none !important; }
 .stMain:has(.st-key-progress) [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .mseenet-steps { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr));
@@ -146,11 +152,12 @@ def page_scripts() -> tuple[str, ...]:
         return (_SCRIPT,)
 
 
-def draw_header(open_case: bool) -> None:
+def draw_header(open_case: bool, mark: str = "") -> None:
     """Draws title and purpose, and the line that never leaves the screen.
 
     Args:
         open_case: Whether the browser is to ask before the page is left.
+        mark: Of the session, for `page.js`.
     """
     st.html(_STYLE)
     scripts = "".join(f"<script>{script}</script>" for script in page_scripts())
@@ -159,8 +166,10 @@ def draw_header(open_case: bool) -> None:
         '<header class="mseenet-title"><h1>MSEENet</h1>'
         "<p>Acute lymphoblastic leukaemia subtypes from peripheral blood smear fields</p></header>"
     )
-    mark = '<i class="mseenet-open-case" hidden></i>' if open_case else ""
-    st.html(f'<p class="mseenet-research" role="note">{words.RESEARCH_USE}{mark}</p>')
+    marks = '<i class="mseenet-open-case" hidden></i>' if open_case else ""
+    if mark:
+        marks += f'<i class="mseenet-session" data-mark="{mark}" hidden></i>'
+    st.html(f'<p class="mseenet-research" role="note">{words.RESEARCH_USE}{marks}</p>')
 
 
 def draw_empty_state() -> None:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
@@ -17,6 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from mseenet.errors import UsageError
+from mseenet.ui.bundle import SMALL
+from mseenet.ui.sessions import end_session, is_open, uploads
 from mseenet.ui.streamlit_internals import streamlit_scripts
 
 HEADERS = {
@@ -29,6 +32,9 @@ HEADERS = {
 
 UPLOADS, METRICS = "/_stcore/upload_file/", "/_stcore/metrics"
 """Where Streamlit takes uploads, and where it tells everyone about the server's sessions."""
+
+OPEN, CLOSED = "/_stcore/mseenet/open/", "/_stcore/mseenet/closed/"
+"""Where a page asks whether its session is still there, and says that it was closed; `page.js`."""
 
 MOST_ADMITTED = 10_000
 """Sessions that are remembered; the oldest are forgotten and have to load the page again."""
@@ -74,7 +80,7 @@ def content_policy(scripts: Iterable[str]) -> str:
 
 
 class Guard:
-    """ASGI middleware: uploads only of admitted sessions, no metrics, headers everywhere.
+    """ASGI middleware: uploads of admitted sessions for which there is room, no metrics, headers.
 
     Args:
         app: What answers all other requests.
@@ -90,22 +96,69 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        status = 500
+
         async def with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 MutableHeaders(scope=message).update(self.headers)
             await send(message)
 
-        refused = _refusal(scope["path"], scope["method"])
-        await (refused or self.app)(scope, receive, with_headers)
+        path, method = scope["path"], scope["method"]
+        own = _of_session(path, method) or _refusal(path, method) or _without_room(scope)
+        try:
+            await (own or self.app)(scope, receive, with_headers)
+        finally:
+            # One that failed is not there; of one that is deleted nothing is left.
+            left = method == "DELETE" or (method == "PUT" and status >= 400)
+            if own is None and left and (upload := _upload(path)):
+                uploads.forget(*upload)
+
+
+def _upload(path: str) -> tuple[str, str] | None:
+    """Session and file of an upload's address; None for another one."""
+    _, found, rest = path.partition(UPLOADS)
+    session, _, file = rest.partition("/")
+    return (session, file) if found else None
+
+
+def _of_session(path: str, method: str) -> PlainTextResponse | None:
+    """The answer to what a page asks or says of its session."""
+    _, asks, mark = path.partition(OPEN)
+    if asks:
+        return PlainTextResponse(status_code=204 if is_open(mark) else 410)
+    _, says, mark = path.partition(CLOSED)
+    if says and method == "POST":
+        end_session(mark)
+        return PlainTextResponse(status_code=204)
+    return None
 
 
 def _refusal(path: str, method: str) -> PlainTextResponse | None:
     if METRICS in path:
         return PlainTextResponse("not found", 404)
-    _, upload, rest = path.partition(UPLOADS)
-    if upload and method != "OPTIONS" and rest.split("/")[0] not in _admitted:
+    upload = _upload(path)
+    if upload and method != "OPTIONS" and upload[0] not in _admitted:
         return PlainTextResponse("sign in, and load the page, before an upload", 403)
     return None
+
+
+def _without_room(scope: Scope) -> PlainTextResponse | None:
+    """The refusal of an upload for which there is no room, before any of it is read."""
+    upload = _upload(scope["path"])
+    if not upload or scope["method"] != "PUT":
+        return None
+    length = Headers(scope=scope).get("content-length", "")
+    if not (length.isascii() and length.isdigit()):
+        return PlainTextResponse("expected an upload of stated length", 411)
+    if int(length) <= SMALL:  # a note of what is not sent has to get through
+        return None
+    try:
+        reason = uploads.refusal(*upload, int(length))
+    except UsageError:
+        reason = "room"
+    return PlainTextResponse(reason, 507) if reason else None
 
 
 def middleware(scripts: Iterable[str]) -> list[Middleware]:

@@ -1,7 +1,10 @@
 """Where images come in: files, folders, archives, the clipboard, a camera, examples."""
 
+from collections.abc import Iterable, Iterator
+
 import streamlit as st
 from PIL import Image
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from mseenet.case import words
 from mseenet.case.archive import ENCODINGS
@@ -14,6 +17,7 @@ from mseenet.ui.bundle import unbundled
 from mseenet.ui.frame import plain
 from mseenet.ui.saved_case import open_saved
 from mseenet.ui.session import CaseView
+from mseenet.ui.sessions import forget_counted
 from mseenet.ui.streamlit_internals import forget_upload
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
@@ -68,14 +72,22 @@ def draw_intake(view: CaseView) -> bool:
             st.warning(f"T{server_full(case.room)[1:]}.", icon=":material/hourglass_top:")
         st.caption(words.PRIVACY)
     if taken:
-        files, left_out = unbundled(((file.name, file.getvalue()) for file in taken), case.limits)
+        files, left_out = unbundled(_contents(taken), case.limits)
         files, notices = open_saved(view, files, left_out)
         case.take_in(files, left_out)
         case.notices += notices
-        for file in taken:
-            forget_upload(file.file_id)
         _next_intake(view)
     return bool(taken)
+
+
+def _contents(taken: Iterable[UploadedFile]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of uploads, each forgotten by the server as it is handed on."""
+    for file in taken:
+        content = file.getvalue()
+        file.close()
+        forget_upload(file.file_id)
+        forget_counted(file.file_id)
+        yield file.name, content
 
 
 def _next_intake(view: CaseView) -> None:

@@ -18,8 +18,61 @@
 
   // To leave the page forgets the case: the browser asks first while one is open.
   addEventListener("beforeunload", (event) => {
-    if (document.querySelector(".mseenet-open-case")) event.preventDefault();
+    if (!gone && document.querySelector(".mseenet-open-case")) event.preventDefault();
   });
+
+  // A page that is closed cannot come back to its case: the server need not keep it.
+  const markOfSession = () => document.querySelector(".mseenet-session")?.dataset.mark;
+  const atServer = (path) => `${location.pathname.replace(/\/(model|about)?$/, "")}${path}`;
+  let gone = false;
+  addEventListener("pagehide", (event) => {
+    const mark = markOfSession();
+    if (mark && !event.persisted) navigator.sendBeacon(atServer(`/_stcore/mseenet/closed/${mark}`));
+  });
+
+  // Streamlit connects again by itself. If the server no longer has the case, the page would look
+  // alive, and be replaced by an empty one with the next click.
+  const Socket = window.WebSocket;
+  window.WebSocket = class extends Socket {
+    constructor(...details) {
+      super(...details);
+      const mark = markOfSession(); // of what is shown, which a new session may replace
+      const hadCase = Boolean(document.querySelector(".st-key-case"));
+      if (!mark || !String(details[0]).includes("/_stcore/stream")) return;
+      this.addEventListener("open", async () => {
+        const answer = await fetch(atServer(`/_stcore/mseenet/open/${mark}`)).catch(() => null);
+        if (answer?.status === 410) lose(hadCase);
+      });
+    }
+  };
+
+  function lose(hadCase) {
+    if (gone) return;
+    gone = true;
+    if (!hadCase) return location.reload(); // nothing is lost
+    const note = document.createElement("div");
+    note.className = "mseenet-lost";
+    note.setAttribute("role", "alert");
+    const text = document.createElement("p");
+    text.textContent =
+      "The server no longer has this case: it was started again, or the page was cut off for too " +
+      "long. What is below is only the last picture of it, and nothing on it works any more. If " +
+      "you saved the case, begin anew and add the saved file; if not, add the images again.";
+    const button = document.createElement("button");
+    button.textContent = "Begin anew";
+    button.addEventListener("click", () => location.reload());
+    note.append(text, button);
+    document.body.append(note);
+    button.focus();
+    const scrolls = ["PageUp", "PageDown", "Home", "End", "Tab"];
+    const stop = (event) => {
+      if (note.contains(event.target) || scrolls.includes(event.key)) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    };
+    for (const type of ["click", "pointerdown", "mousedown", "keydown", "change", "drop", "paste"])
+      addEventListener(type, stop, true);
+  }
 
   // Streamlit asks the camera for no more pixels than its picture has on the page.
   const devices = navigator.mediaDevices; // only on localhost and behind TLS

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import ParamSpec
 
 import streamlit
+from streamlit.runtime import Runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 _P = ParamSpec("_P")
 
@@ -95,6 +97,35 @@ def ask_nobody_outside() -> None:
     if not callable(net_util.get_external_ip):
         raise TypeError("expected a function `get_external_ip`")
     net_util.get_external_ip = lambda: None
+
+
+def session_lives(session: str) -> bool:
+    """Whether the server still has a session, connected or waiting for its page to come back.
+
+    Of a version of Streamlit that cannot be asked every session lives.
+    """
+    try:
+        return Runtime.instance()._session_mgr.get_session_info(session) is not None
+    except Exception as error:  # whatever another version of Streamlit brings
+        _log_once("session_lives", f"{type(error).__name__}: {error}")
+        return True
+
+
+def running_session() -> str | None:
+    """Name of the session whose script runs in this thread; None in a test without one."""
+    context = get_script_run_ctx()
+    return context.session_id if context is not None and Runtime.exists() else None
+
+
+def is_connected(session: str | None) -> bool:
+    """Whether a session's page is open and connected; so is that of a test without one."""
+    return session is None or Runtime.instance().is_active_session(session)
+
+
+@_left_alone_if_moved
+def close_session(session: str) -> None:
+    """Ends a session, with all that Streamlit keeps for it; called in the server's own thread."""
+    Runtime.instance().close_session(session)
 
 
 @_left_alone_if_moved

@@ -13,8 +13,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from mseenet.ui import guard
+from mseenet.case.fields import Case
+from mseenet.case.limits import MEGABYTE, Room
+from mseenet.ui import guard, sessions
+from mseenet.ui.bundle import SMALL
 from mseenet.ui.frame import page_scripts
+from mseenet.ui.session import CaseView
 from mseenet.ui.streamlit_internals import streamlit_scripts
 from tools.browser import running_app
 
@@ -32,13 +36,13 @@ def asked(monkeypatch):
     route = Route("/{path:path}", answer, methods=["GET", "PUT", "DELETE", "OPTIONS"])
     app = Starlette(routes=[route], middleware=guard.middleware(["one()"]))
 
-    def ask(path, method="GET", host="localhost:8501"):
+    def ask(path, method="GET", host="localhost:8501", size=0):
         scope = {
             "type": "http",
             "method": method,
             "path": path,
             "query_string": b"",
-            "headers": [(b"host", host.encode())],
+            "headers": [(b"host", host.encode()), (b"content-length", b"%d" % size)],
         }
         sent = []
 
@@ -51,6 +55,7 @@ def asked(monkeypatch):
         # In a thread of its own: the browser's tests leave a loop running in this one.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, app(scope, receive, send)).result()
+        ask.body = sent[1]["body"].decode()
         return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}
 
     return ask
@@ -122,6 +127,88 @@ def test_the_scripts_that_are_let_in_are_those_of_the_page():
 def test_a_limit_that_cannot_be_understood_keeps_no_server_from_starting(monkeypatch):
     monkeypatch.setenv("MSEENET_MOST_FIELDS", "many")
     assert guard.middleware(page_scripts())
+
+
+@pytest.fixture
+def room(monkeypatch) -> Room:
+    """What the server has: 10 MB, and 5 MB for one case."""
+    room = Room(10 * MEGABYTE)
+    monkeypatch.setenv("MSEENET_LARGEST_CASE_MB", "5")
+    monkeypatch.setenv("MSEENET_MOST_FIELDS", "1")
+    monkeypatch.setattr(sessions, "server_room", lambda: room)
+    monkeypatch.setattr(sessions.uploads, "_sizes", {})
+    return room
+
+
+def test_uploads_count_before_they_are_read(asked, monkeypatch, room):
+    for session in ("one", "other", "third"):
+        admitted(monkeypatch, session)
+
+    def put(session, file, megabytes):
+        return asked(f"{UPLOAD}/{session}/{file}", "PUT", size=megabytes * MEGABYTE)[0]
+
+    assert [put("one", "a", 3), put("one", "b", 2), put("one", "c", 2)] == [200, 200, 507]
+    assert asked.body == "room"  # no case holds so much
+    assert [put("other", "a", 4), put("third", "a", 4)] == [200, 507]
+    assert asked.body == "full"
+    assert room.taken == 9 * MEGABYTE
+    assert asked(f"{UPLOAD}/third/note", "PUT", size=SMALL)[0] == 200
+    asked(f"{UPLOAD}/one/b", "DELETE")
+    assert [put("other", "a", 4), put("third", "a", 3)] == [200, 200]  # sent again, it counts once
+    sessions.uploads.forget_session("one")
+    assert room.taken == 7 * MEGABYTE
+
+
+def test_an_upload_that_fails_takes_no_room(asked, monkeypatch, room):
+    admitted(monkeypatch, "mine")
+
+    class Failing:
+        async def __call__(self, scope, receive, send):
+            raise RuntimeError("cut off")
+
+    app = guard.Guard(Failing(), {})
+    scope = {"type": "http", "method": "PUT", "path": f"{UPLOAD}/mine/a"}
+    scope["headers"] = [(b"content-length", b"%d" % (2 * MEGABYTE))]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError):
+        pool.submit(asyncio.run, app(scope, None, None)).result()
+    assert room.taken == 0
+
+
+def test_uploads_of_sessions_that_are_gone_make_room(asked, monkeypatch, room):
+    for session in ("gone", "here"):
+        admitted(monkeypatch, session)
+    monkeypatch.setattr(sessions, "session_lives", lambda session: session != "gone")
+    sizes = {"a": 3, "b": 2}
+    for file, size in sizes.items():
+        for session in ("gone", "here"):
+            asked(f"{UPLOAD}/{session}/{file}", "PUT", size=size * MEGABYTE)
+    admitted(monkeypatch, "new")
+    assert asked(f"{UPLOAD}/new/a", "PUT", size=4 * MEGABYTE)[0] == 200
+    assert room.taken == 9 * MEGABYTE
+
+
+def test_a_page_asks_for_its_session_and_ends_it(asked, monkeypatch, room):
+    living, closed = {"mine"}, []
+    monkeypatch.setattr(sessions, "_marks", type(sessions._marks)())
+    monkeypatch.setattr(sessions, "session_lives", living.__contains__)
+    monkeypatch.setattr(sessions, "close_session", closed.append)
+    case = Case(room=room)
+    case.take_in([("a.png", b"\x89PNG\r\n\x1a\n" + bytes(1000))])
+    view = CaseView(case)
+    admitted(monkeypatch, "mine")
+    asked(f"{UPLOAD}/mine/a", "PUT", size=2 * MEGABYTE)
+    mark = sessions.mark_of("mine", view)
+    assert sessions.mark_of("mine", view) == mark
+    assert sessions.mark_of("another", CaseView(Case())) != mark
+    assert asked(f"/_stcore/mseenet/open/{mark}")[0] == 204
+    assert asked("/_stcore/mseenet/open/guess")[0] == 410
+    living.clear()  # its time is up, or the server is another one
+    assert asked(f"/_stcore/mseenet/open/{mark}")[0] == 410
+    assert asked(f"/_stcore/mseenet/closed/{mark}")[0] == 200  # not by a link
+    assert closed == []
+    assert asked("/_stcore/mseenet/closed/guess", "POST")[0] == 204
+    assert asked(f"/hospital/_stcore/mseenet/closed/{mark}", "POST")[0] == 204
+    assert (closed, room.taken, view.case.fields) == (["mine"], 0, {})
 
 
 class Recorder(threading.Thread):

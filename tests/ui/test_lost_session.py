@@ -1,0 +1,93 @@
+"""Pages whose server no longer has their case, in a real browser with servers that are killed."""
+
+import pytest
+from conftest import encode
+
+from tools.browser import free_port, running_app, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def case_page(opened, ungated_weights, fields):
+    """Gives a page with a case of two fields, its server's address and what ends the server."""
+    port = free_port()
+    server = running_app(ungated_weights, port=port)
+    address = server.__enter__()
+    running = [server]
+
+    def restart():
+        stop()
+        running.append(running_app(ungated_weights, port=port))
+        running[-1].__enter__()
+
+    def stop():
+        running.pop().__exit__(None, None, None)
+
+    page = opened(address=address)
+    files = [
+        {"name": f"{i}.png", "mimeType": "image/png", "buffer": encode(field)}
+        for i, field in enumerate(fields[:2])
+    ]
+    page.locator("input[type=file]").first.set_input_files(files)
+    page.locator(".st-key-case .mseenet-tiles").wait_for()
+    page.locator(".st-key-save-case button").first.wait_for()
+    yield page, restart
+    stop()
+
+
+def test_a_case_that_a_restarted_server_has_lost_is_said_to_be_lost(case_page):
+    page, restart = case_page
+    assert page.locator(".mseenet-lost").count() == 0
+    restart()
+    note = page.get_by_role("alert").filter(has_text="no longer has this case")
+    note.wait_for()
+    assert "add the saved file" in note.inner_text()
+    # What was there can still be looked at, and nothing on it works.
+    assert page.locator(".st-key-case .mseenet-tiles").is_visible()
+    page.get_by_role("button", name="New case").click(force=True)
+    page.get_by_role("button", name="New case").press("Enter")
+    assert page.get_by_role("button", name="Forget and begin anew").count() == 0
+    assert page.locator(".st-key-case .mseenet-tiles").is_visible()
+    note.get_by_role("button", name="Begin anew").click()
+    page.locator(".mseenet-steps").wait_for()
+    assert page.locator(".mseenet-lost, .st-key-case").count() == 0
+
+
+def test_a_page_without_a_case_goes_on_with_the_new_server(opened, ungated_weights, fields):
+    port = free_port()
+    with running_app(ungated_weights, port=port) as address:
+        page = opened(address=address)
+    page.evaluate("window.before = true")
+    with running_app(ungated_weights, port=port):
+        wait_for(page, "!window.before && document.querySelector('.mseenet-steps')")
+        file = {"name": "a.png", "mimeType": "image/png", "buffer": encode(fields[0])}
+        page.locator("input[type=file]").first.set_input_files(file)
+        page.locator(".st-key-save-case button").first.wait_for()
+        assert page.locator(".mseenet-lost").count() == 0
+
+
+_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...details) {
+    super(...details);
+    window.sockets.push(this);
+  }
+};
+"""
+
+
+def test_a_short_break_of_the_connection_loses_nothing(opened, fields):
+    asked = []
+    page = opened(before=lambda page: page.add_init_script(_SOCKETS))
+    page.on("response", lambda answer: "/mseenet/open/" in answer.url and asked.append(answer))
+    file = {"name": "a.png", "mimeType": "image/png", "buffer": encode(fields[0])}
+    page.locator("input[type=file]").first.set_input_files(file)
+    page.locator(".st-key-save-case button").first.wait_for()
+    page.evaluate("sockets.at(-1).close()")
+    wait_for(page, "sockets.length > 1 && sockets.at(-1).readyState === WebSocket.OPEN")
+    page.get_by_role("button", name="New case").click()
+    page.get_by_role("button", name="Forget and begin anew").wait_for()
+    assert [answer.status for answer in asked] == [204]
+    assert page.locator(".mseenet-lost").count() == 0
