@@ -19,12 +19,14 @@ class Limits:
         case: All images of a case together, in bytes, unpacked.
         fields: Most fields in a case.
         server: All cases on the server together, in bytes, with uploads on their way into one.
+        analyses: Cases that are analysed at the same time; others wait in line.
     """
 
     file: int = 200 * MEGABYTE
     case: int = 1024 * MEGABYTE
     fields: int = 2000
     server: int = 4096 * MEGABYTE
+    analyses: int = 32
 
     @property
     def part(self) -> int:
@@ -45,6 +47,7 @@ VARIABLES = {
     "case": ("MSEENET_LARGEST_CASE_MB", MEGABYTE),
     "fields": ("MSEENET_MOST_FIELDS", 1),
     "server": ("MSEENET_ALL_CASES_MB", MEGABYTE),
+    "analyses": ("MSEENET_MOST_ANALYSES", 1),
 }
 """For each limit the environment variable that sets it, and its unit."""
 

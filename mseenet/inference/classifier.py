@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -25,6 +25,11 @@ from mseenet.inference.profile import ProfileError, SiteProfile
 from mseenet.inference.scale import ScaleReference
 
 _PREDICTED = -1
+
+ROWS = 12
+"""Images in a batch that is filled up. Of 4 to 36 it is the smallest number whose rows were all
+computed alike on processors: novelty and heatmap of an image are the same bits in any row, and its
+probabilities agree but for rounding. Of other numbers the last rows differ in heatmaps, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,10 @@ class _Field(NamedTuple):
     cells: Future[FoundCells]
 
 
+ReadImage = _Field | ImageError
+"""What `Classifier.read` gives: an image that was decoded, or why it could not be."""
+
+
 class Classifier:
     """The trained network, ready to predict; made by `Classifier.load`.
 
@@ -189,9 +198,10 @@ class Classifier:
         heatmaps: str | None = None,
         batch_size: int = 32,
         include_rejected: bool = False,
+        filled: bool = False,
     ) -> list[Prediction]:
         """Predicts all images; see `stream` for the arguments."""
-        return list(self.stream(images, heatmaps, batch_size, include_rejected))
+        return list(self.stream(images, heatmaps, batch_size, include_rejected, filled))
 
     def stream(
         self,
@@ -199,6 +209,7 @@ class Classifier:
         heatmaps: str | None = None,
         batch_size: int = 32,
         include_rejected: bool = False,
+        filled: bool = False,
     ) -> Iterator[Prediction]:
         """Predicts images one batch at a time, so that memory does not grow with them.
 
@@ -210,6 +221,8 @@ class Classifier:
             batch_size: Images that go through the network at once.
             include_rejected: Also give class, probabilities and heatmap of rejected images; their
                 status stays "rejected".
+            filled: Gives the network `ROWS` images at once instead, black ones where there are
+                fewer, so that the bits of an answer do not depend on how many images there are.
 
         Yields:
             One prediction an image, in order. An image that cannot be read gets status
@@ -230,7 +243,8 @@ class Classifier:
             )
         if batch_size < 1:
             raise ValueError(f"expected a batch_size of 1 or more; received {batch_size}")
-        return self._stream(iter(images), heatmaps, batch_size, include_rejected)
+        size = ROWS if filled else batch_size
+        return self._stream(iter(images), heatmaps, size, include_rejected, filled)
 
     def heatmap(self, image: ImageSource, class_name: str, method: str = "Grad-CAM") -> np.ndarray:
         """Where in one image the evidence for a class lies.
@@ -289,6 +303,7 @@ class Classifier:
         heatmaps: str | None,
         batch_size: int,
         include_rejected: bool,
+        filled: bool,
     ) -> Iterator[Prediction]:
         # While the network works on one batch, its quality is checked and the next one decoded.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -302,16 +317,42 @@ class Classifier:
                     pool.submit(_read, image, pool, self._change)
                     for image in islice(images, batch_size)
                 ]
-                yield from self._predict_batch(
-                    [job.result() for job in current], heatmaps, include_rejected
-                )
+                fields = [job.result() for job in current]
+                yield from self._predict_batch(fields, heatmaps, include_rejected, filled)
+
+    def read(self, image: ImageSource, pool: ThreadPoolExecutor) -> ReadImage:
+        """Decodes an image, for `answers`; a step of `stream`.
+
+        Args:
+            image: As for `mseenet.imaging.decoding.decode_image`.
+            pool: Where its quality and its cells are looked at meanwhile.
+        """
+        return _read(image, pool, self._change)
+
+    def answers(self, images: Sequence[ReadImage]) -> list[Prediction]:
+        """Predicts images that were read, with heatmaps of the predicted class; a step of `stream`.
+
+        Args:
+            images: At most `ROWS`, which go through the network in one filled batch.
+
+        Returns:
+            What `stream` yields with `heatmaps="predicted"`, `include_rejected` and `filled`.
+        """
+        return list(self._predict_batch(list(images), "predicted", True, True))
 
     def _predict_batch(
-        self, fields: list[_Field | ImageError], heatmaps: str | None, include_rejected: bool
+        self,
+        fields: list[ReadImage],
+        heatmaps: str | None,
+        include_rejected: bool,
+        filled: bool,
     ) -> Iterator[Prediction]:
         readable = [field.pixels for field in fields if isinstance(field, _Field)]
         if readable:
             batch = np.stack(readable)
+            if filled:
+                missing = max(0, ROWS - len(batch))
+                batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
             if heatmaps is None:
                 outputs = self._infer(batch)
             else:

@@ -7,7 +7,10 @@ import streamlit as st
 
 from mseenet.case.fields import Case, Field
 from mseenet.inference.classifier import Classifier
+from mseenet.inference.scheduler import Place
 from mseenet.ui.session import CaseView
+from mseenet.ui.shared import scheduler_of
+from mseenet.ui.streamlit_internals import is_connected, running_session
 
 FIELDS_AT_ONCE = 16
 """After so many the first results are drawn; then whenever there are seven times as many, as
@@ -15,10 +18,6 @@ drawing them takes longer than analysing a few more."""
 
 STEP = 0.5
 """Seconds, about, between two steps of the progress bar, where a click on Stop takes effect."""
-
-BATCHES = (8, 32)
-"""Fewest and most fields between two steps; by eights the network takes an eighth longer than by
-32."""
 
 SOON = 4.0
 """Seconds in which nobody reads a field, while drawing it slows the analysis of the others down by
@@ -62,24 +61,30 @@ def analyse_next(view: CaseView, classifier: Classifier, bar=None) -> None:
     waiting = case.waiting()
     if view.paused or not waiting:
         return
-    analyse(case, classifier, waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))], bar)
+    # Who has to wait in line is to see that first.
+    if bar is not None or not scheduler_of(classifier).is_full():
+        analyse(case, classifier, waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))], bar)
     st.rerun()
 
 
 def analyse(case: Case, classifier: Classifier, fields: list[Field], bar=None) -> None:
-    """Predicts fields of the case, which keeps each result at once."""
-    started = time.monotonic()
-    rate = st.session_state.get("seconds_per_field", STEP / FIELDS_AT_ONCE)
-    batch = int(np.clip(STEP / rate, *BATCHES))
-    contents = (field.content for field in fields)
-    # What the network says of rejected fields is computed too, and shown only on request.
-    predictions = classifier.stream(contents, "predicted", batch_size=batch, include_rejected=True)
-    for number, (field, prediction) in enumerate(zip(fields, predictions, strict=True), start=1):
-        case.settle(field, prediction)
-        if number % batch == 0:
-            st.session_state["seconds_per_field"] = (time.monotonic() - started) / number
+    """Predicts fields of the case, which keeps each result at once; see `Scheduler`."""
+    scheduler, session = scheduler_of(classifier), running_session()
+    started, known = time.monotonic(), len(fields)
+    images = [(field, field.content) for field in fields]
+    job = scheduler.submit(case, images, case.settle, lambda: is_connected(session))
+    del images
+    try:
+        # Whatever is drawn is where Streamlit ends a script that is no longer needed.
+        while not job.wait(STEP):
+            place = scheduler.place(job)
+            if done := known - job.left:
+                st.session_state["seconds_per_field"] = (time.monotonic() - started) / done
             if bar:
-                _show(bar, case)
+                _show(bar, case, place=place)
+    finally:
+        job.cancel()
+    st.session_state["seconds_per_field"] = (time.monotonic() - started) / max(1, known)
 
 
 def _seconds_left(case: Case) -> float:
@@ -87,11 +92,15 @@ def _seconds_left(case: Case) -> float:
     return st.session_state.get("seconds_per_field", np.inf) * len(case.waiting())
 
 
-def _show(bar, case: Case, paused: bool = False) -> None:
+def _show(bar, case: Case, paused: bool = False, place: Place | None = None) -> None:
     waiting, total = len(case.waiting()), len(case.fields)
     done = total - waiting
     if paused:
         text = f"Stopped after {done} of {total} fields"
+    elif place and place.ahead:
+        text = f"This server is busy: {place.ahead} in line before this case"
+        if place.seconds is not None:
+            text += f", about {max(1, round(place.seconds))} s left"
     else:
         text = f"Analysing fields: {done} of {total}"
         if (seconds := _seconds_left(case)) < np.inf:

@@ -10,6 +10,8 @@ import streamlit as st
 from mseenet.inference.card import DEFAULT_WEIGHTS, WeightsError
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.profile import PROFILE_VARIABLE, ProfileError, chosen_profile
+from mseenet.inference.scheduler import Scheduler
+from mseenet.ui.bundler import page_limits
 from mseenet.ui.streamlit_internals import keep_compiled_functions
 
 WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
@@ -22,6 +24,12 @@ def _load(folder: str) -> Classifier:
     classifier = Classifier.load(Path(folder), chosen_profile())
     spare_the_network()
     return classifier
+
+
+@st.cache_resource(show_spinner=False, hash_funcs={Classifier: id})
+def scheduler_of(classifier: Classifier) -> Scheduler:
+    """What shares a classifier between the cases of all sessions."""
+    return Scheduler(classifier, page_limits().analyses)
 
 
 def spare_the_network() -> None:

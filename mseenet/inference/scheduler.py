@@ -1,0 +1,264 @@
+"""One network for many cases at once: full batches of all of them, each case in its turn.
+
+A batch of the network takes nearly as long with three images as with twelve, so the images of
+several cases go through it together. Cases take turns by `ROWS` images, so that a large one holds
+up a small one by no more than that.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from mseenet.imaging.decoding import ImageSource
+from mseenet.inference.classifier import ROWS, Classifier, Prediction
+
+TICKET = 60.0
+"""Seconds for which an owner without a job keeps its place in line."""
+
+RECENT = 0.2
+"""Weight of the latest batch in the time that an image takes."""
+
+
+class Place(NamedTuple):
+    """Where a job stands.
+
+    Attributes:
+        ahead: Cases that have to end before its turn comes; 0 once it is being analysed.
+        seconds: Until all of it is analysed, about; None while the speed is not known.
+    """
+
+    ahead: int
+    seconds: float | None
+
+
+class Job:
+    """Images of one owner on their way through the network; made by `Scheduler.submit`.
+
+    Attributes:
+        left: Images that have no answer yet.
+        error: What no image is to blame for; the job has ended with it.
+    """
+
+    def __init__(
+        self,
+        owner: int,
+        ticket: int,
+        images: Iterable[tuple[Any, ImageSource]],
+        answer: Callable[[Any, Prediction], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        self.owner, self.ticket = owner, ticket
+        self.images = deque(images)
+        self.left = len(self.images)
+        self.error: BaseException | None = None
+        self.wanted = wanted
+        self._answer = answer
+        self._lock = threading.Lock()
+        self.ended = threading.Event()
+        if not self.images:
+            self.ended.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for all answers, or so long; says whether the job has ended.
+
+        Raises:
+            BaseException: `error`, if there is one.
+        """
+        ended = self.ended.wait(seconds)
+        if self.error is not None:
+            raise self.error
+        return ended
+
+    def answer(self, tag: Any, prediction: Prediction) -> None:
+        """Hands an answer on, unless the job has ended."""
+        with self._lock:
+            if not self.ended.is_set():
+                self._answer(tag, prediction)
+                self.left -= 1
+
+    def cancel(self) -> None:
+        """Gives up all that has no answer yet; once this returns, none comes any more."""
+        with self._lock:
+            self.images.clear()
+            self.ended.set()
+
+
+class _Reading(NamedTuple):
+    """An image that is being decoded, with what its answer belongs to."""
+
+    job: Job
+    tag: Any
+    decoded: Future
+
+
+class Scheduler:
+    """Shares a classifier between cases; several threads may use one.
+
+    No answer depends on another image: every batch has the same shape, filled up where images are
+    missing, and no row of it depends on the others. A case that is analysed alone gets, bit for bit,
+    the answers of `Classifier.predict` with `filled=True`; among others its images lie in other
+    rows, by which probabilities may differ in rounding (see `classifier.ROWS`).
+
+    Args:
+        classifier: Answers, with heatmaps of the predicted class and of rejected images too.
+        most_running: So many owners at once take turns; those who came later wait in line.
+    """
+
+    def __init__(self, classifier: Classifier, most_running: int = 32) -> None:
+        self._classifier = classifier
+        self._most_running = most_running
+        self._jobs: list[Job] = []  # in the order of their tickets
+        self._turn = -1  # the ticket of the job that has it
+        self._quantum = 0
+        self._tickets: dict[int, tuple[int, float]] = {}  # by owner: number, and when last used
+        self._issued = 0
+        self._changed = threading.Condition()
+        self._pool = ThreadPoolExecutor(os.cpu_count(), "mseenet-decode")
+        self._thread: threading.Thread | None = None
+        self.seconds_per_image: float | None = None
+
+    def submit(
+        self,
+        owner: object,
+        images: Iterable[tuple[Any, ImageSource]],
+        answer: Callable[[Any, Prediction], None],
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Job:
+        """Hands images over to be predicted.
+
+        Args:
+            owner: Whose they are: a case. It keeps its place in line from one job to the next.
+            images: Each with a tag, for `answer`.
+            answer: Called with tag and prediction as soon as there is one, in another thread.
+            wanted: Asked before each batch; when it says no, the rest is given up.
+        """
+        with self._changed:
+            job = Job(id(owner), self._ticket(id(owner)), images, answer, wanted)
+            if not job.ended.is_set():
+                self._jobs.append(job)
+                self._jobs.sort(key=lambda job: job.ticket)
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._run, name="mseenet-scheduler", daemon=True
+                    )
+                    self._thread.start()
+                self._changed.notify_all()
+        return job
+
+    def place(self, job: Job) -> Place:
+        """Where a job stands now."""
+        with self._changed:
+            jobs = [other for other in self._jobs if not other.ended.is_set()]
+            before = [other for other in jobs if other.ticket < job.ticket]
+            ahead = max(0, len(before) - self._most_running + 1)
+            # Those in turn with it take as much of the network until it is done as it does.
+            others = before if ahead else jobs[: self._most_running]
+            work = job.left + sum(
+                other.left if ahead else min(other.left, job.left + ROWS)
+                for other in others
+                if other is not job
+            )
+        seconds = self.seconds_per_image
+        return Place(ahead, None if seconds is None else seconds * work)
+
+    def is_full(self) -> bool:
+        """Whether a new case would have to wait in line."""
+        return sum(not job.ended.is_set() for job in list(self._jobs)) >= self._most_running
+
+    def _ticket(self, owner: int) -> int:
+        now = time.monotonic()
+        held = {job.owner for job in self._jobs}
+        self._tickets = {
+            known: (number, used)
+            for known, (number, used) in self._tickets.items()
+            if known in held or now - used < TICKET
+        }
+        number, _ = self._tickets.get(owner, (self._issued, now))
+        self._issued += number == self._issued
+        self._tickets[owner] = number, now
+        return number
+
+    def _run(self) -> None:
+        reading: deque[_Reading] = deque()
+        while True:
+            with self._changed:
+                while not reading and not self._take(reading, 1):
+                    self._changed.wait()
+                self._take(reading, ROWS)
+            batch: list[_Reading] = []
+            while reading and len(batch) < ROWS:
+                item = reading.popleft()
+                if not item.job.ended.is_set():
+                    batch.append(item)
+            with self._changed:  # decoded while the network works on the others
+                self._take(reading, ROWS)
+            if batch:
+                self._answer(batch)
+
+    def _take(self, reading: deque[_Reading], most: int) -> bool:
+        """Begins to decode images in turn, until so many are in `reading`; whether any are."""
+        asked: dict[int, bool] = {}
+        while len(reading) < most and (job := self._next(asked)) is not None:
+            tag, image = job.images.popleft()
+            decoded = self._pool.submit(self._classifier.read, image, self._pool)
+            reading.append(_Reading(job, tag, decoded))
+            self._quantum -= 1
+        return bool(reading)
+
+    def _next(self, asked: dict[int, bool]) -> Job | None:
+        """The job whose turn it is: it has some until it has had `ROWS`, then the one behind it."""
+        for job in list(self._jobs):
+            if id(job) not in asked:
+                asked[id(job)] = job.wanted()
+            if not asked[id(job)]:
+                job.cancel()
+            if job.ended.is_set():
+                self._jobs.remove(job)
+        running = [job for job in self._jobs[: self._most_running] if job.images]
+        if not running:
+            return None
+        current = next((job for job in running if job.ticket == self._turn), None)
+        if current is None or self._quantum <= 0:
+            current = next((job for job in running if job.ticket > self._turn), running[0])
+            self._turn, self._quantum = current.ticket, ROWS
+        return current
+
+    def _answer(self, batch: list[_Reading]) -> None:
+        fields, items = [], []
+        for item in batch:
+            try:
+                fields.append(item.decoded.result())
+                items.append(item)
+            except Exception as error:  # a defect, as an image that cannot be read raises nothing
+                self._fail(item.job, error)
+        started = time.monotonic()
+        try:
+            predictions = self._classifier.answers(fields)
+        except Exception as error:
+            for item in items:
+                self._fail(item.job, error)
+            return
+        took = time.monotonic() - started
+        for item, prediction in zip(items, predictions, strict=True):
+            try:
+                item.job.answer(item.tag, prediction)
+            except Exception as error:
+                self._fail(item.job, error)
+        with self._changed:
+            for job in {id(item.job): item.job for item in items}.values():
+                if job.left == 0:
+                    job.ended.set()
+            self._jobs = [job for job in self._jobs if not job.ended.is_set()]
+            if items:
+                latest, known = took / len(items), self.seconds_per_image
+                self.seconds_per_image = (
+                    latest if known is None else known + RECENT * (latest - known)
+                )
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        job.error = error
+        job.cancel()
