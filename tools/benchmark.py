@@ -1,6 +1,6 @@
 """Measures what prediction costs, as ratios within one run.
 
-    mseenet benchmark [--app]
+    mseenet benchmark [--app | --load]
 
 The yardstick is one compiled forward pass of the bare network over pixels that are
 already in memory. Against it: `Classifier.predict` from an encoded image to a prediction
@@ -9,7 +9,8 @@ Grad-CAM over the whole model. The measurements take turns, so that a busy machi
 all of them alike; medians are compared.
 
 With --app it times instead what a user waits for, in headless Chromium on the real server
-(needs Chromium and the extra `dev`).
+(needs Chromium and the extra `dev`). With --load it lets 20 users at once, and a small case beside
+a large one, wait on a real server, against one user alone.
 """
 
 import argparse
@@ -29,7 +30,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, default=30, metavar="N", help="turns of each (default: %(default)s)"
     )
-    parser.add_argument("--app", action="store_true", help="time the page in a browser")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--app", action="store_true", help="time the page in a browser")
+    what.add_argument("--load", action="store_true", help="time a server with many users")
     return parser.parse_args(argv)
 
 
@@ -52,6 +55,11 @@ def main(argv: list[str] | None = None) -> int:
         from tools.page_timing import time_app
 
         time_app(classifier, max(3, arguments.rounds // 4))
+        return 0
+    if arguments.load:
+        from tools.load import time_load
+
+        time_load(classifier)
         return 0
     memory_loaded = _peak_memory()
     model = build_model(classifier.card.model)
