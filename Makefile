@@ -38,10 +38,12 @@ screenshots: .venv/development  ## the pictures of the README, from rendered ima
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
-lock: .venv/development  ## newest versions of everything into both locks: make lock
+lock: .venv/development  ## newest versions of everything into all locks: make lock
 	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
 	$(LOCK) --upgrade --extra dev --constraint requirements.lock pyproject.toml \
 		--output-file requirements-dev.lock
+	$(LOCK) --extra auth --constraint requirements-dev.lock pyproject.toml \
+		--output-file deploy/requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist

@@ -12,7 +12,7 @@ from mseenet.ui.access import require_sign_in
 from mseenet.ui.analyse_page import draw_analyse_page
 from mseenet.ui.bundler import upload_limit
 from mseenet.ui.frame import draw_footer, draw_header, page_icon, page_scripts
-from mseenet.ui.guard import admit, middleware
+from mseenet.ui.guard import admit, middleware, network_loading
 from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.session import current_view, keep_settings, require_limits
 from mseenet.ui.sessions import session_mark
@@ -45,4 +45,4 @@ if __name__ == "__main__":
     main()
 else:
     ask_nobody_outside()
-    app = st.App(__file__, middleware=middleware(page_scripts()))
+    app = st.App(__file__, lifespan=network_loading, middleware=middleware(page_scripts()))

@@ -6,7 +6,8 @@ has asked for a sign-in. It sends no headers that keep other pages from framing 
 
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from hashlib import sha256
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from mseenet.errors import UsageError
 from mseenet.ui.bundle import SMALL
 from mseenet.ui.sessions import end_session, is_open, uploads
+from mseenet.ui.shared import is_loaded, load_ahead
 from mseenet.ui.streamlit_internals import streamlit_scripts
 
 HEADERS = {
@@ -35,6 +37,9 @@ UPLOADS, METRICS = "/_stcore/upload_file/", "/_stcore/metrics"
 
 OPEN, CLOSED = "/_stcore/mseenet/open/", "/_stcore/mseenet/closed/"
 """Where a page asks whether its session is still there, and says that it was closed; `page.js`."""
+
+READY = "/ready"
+"""Says whether the network is loaded (200) or not (503), for health checks and proxies."""
 
 MOST_ADMITTED = 10_000
 """Sessions that are remembered; the oldest are forgotten and have to load the page again."""
@@ -106,7 +111,7 @@ class Guard:
             await send(message)
 
         path, method = scope["path"], scope["method"]
-        own = _of_session(path, method) or _refusal(path, method) or _without_room(scope)
+        own = _of_session(path, method) or _own_answer(path, method) or _without_room(scope)
         try:
             await (own or self.app)(scope, receive, with_headers)
         finally:
@@ -135,7 +140,10 @@ def _of_session(path: str, method: str) -> PlainTextResponse | None:
     return None
 
 
-def _refusal(path: str, method: str) -> PlainTextResponse | None:
+def _own_answer(path: str, method: str) -> PlainTextResponse | None:
+    """What the guard answers itself; None for what goes on to Streamlit."""
+    if path == READY:
+        return PlainTextResponse("ready") if is_loaded() else PlainTextResponse("loading", 503)
     if METRICS in path:
         return PlainTextResponse("not found", 404)
     upload = _upload(path)
@@ -159,6 +167,13 @@ def _without_room(scope: Scope) -> PlainTextResponse | None:
     except UsageError:
         reason = "room"
     return PlainTextResponse(reason, 507) if reason else None
+
+
+@asynccontextmanager
+async def network_loading(app: object) -> AsyncIterator[None]:
+    """The `lifespan` that `streamlit.App` gets: the network loads while the server starts."""
+    load_ahead()
+    yield
 
 
 def middleware(scripts: Iterable[str]) -> list[Middleware]:

@@ -1,10 +1,13 @@
 """What the server refuses and tells browsers, first without and then with a real server."""
 
 import asyncio
+import logging
+import queue
 import re
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import QueueHandler
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -15,7 +18,8 @@ from starlette.routing import Route
 
 from mseenet.case.fields import Case
 from mseenet.case.limits import MEGABYTE, Room
-from mseenet.ui import guard, sessions
+from mseenet.inference.card import WeightsError
+from mseenet.ui import guard, sessions, shared
 from mseenet.ui.bundle import SMALL
 from mseenet.ui.frame import page_scripts
 from mseenet.ui.session import CaseView
@@ -95,6 +99,47 @@ def test_a_run_without_a_session_admits_nobody(asked, monkeypatch):
 @pytest.mark.parametrize("path", ["/_stcore/metrics", "/hospital/_stcore/metrics"])
 def test_nobody_is_told_about_sessions(asked, path):
     assert asked(path)[0] == 404
+
+
+def test_a_server_is_ready_when_its_network_is_loaded(asked, monkeypatch):
+    monkeypatch.setattr(guard, "is_loaded", lambda: False)
+    assert asked("/ready", host="10.0.0.7:8501")[0] == 503  # a health check knows no name
+    monkeypatch.setattr(guard, "is_loaded", lambda: True)
+    assert asked("/ready", host="10.0.0.7:8501")[0] == 200
+    assert asked("/ready/")[0] == 200  # the application's own
+
+
+def test_the_network_is_loaded_ahead_and_unusable_weights_are_logged(ungated_weights, monkeypatch):
+    monkeypatch.setattr(shared, "_loaded", threading.Event())
+    loaded = []
+    monkeypatch.setattr(
+        shared, "_load", lambda folder: loaded.append(folder) or shared._loaded.set()
+    )
+    monkeypatch.setenv(shared.WEIGHTS_VARIABLE, str(ungated_weights))
+    assert not shared.is_loaded()
+
+    async def start():
+        async with guard.network_loading(None):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, start()).result()
+    assert shared._loaded.wait(60)
+    assert loaded == [str(ungated_weights)]
+
+    def fail(folder):
+        raise WeightsError(f"{folder}: damaged")
+
+    told: queue.SimpleQueue = queue.SimpleQueue()
+    handler = QueueHandler(told)
+    logger = logging.getLogger(shared.__name__)
+    logger.addHandler(handler)
+    try:
+        monkeypatch.setattr(shared, "_load", fail)
+        shared.load_ahead()
+        assert told.get(timeout=60).getMessage() == f"{ungated_weights}: damaged"
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_other_names_of_this_machine_are_refused(asked):
