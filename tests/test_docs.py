@@ -36,7 +36,7 @@ _TOP = r"^#{1,6} (.+)$"
 _GENERATED = re.compile(r"^<!-- table: .*?^<!-- end of the table -->", re.MULTILINE | re.DOTALL)
 _VARIABLE = re.compile(r"[\"'](MSEENET_[A-Z_]+)[\"']")
 
-NOT_IN_THE_REPOSITORY = (".streamlit/secrets.toml",)
+NOT_IN_THE_REPOSITORY = (".streamlit/secrets.toml", "secrets.toml", "mseenet/secrets.toml")
 
 
 def name_of(path: Path) -> str:
