@@ -63,6 +63,31 @@ def small_files(most: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
+def stitched(across: int, down: int, width: int = 512) -> np.ndarray:
+    """An area of rendered fields without gaps, each `width` x 3/4 `width` pixels.
+
+    Six fields come again and again, mirrored, as rendering takes time.
+    """
+    from mseenet.imaging.synthetic import STYLES, render_field
+
+    size = (width, width * 3 // 4)
+    fields = [
+        np.asarray(Image.fromarray(render_field(STYLES[2], seed)).resize(size)) for seed in range(6)
+    ]
+    turned = [field[::down, ::right] for down in (1, -1) for right in (1, -1) for field in fields]
+    rows = [
+        np.hstack([turned[(row * across + column) % 24] for column in range(across)])
+        for row in range(down)
+    ]
+    return np.vstack(rows)
+
+
+@pytest.fixture(scope="session")
+def area() -> np.ndarray:
+    """A stitched area of 4 x 4 rendered fields of 512 x 384 pixels, uint8 (1536, 2048, 3)."""
+    return stitched(4, 4)
+
+
 GROUPS = {"server": "browser", "smoke_weights": "smoke"}
 """Costly fixtures, and the group of tests that share one: a worker runs a group as a whole."""
 

@@ -101,13 +101,15 @@ def geojson(field: Field, with_answer: bool = True) -> dict:
             evidence for it.
 
     Returns:
-        Polygons in pixels of the original picture, upright; see docs/reference/records.md.
+        Polygons in pixels of the original picture, upright, or of the larger one that the field was
+        cut from; see docs/reference/records.md.
     """
     height, width = decode_image(field.content).shape[:2]
+    corner = field.place[:2] if field.place else (0, 0)
     answered = field.result.class_name if with_answer else None
     features = []
     for cell, line in zip(field.cells, outlines(field), strict=True):
-        corners = np.round(line * (width, height), 2).tolist()
+        corners = np.round(line * (width, height) + corner, 2).tolist()
         properties = {
             "objectType": "detection",
             "classification": {"name": answered or "Nucleated cell"},

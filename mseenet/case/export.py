@@ -13,7 +13,7 @@ import numpy as np
 from mseenet.case import words
 from mseenet.case.fields import Source
 from mseenet.case.names import file_stem
-from mseenet.case.records import CSV_HEADER, csv_line, csv_row, record
+from mseenet.case.records import CSV_HEADER, csv_line, csv_row, cut_record, record
 from mseenet.case.summary import CaseSummary, answer_text, summarize_case
 from mseenet.case.verdicts import (
     VERDICT_HEADER,
@@ -24,6 +24,7 @@ from mseenet.case.verdicts import (
     verdict_cells,
     verdict_record,
 )
+from mseenet.imaging.areas import Place
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS, encode_overlay, overlay
 
@@ -72,6 +73,7 @@ class CaseField:
             heatmap around the cells.
         cells: Outlines and crops of the nucleated cells, or None if they are not to be shown.
         slide: Name of the slide that it is of, if that is known.
+        cut: Name of the larger picture that it was cut from, and where it lies there.
     """
 
     name: str
@@ -84,6 +86,7 @@ class CaseField:
     evidence_near_nuclei: float | None = None
     cells: CellPictures | None = None
     slide: str | None = None
+    cut: tuple[str, Place] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class CaseContext:
             give slides no class.
         waiting_slides: Names of fields that wait and of their slides, where these are known.
         profile: Name and identity of the site profile in use (`SiteProfile.title`); None without.
+        waiting_cuts: Names of fields that wait and were cut from a larger picture, each with that
+            picture's name and where the field lies there.
 
     Raises:
         ValueError: `made` has no time zone.
@@ -121,6 +126,7 @@ class CaseContext:
     slide_evidence: str = ""
     waiting_slides: Sequence[tuple[str, str]] = ()
     profile: str | None = None
+    waiting_cuts: Sequence[tuple[str, tuple[str, Place]]] = ()
 
     def __post_init__(self):
         if self.made.utcoffset() is None:
@@ -255,9 +261,8 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     for field in fields:
         source = field.recorded or context
         profile = context.profile if source.release == context.release else None
-        row = record(
-            field.name, field.prediction, source.weights, source.release, field.slide, profile
-        )
+        origin = (source.weights, source.release, field.slide, profile, field.cut)
+        row = record(field.name, field.prediction, *origin)
         if row["status"] == "rejected" and row["predicted"] is not None:
             row["reasons"] = [NO_MEANING, *row["reasons"]]
         own = {
@@ -273,12 +278,13 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
 def _missing(context: CaseContext) -> list[dict]:
     """Rows of what the case does not hold, or not yet."""
     waiting = [(name, "waiting", "not analysed yet") for name in context.waiting]
-    slides = dict(context.waiting_slides)
+    slides, cuts = dict(context.waiting_slides), dict(context.waiting_cuts)
     left_out = [(name, "left out", reason) for name, reason in context.left_out]
     return [
         {
             "file": name,
             "slide": slides.get(name) if status == "waiting" else None,
+            **cut_record(cuts.get(name) if status == "waiting" else None),
             "status": status,
             "predicted": None,
             "probabilities": None,
@@ -303,7 +309,9 @@ def _entry_name(folder: str, number: int, field: CaseField, kind: str) -> str:
     """A name that every file system takes; the number keeps equal names apart."""
     marks = (field.prediction.status == "rejected", "rejected"), (field.synthetic, "synthetic")
     suffix = "".join(f"-{mark}" for on, mark in marks if on)
-    return f"{folder}/{number:03d}-{file_stem(field.name)}{suffix}.{kind}"
+    # What follows the last dot of a cut field's name is no ending.
+    name = f"{field.name}.png" if field.cut else field.name
+    return f"{folder}/{number:03d}-{file_stem(name)}{suffix}.{kind}"
 
 
 def _utf8(text: str) -> bytes:

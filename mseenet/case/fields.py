@@ -12,11 +12,12 @@ from PIL import Image
 
 from mseenet.case.archive import ArchiveError, is_archive, named, open_archive
 from mseenet.case.limits import MEGABYTE, Limits, Room, Share
-from mseenet.case.names import look_of, unique_name
+from mseenet.case.names import look_of, placed_name, unique_name
 from mseenet.case.pictures import encoded
 from mseenet.case.slides import slide_of
 from mseenet.case.verdicts import Verdict
 from mseenet.config import IMAGE_SIZE
+from mseenet.imaging.areas import MOST_FIELDS, Area, Place, area_in
 from mseenet.imaging.cells import Cell, largest_evidence, measured
 from mseenet.imaging.decoding import ImageError, decode_image, squeeze
 from mseenet.imaging.formats import HEAD, is_image
@@ -32,6 +33,9 @@ LARGEST_SIDE = 1024
 
 THUMBNAIL = 200
 """Side of the thumbnails in table and gallery, in pixels."""
+
+OVERVIEW = 480
+"""Longest side of the overview of a picture that fields were cut from, in pixels."""
 
 LOOK = 32
 """Side of what fields are compared by, in pixels."""
@@ -92,6 +96,23 @@ class Earlier(NamedTuple):
     prediction: Prediction
 
 
+@dataclass(eq=False)
+class Original:
+    """A picture larger than one field, which fields of the case were cut from.
+
+    Attributes:
+        key: SHA-256 of its content, in hex; the content itself is not kept.
+        name: File name, for display only.
+        size: Width and height, in pixels.
+        overview: The whole picture in small, as JPEG.
+    """
+
+    key: str
+    name: str
+    size: tuple[int, int]
+    overview: bytes
+
+
 @dataclass
 class LeftOut:
     """A file that did not become a field of its own.
@@ -132,6 +153,8 @@ class Field:
         earlier: The answer of the saved case after the field was analysed again.
         slide: Name of the slide that it is of, if that is known.
         slide_by_hand: Whether the user has said so, so that names do not change it.
+        original: The picture that it was cut from, if it was.
+        place: Where it lies in that picture; None without one.
     """
 
     key: str
@@ -150,10 +173,35 @@ class Field:
     slide: str | None = None
     slide_by_hand: bool = False
     size: int = -1
+    original: Original | None = None
+    place: Place | None = None
 
     def __post_init__(self) -> None:
         if self.size < 0:
             self.size = len(self.content)
+
+    @property
+    def file(self) -> str:
+        """Name of the file that it came in."""
+        return self.original.name if self.original else self.name
+
+    @property
+    def cut(self) -> tuple[str, Place] | None:
+        """Name of the larger picture that it was cut from, and where it lies there."""
+        return (self.original.name, self.place) if self.original and self.place else None
+
+    @property
+    def content_name(self) -> str:
+        """A name for a file of `content`."""
+        return f"{self.name}.png" if self.cut else self.name
+
+    def slide_by(self, pattern: str) -> str | None:
+        """The slide by folders or a pattern (`slides.slide_of`); one picture's fields are of one.
+
+        Raises:
+            PatternError: The pattern cannot be used.
+        """
+        return slide_of(self.file, pattern, cut=self.original is not None)
 
     @property
     def result(self) -> Prediction:
@@ -375,7 +423,8 @@ class Case:
         Raises:
             PatternError: The pattern cannot be used; nothing is changed.
         """
-        slides = {f.key: slide_of(f.name, pattern) for f in self.fields.values()}
+        slide_of("", pattern)
+        slides = {f.key: f.slide_by(pattern) for f in self.fields.values()}
         self.slide_pattern = pattern
         for named_field in self.fields.values():
             if not named_field.slide_by_hand:
@@ -391,7 +440,7 @@ class Case:
         for key in keys:
             if (told := self.fields.get(key)) is not None:
                 told.slide_by_hand = slide is not None
-                told.slide = slide or slide_of(told.name, self.slide_pattern)
+                told.slide = slide or told.slide_by(self.slide_pattern)
 
     def leave_out_copy(self, key: str) -> None:
         """Forgets a field that another one shows too, and notes so for the exports."""
@@ -415,7 +464,11 @@ class Case:
         ]
         self._looks.difference_update([look_of(field.name) for field, _ in renamed])
         for renamed_field, origin in renamed:
-            self._name(renamed_field, origin.name_in(encoding))
+            name = origin.name_in(encoding)
+            if renamed_field.original and renamed_field.place:
+                renamed_field.original.name = name
+                name = placed_name(name, renamed_field.place)
+            self._name(renamed_field, name)
         for left_out in self.left_out:
             if left_out.origin is not None and left_out.origin.archive == archive:
                 left_out.name = left_out.origin.name_in(encoding)
@@ -436,22 +489,47 @@ class Case:
             self.fields[key].repeats.append(name)
             self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
             return
+        if any(f.original is not None and f.original.key == key for f in self.fields.values()):
+            self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
+            return
         added = Field(key, name, content, synthetic, origin=origin)
         if error := _unreadable(content):
             self.settle(added, error)
+        elif self._has_room(0) and (area := area_in(content, self._room_for_fields())):
+            self._add_cuts(area, Original(key, name, area.picture.size, _overview(area)), origin)
+            return
+        self._put(added)
+
+    def _add_cuts(self, area: Area, original: Original, origin: Origin | None) -> None:
+        """Takes in the fields of a picture that is larger than one."""
+        self.notices.append(f"{original.name}: {area.summary(self._room_for_fields())}.")
+        for place, rgb in area.fields():
+            content = encoded(Image.fromarray(rgb), "PNG", compress_level=1)
+            key = hashlib.sha256(content).hexdigest()
+            name = placed_name(original.name, place)
+            if key in self.fields:  # such as a copy of the picture with other metadata
+                self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
+            else:
+                self._put(Field(key, name, content, origin=origin, original=original, place=place))
+
+    def _room_for_fields(self) -> int:
+        return max(1, min(MOST_FIELDS, self.limits.fields - len(self.fields)))
+
+    def _put(self, added: Field) -> None:
+        """Takes in a field if there is room for it."""
         if not self._has_room(len(added.content)):
-            self.left_out.append(LeftOut(name, no_room(self.limits), origin=origin))
+            self.left_out.append(LeftOut(added.name, no_room(self.limits), origin=added.origin))
         elif not self._share.take(len(added.content)):
-            self.left_out.append(LeftOut(name, server_full(self.room), origin=origin))
+            self.left_out.append(LeftOut(added.name, server_full(self.room), origin=added.origin))
         else:
-            self.fields[key] = added
-            self._name(added, name)
+            self.fields[added.key] = added
+            self._name(added, added.name)
 
     def _name(self, field: Field, name: str) -> None:
         field.name = unique_name(name, self._looks)
         self._looks.add(look_of(field.name))
         if not field.slide_by_hand:
-            field.slide = slide_of(field.name, self.slide_pattern)
+            field.slide = field.slide_by(self.slide_pattern)
 
     def _has_room(self, size: int) -> bool:
         return len(self.fields) < self.limits.fields and self.size + size <= self.limits.case
@@ -515,6 +593,12 @@ def problems_of(left_out: Iterable[LeftOut]) -> list[str]:
         else f"{counted_files(len(of_kind))}: {reason}: {some_of(of_kind)}"
         for reason, of_kind in names.items()
     ]
+
+
+def _overview(area: Area) -> bytes:
+    image = Image.fromarray(area.overview)
+    image.thumbnail((OVERVIEW, OVERVIEW), Image.Resampling.BOX)
+    return encoded(image, "JPEG", quality=85)
 
 
 def too_large(limits: Limits) -> str:

@@ -49,6 +49,6 @@ def training_folder(fields: Iterable[Field], made: datetime) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for class_name, field in chosen:
-            name = f"{class_name}/{entry_name(field.name, field.key[:12])}"
+            name = f"{class_name}/{entry_name(field.content_name, field.key[:12])}"
             archive.writestr(zipfile.ZipInfo(name, made.timetuple()[:6]), field.content)
     return buffer.getvalue()

@@ -6,6 +6,7 @@ from collections.abc import Container
 from itertools import accumulate
 from pathlib import PurePosixPath
 
+from mseenet.imaging.areas import Place
 from mseenet.imaging.formats import SUFFIXES
 
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -40,6 +41,11 @@ def unique_name(name: str, looks: Container[str]) -> str:
         if look_of(numbered) not in looks:
             return numbered
         number += 1
+
+
+def placed_name(name: str, place: Place) -> str:
+    """What a field is called that was cut from a picture: "scan.tif [x 2048, y 1024]"."""
+    return f"{name} {place}"
 
 
 def cut(text: str, longest: int) -> str:

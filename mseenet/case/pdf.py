@@ -609,15 +609,18 @@ def _draw_answer(pdf: _Report, field: CaseField, answer: Answer, x: float, y: fl
 
 
 def _note(field: CaseField) -> str:
-    """Why a field is not plainly ok; empty if it is."""
+    """Where a cut field lies, and why one is not plainly ok; empty if there is neither."""
     prediction = field.prediction
-    synthetic = f"{words.SYNTHETIC} " if field.synthetic else ""
+    about = f"{words.SYNTHETIC} " if field.synthetic else ""
+    if field.cut is not None:
+        source, place = field.cut
+        about += f"{words.cut_from(shortened(source, 100), place)} "
     rejected = words.REJECTED if prediction.class_name is None else words.REJECTED_SHOWN
     lead = {"review": words.REVIEW, "rejected": rejected, "error": words.NOT_READ}
     if prediction.status not in lead:
-        return synthetic
+        return about
     sentence = ": ".join(filter(None, (lead[prediction.status], _reasons(prediction))))
-    return f"{synthetic}{sentence}."
+    return f"{about}{sentence}."
 
 
 def _reasons(prediction: Prediction) -> str:

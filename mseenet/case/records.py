@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from mseenet.config import CLASS_NAMES
+from mseenet.imaging.areas import Place
 from mseenet.inference.classifier import Prediction
 
 
@@ -17,6 +18,7 @@ def record(
     release: str,
     slide: str | None = None,
     profile: str | None = None,
+    cut: tuple[str, Place] | None = None,
 ) -> dict:
     """One prediction, ready for JSON.
 
@@ -27,10 +29,12 @@ def record(
         release: Names weights, calibration and gate together (`Card.release`).
         slide: The slide that it is of, if that is known.
         profile: Name and identity of the site profile that was used (`SiteProfile.title`).
+        cut: Name of the larger picture that it was cut from, and where it lies there.
 
     Returns:
-        file, slide, status, predicted, probabilities, confidence, novelty, nucleated_cells, scale,
-        reasons, weights, release, profile.
+        file, slide, source, place, status, predicted, probabilities, confidence, novelty,
+        nucleated_cells, scale, reasons, weights, release, profile.
+        `source` and `place` (x, y, width, height) are None for a picture that is one field.
         `predicted`, `probabilities` and `confidence` are None for an image that was not
         read, and for a rejected one unless the network's output was asked for; `novelty`
         and `nucleated_cells` are None for an image that was not read, `scale` wherever the size
@@ -40,6 +44,7 @@ def record(
     return {
         "file": file,
         "slide": slide,
+        **cut_record(cut),
         "status": prediction.status,
         "predicted": prediction.class_name,
         "probabilities": None if probabilities is None else dict(probabilities),
@@ -54,6 +59,12 @@ def record(
     }
 
 
+def cut_record(cut: tuple[str, Place] | None) -> dict:
+    """`source` and `place` of a record; None for a picture that is one field."""
+    source, place = cut or (None, None)
+    return {"source": source, "place": None if place is None else place._asdict()}
+
+
 def json_line(record: dict) -> str:
     """One line of JSON, without its end of line; no NaN or infinity."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
@@ -62,6 +73,8 @@ def json_line(record: dict) -> str:
 CSV_HEADER = (
     "file",
     "slide",
+    "source",
+    *Place._fields,
     "status",
     "predicted",
     "confidence",
@@ -83,6 +96,8 @@ def csv_line(record: dict) -> str:
         (
             record["file"],
             record["slide"],
+            record["source"],
+            *(record["place"] or dict.fromkeys(Place._fields)).values(),
             record["status"],
             record["predicted"],
             record["confidence"],

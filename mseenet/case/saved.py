@@ -19,26 +19,41 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mseenet.case import words
 from mseenet.case.answers import NAMED
 from mseenet.case.archive import MAGIC, ArchiveError, Entry, entries_of
-from mseenet.case.fields import Case, Earlier, Field, LeftOut, Source, no_room, too_large
+from mseenet.case.fields import (
+    OVERVIEW,
+    Case,
+    Earlier,
+    Field,
+    LeftOut,
+    Original,
+    Source,
+    no_room,
+    too_large,
+)
 from mseenet.case.limits import MEGABYTE, Limits
 from mseenet.case.names import entry_name
+from mseenet.case.pictures import encoded
 from mseenet.case.slides import PatternError, slide_of
 from mseenet.case.summary import STATUSES
 from mseenet.case.verdicts import LONGEST_COMMENT, LONGEST_NAME, Verdict
 from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.errors import MSEENetError, shown
+from mseenet.imaging.areas import Place
+from mseenet.imaging.decoding import ImageError, decode_image
 from mseenet.inference.classifier import Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the file's layout that is written."""
 
-READ = (1, 2)
-"""Versions that are read. The first has neither slides nor parts."""
+READ = (1, 2, 3)
+"""Versions that are read. The first has neither slides nor parts, the second no fields that were
+cut from larger pictures."""
 
 MANIFEST = "mseenet-case.json"
 """The entry by which a saved case is known."""
@@ -53,6 +68,8 @@ DAMAGED_FIELD = "damaged in the saved case; expected the content that was saved"
 
 DAMAGED_HEATMAP = "the saved heatmap is damaged; the network in use computes it anew"
 
+DAMAGED_OVERVIEW = "damaged in the saved case: the overview of the picture it was cut from"
+
 DAMAGED_NUCLEI = "damaged in the saved case: where the nucleated cells lie, so none is outlined"
 
 MOST_PARTS = 10_000
@@ -63,6 +80,12 @@ ANSWER = 2**17
 
 SCALES = (0.01, 100.0)
 """Sizes of cells that are believed, in times of those of training."""
+
+LARGEST_OVERVIEW = 2**20
+"""In bytes; one of 480 x 480 pixels takes 50 kB."""
+
+MOST_PIXELS = 10**9
+"""Of one side of a picture that fields were cut from."""
 
 _HEATMAP = (IMAGE_SIZE, IMAGE_SIZE)
 _NUCLEI = IMAGE_SIZE * IMAGE_SIZE // 8
@@ -138,6 +161,7 @@ def parts_of(case: Case) -> list[list[Field]]:
         # What cannot be compressed grows by a few bytes in each block.
         own = len(item.content) + len(item.content) // 1000 + ANSWER
         own += sum(map(_longest, item.repeats))
+        own += len(item.original.overview) if item.original else 0
         if parts[-1] and size + own > most:
             parts.append([])
             size = 0
@@ -191,12 +215,13 @@ def save_case(
             info = zipfile.ZipInfo(name, made.timetuple()[:6])
             archive.writestr(info, content, zipfile.ZIP_DEFLATED, 1)
 
+        originals = {item.original.key: item.original for item in fields if item.original}
         records = []
         for number, item in enumerate(fields, start=before + 1):
             prediction = item.prediction  # of one moment
             file = None  # of what could not be read nothing is kept
             if item.content:
-                file = f"fields/{entry_name(item.name, f'{number:04d}')}"
+                file = f"fields/{entry_name(item.content_name, f'{number:04d}')}"
                 add(file, item.content)
             answer = None
             if prediction is not None:
@@ -216,6 +241,8 @@ def save_case(
                     "name": item.name,
                     "slide": item.slide,
                     "slide_by_hand": item.slide_by_hand,
+                    "original": item.original and item.original.key,
+                    "place": item.place and item.place._asdict(),
                     "sha256": item.key,
                     "file": file,
                     "size": item.size,
@@ -229,6 +256,8 @@ def save_case(
                     "verdict": item.verdict and _verdict_record(item.verdict),
                 }
             )
+        for original in originals.values():
+            add(f"overviews/{original.key}.jpg", original.overview)
         manifest = {
             "format": "MSEENet case",
             "schema": SCHEMA,
@@ -251,6 +280,16 @@ def save_case(
                 "pictured": None if reading.pictured is None else list(reading.pictured),
                 "kept_copies": list(reading.kept_copies),
             },
+            "originals": [
+                {
+                    "sha256": original.key,
+                    "name": original.name,
+                    "width": original.size[0],
+                    "height": original.size[1],
+                    "overview": f"overviews/{original.key}.jpg",
+                }
+                for original in originals.values()
+            ],
             "fields": records,
             "left_out": [
                 {"name": item.name, "reason": item.reason, "expected": item.expected}
@@ -290,7 +329,7 @@ def open_case(
     schema = manifest.value("schema")
     if schema not in READ or isinstance(schema, bool):
         raise SavedCaseError(
-            f"expected a saved case of schema {' or '.join(map(str, READ))}; this one has {shown(schema)}, of another "
+            f"expected a saved case of schema {READ[0]} to {READ[-1]}; this one has {shown(schema)}, of another "
             f"version of MSEENet ({shown(manifest.value('version'))})"
         )
     left_out = [
@@ -300,9 +339,10 @@ def open_case(
     fields: dict[str, Field] = {}
     damaged: list[LeftOut] = []
     notices: list[str] = []
+    originals = _originals(manifest, entries) if schema > 2 else {}
     unpacked = bytes_held  # what is refused counts, too: unpacking takes time
     for record in manifest.records("fields"):
-        restored = _field(record, schema)
+        restored = _field(record, schema, originals)
         if fields_held + len(fields) >= limits.fields or unpacked > limits.case:
             damaged.append(LeftOut(restored.name, no_room(limits)))
             continue
@@ -326,6 +366,7 @@ def open_case(
             continue
         restored.content, restored.size = content_or_reason, len(content_or_reason)
         damages = _add_answer(restored, record, entries)
+        damages += [DAMAGED_OVERVIEW] * bool(restored.original and not restored.original.overview)
         notices += [f"{restored.name}: {damage}" for damage in damages]
         fields[restored.key] = restored
     settings, reading = manifest.record("settings"), manifest.record("reading")
@@ -418,8 +459,49 @@ def _unpacked(content: bytes) -> np.ndarray:
     return heatmap
 
 
-def _field(record: "_Record", schema: int) -> Field:
+def _originals(manifest: "_Record", entries: Mapping[str, Entry]) -> dict[str, Original]:
+    """The pictures that fields were cut from, by key; a damaged overview is empty."""
+    originals = {}
+    for record in manifest.records("originals"):
+        size = (record.side("width"), record.side("height"))
+        key = record.hexadecimal("sha256")
+        overview = _overview(entries.get(record.text("overview")))
+        originals[key] = Original(key, record.text("name"), size, overview)
+    return originals
+
+
+def _overview(entry: Entry | None) -> bytes:
+    """An overview as JPEG, made anew of its pixels; empty if there is none or it is damaged."""
+    try:
+        content = b"" if entry is None else entry.read(LARGEST_OVERVIEW + 1)
+        if not content or len(content) > LARGEST_OVERVIEW:
+            return b""
+        image = Image.fromarray(decode_image(content))
+    except (ArchiveError, ImageError):
+        return b""
+    image.thumbnail((OVERVIEW, OVERVIEW))
+    return encoded(image, "JPEG", quality=85)
+
+
+def _place(record: "_Record", original: Original) -> Place:
+    values = record.record("place")
+    place = Place(*(values.count(name, MOST_PIXELS) or 0 for name in Place._fields))
+    inside = (
+        place.x + place.width <= original.size[0] and place.y + place.height <= original.size[1]
+    )
+    if not (inside and place.width and place.height):
+        raise record.wrong("place", f"a place in {original.name}", tuple(place))
+    return place
+
+
+def _field(record: "_Record", schema: int, originals: Mapping[str, Original]) -> Field:
     """A field without its content."""
+    original = place = None
+    if schema > 2 and record.value("original") is not None:
+        original = originals.get(record.hexadecimal("original"))
+        if original is None:
+            raise record.wrong("original", "one of the pictures that it names", None)
+        place = _place(record, original)
     verdict = record.record("verdict", optional=True)
     by_hand, slide = False, slide_of(record.text("name"))
     if schema > 1:
@@ -437,6 +519,8 @@ def _field(record: "_Record", schema: int) -> Field:
         draft=record.text("draft", LONGEST_COMMENT),
         slide=slide,
         slide_by_hand=by_hand,
+        original=original,
+        place=place,
     )
 
 
@@ -600,6 +684,12 @@ class _Record:
             return None
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
             raise self.wrong(key, f"a whole number in [0, {most}]", value)
+        return value
+
+    def side(self, key: str) -> int:
+        value = self.count(key, MOST_PIXELS)
+        if not value:
+            raise self.wrong(key, "a number of pixels", value)
         return value
 
     def one_of(self, key: str, options: Sequence[str]) -> str:

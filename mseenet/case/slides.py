@@ -31,7 +31,7 @@ class PatternError(UsageError):
     """A pattern of names cannot be used; the message says why."""
 
 
-def slide_of(name: str, pattern: str = "") -> str | None:
+def slide_of(name: str, pattern: str = "", cut: bool = False) -> str | None:
     """The slide that a field is of by the folder that it lies in, or by a pattern.
 
     `case 7/slide 2/001.jpg` is of the slide `case 7/slide 2`, and `slide 2.zip/001.jpg` of
@@ -41,6 +41,8 @@ def slide_of(name: str, pattern: str = "") -> str | None:
         name: Of a file, with the folders (or the archive and its folders) that it came in;
             `/` and `\\` part them.
         pattern: If not empty, folders tell nothing, but `slide_by_pattern`.
+        cut: Whether the file is a larger picture, which fields were cut from: without a pattern
+            each is a slide of its own, called by its path.
 
     Returns:
         The path of its folder, without the endings of archives; None for a file without one.
@@ -50,7 +52,7 @@ def slide_of(name: str, pattern: str = "") -> str | None:
     """
     if pattern:
         return slide_by_pattern(name, pattern)
-    folders = _parts(name)[:-1]
+    folders = _parts(name) if cut else _parts(name)[:-1]
     return "/".join(re.sub(r"(?i)(?<=.)\.zip$", "", folder) for folder in folders) or None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mseenet.case.records import percent
 from mseenet.case.slides import FEWEST_FIELDS
+from mseenet.imaging.areas import Place
 
 CLASS_TITLES = {
     "Benign": "Benign (haematogones)",
@@ -42,8 +43,18 @@ UNSEEN_SLIDES = (
 
 INTAKE = (
     "PNG, JPEG, TIFF, BMP, WebP or HEIC, or a ZIP of them; whole fields at 100x, as in the training "
-    "data. A saved case is opened here, too."
+    "data. Larger pictures, stitched or through an eyepiece, are cut into fields. A saved case is "
+    "opened here, too."
 )
+
+CUTTING = "Reading; pictures larger than one field are cut into fields ..."
+
+
+def cut_from(source: str, place: Place) -> str:
+    """Where a field lies in the larger picture that it was cut from."""
+    return (
+        f"Cut from {source}: {place.width} x {place.height} pixels at x {place.x:,}, y {place.y:,}."
+    )
 
 
 def missing_from_exports(waiting: int, left_out: int) -> str:

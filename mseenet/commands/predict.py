@@ -5,7 +5,8 @@
 Each PATH is an image, a pattern such as 'in/*.jpg' (for shells that leave patterns alone), or a
 folder, which is searched for images at any depth. Results go to standard output (or --output),
 all else to standard error. An image unlike the fields that the network was validated on is
-rejected, and no class is named. JSON and CSV name the slide of an image: the folder that it lies
+rejected, and no class is named. A picture larger than one field (a stitched area, a photograph
+through an eyepiece) is cut into fields, each with a result and its place in the picture. JSON and CSV name the slide of an image: the folder that it lies
 in, or what --slides finds in its name. No file is ever overwritten without --force, and an input never.
 The exit status is 0 if every image was read, 1 if any was not, and 2 if the command, a folder or
 the weights cannot be used. For research use only.
@@ -18,14 +19,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from mseenet import console
 from mseenet.errors import UsageError
 from mseenet.files import one_writer, whole_file
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from mseenet.imaging.areas import Place
     from mseenet.inference.profile import SiteProfile
 
 NAME_LENGTH = 200
@@ -134,6 +139,7 @@ def write_predictions(
     """
     from tqdm import tqdm
 
+    from mseenet.case.names import placed_name
     from mseenet.case.records import FORMATS, record
     from mseenet.case.slides import slide_of
     from mseenet.inference.classifier import Classifier
@@ -144,21 +150,27 @@ def write_predictions(
     failed = False
     if header:
         print(header, file=output)
+    fields, ahead = tee(fields_in(files))
     predictions = classifier.stream(
-        files,
+        (field.image for field in ahead),
         "predicted" if arguments.heatmaps else None,
         include_rejected=arguments.include_rejected,
     )
-    numbered = enumerate(zip(files, predictions, strict=True))
-    for number, (file, prediction) in console.progress(numbered, "predicting", total=len(files)):
-        name, card = str(file), classifier.card
-        slide = slide_of(name, arguments.slides)
-        title = card.profile.title if card.profile else None
-        result = record(name, prediction, card.sha256, card.release, slide, title)
+    card = classifier.card
+    title = card.profile.title if card.profile else None
+    for field, prediction in console.progress(
+        zip(fields, predictions, strict=True), "predicting", total=len(files)
+    ):
+        file, place = str(files[field.number]), field.place
+        name = file if place is None else placed_name(file, place)
+        slide = slide_of(file, arguments.slides, cut=place is not None)
+        cut = None if place is None else (file, place)
+        result = record(name, prediction, card.sha256, card.release, slide, title, cut)
         tqdm.write(line_of(result), file=output)  # keeps clear of the progress bar
         failed = failed or prediction.status == "error"
         if arguments.heatmaps and prediction.heatmap is not None:
-            write_overlay(targets[number], file, prediction.heatmap)
+            target = _checked_target(targets[field.number], place)
+            write_overlay(target, field.image, prediction.heatmap)
     return failed
 
 
@@ -198,6 +210,39 @@ def find_images(paths: list[str], heatmaps: Path | None = None) -> tuple[list[Pa
             problems.append(f"{path}: expected images ({', '.join(_suffixes())}), found none")
         files += sorted(found)
     return files, problems
+
+
+class FieldOfFile(NamedTuple):
+    """A field to predict.
+
+    Attributes:
+        number: Of its file, from 0.
+        image: As for `decode_image`: the file, or the pixels that were cut from it.
+        place: Where it was cut from, if it was (`mseenet.imaging.areas.Place`).
+    """
+
+    number: int
+    image: "Path | np.ndarray"
+    place: "Place | None" = None
+
+
+def fields_in(files: list[Path]) -> Iterator[FieldOfFile]:
+    """The fields of all files: each file is one, or a larger picture that is cut into several.
+
+    What becomes of a larger picture is said on standard error.
+    """
+    from tqdm import tqdm
+
+    from mseenet.imaging.areas import MOST_FIELDS, area_in
+
+    for number, file in enumerate(files):
+        area = area_in(file)
+        if area is None:
+            yield FieldOfFile(number, file)
+            continue
+        tqdm.write(f"{file}: {area.summary(MOST_FIELDS)}", file=sys.stderr)
+        for place, rgb in area.fields():
+            yield FieldOfFile(number, rgb, place)
 
 
 def check_output(output: Path, files: list[Path], force: bool) -> None:
@@ -251,19 +296,27 @@ def overlay_targets(folder: Path, files: list[Path]) -> dict[int, Path]:
         ) from error
     targets = {i: folder / f"{i + 1:05d}-{_cut(file.stem)}.png" for i, file in enumerate(files)}
     for target in targets.values():
-        if os.path.lexists(target) and not _is_overlay(target):
-            raise UsageError(
-                f"{target}: expected to write an overlay, and there is another file of this name"
-            )
+        _checked_target(target)
     return targets
 
 
-def write_overlay(target: Path, file: Path, heatmap) -> None:
+def _checked_target(target: Path, place: "Place | None" = None) -> Path:
+    """The path of the overlay of a file, or of the field at a place in it."""
+    if place is not None:
+        target = target.with_stem(f"{target.stem}-x{place.x}-y{place.y}")
+    if os.path.lexists(target) and not _is_overlay(target):
+        raise UsageError(
+            f"{target}: expected to write an overlay, and there is another file of this name"
+        )
+    return target
+
+
+def write_overlay(target: Path, image: "Path | np.ndarray", heatmap: "np.ndarray") -> None:
     """Writes the squeezed image with its heatmap.
 
     Args:
         target: The overlay's path.
-        file: The image.
+        image: As for `decode_image`.
         heatmap: float32 (224, 224) in [0, 1].
 
     Raises:
@@ -273,7 +326,7 @@ def write_overlay(target: Path, file: Path, heatmap) -> None:
     from mseenet.inference.heatmaps import overlay, save_overlay
 
     try:
-        save_overlay(target, overlay(load_image(file), heatmap))
+        save_overlay(target, overlay(load_image(image), heatmap))
     except OSError as error:
         raise UsageError(f"{target}: cannot be written ({error.strerror})") from error
 

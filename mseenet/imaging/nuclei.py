@@ -104,7 +104,7 @@ def nucleus_mask(rgb: np.ndarray) -> np.ndarray:
         bool (H, W). All False in a field that shows no nucleated cell.
     """
     height, width = rgb.shape[:2]
-    pieces = _pieces(_excess(squeeze(rgb)))
+    pieces = _pieces(stain(squeeze(rgb)))
     mask = pieces.kept[pieces.numbers]
     if (height, width) == mask.shape:
         return mask
@@ -148,7 +148,7 @@ def find_cells(rgb: np.ndarray) -> FoundCells:
     Args:
         rgb: RGB pixels of one field, uint8 (224, 224, 3) in [0, 255].
     """
-    excess = _excess(rgb)
+    excess = stain(rgb)
     pieces = _pieces(excess)
     probable, clear = _judge(excess, pieces, pieces.kept[pieces.numbers])
     packed = np.packbits(probable[pieces.numbers])
@@ -174,7 +174,7 @@ def count_nucleated_cells(rgb: np.ndarray, mask: np.ndarray) -> NucleatedCells:
     """
     numbers, count = ndimage.label(mask)
     kept = np.arange(count + 1) > 0
-    probable, clear = _judge(_excess(rgb), _Pieces(numbers, _sizes(numbers, count), kept), mask)
+    probable, clear = _judge(stain(rgb), _Pieces(numbers, _sizes(numbers, count), kept), mask)
     return NucleatedCells(int(probable.sum()), int(clear.sum()))
 
 
@@ -218,10 +218,16 @@ def _judge(excess: np.ndarray, pieces: _Pieces, mask: np.ndarray) -> tuple[np.nd
     return probable, clear & wide
 
 
-def _excess(field: np.ndarray) -> np.ndarray:
-    """Optical density in green beyond the mean of red and blue, float32 (H, W).
+def stain(field: np.ndarray) -> np.ndarray:
+    """Optical density in green beyond the mean of red and blue, relative to the plasma.
 
     As it would be without overexposure (`WASHED_OUT`).
+
+    Args:
+        field: RGB pixels, uint8 (H, W, 3) in [0, 255].
+
+    Returns:
+        float32 (H, W), about 0 on plasma, 0.05 to 0.5 on nuclei.
     """
     density = np.log(field.astype(np.float32) + 1) @ _BEYOND
     plasma = np.log(background_color(field) + 1) @ _BEYOND

@@ -129,6 +129,7 @@ def _context(case: Case, waiting: list[Field], classifier: Classifier) -> CaseCo
         slide_evidence=words.slide_evidence(classifier.card.content.get("metrics") or {}),
         profile=None if classifier.card.profile is None else classifier.card.profile.title,
         waiting_slides=[(field.name, field.slide) for field in waiting if field.slide],
+        waiting_cuts=[(field.name, field.cut) for field in waiting if field.cut],
     )
 
 
@@ -154,6 +155,7 @@ def _exported(fields: list[Field], pictured: Container[str]) -> list[CaseField]:
                 evidence_near_nuclei=near,
                 cells=FieldCells(field, prediction.class_name is not None) if shown else None,
                 slide=field.slide,
+                cut=field.cut,
             )
         )
     return exported

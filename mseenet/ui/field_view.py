@@ -24,6 +24,7 @@ from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence
 from mseenet.ui.cells import counted_cells, evidence_on_cells, layer
 from mseenet.ui.charts import BARS_HEIGHT, probability_bars
 from mseenet.ui.frame import plain
+from mseenet.ui.overview import overview
 from mseenet.ui.pictures import draw_pictures
 from mseenet.ui.saved_case import badges as source_badges
 from mseenet.ui.saved_case import is_older
@@ -73,6 +74,8 @@ def _draw_steps(view: CaseView, listed: list[Field], position: int) -> None:
 def _draw_field(view: CaseView, classifier: Classifier, field: Field, hidden: bool) -> None:
     case, prediction = view.case, field.result
     st.html(_heading(field, classifier.card, hidden))
+    if field.original is not None:
+        st.html(overview(case, field))
     if hidden:
         _draw_pictures(case, field)
         return

@@ -42,6 +42,12 @@ _STYLE = """
 .st-key-intake [data-testid="stCameraInput"] { max-width: 480px; }
 .mseenet-file { font-size: 1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
 .mseenet-note { font-size: .85rem; opacity: .8; margin: .15rem 0 0; }
+.mseenet-overview { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem .8rem; margin: .2rem 0 0; }
+.mseenet-overview div { position: relative; flex: none; overflow: hidden; border-radius: .3rem; }
+.mseenet-overview img { display: block; max-width: min(220px, 100%); max-height: 140px; }
+.mseenet-overview i { position: absolute; border: 1px solid #33274f99; }
+.mseenet-overview .mseenet-here { z-index: 1; border: 2px solid #b3261e; box-shadow: 0 0 0 2px #fff; }
+.mseenet-overview figcaption { flex: 1 1 14rem; font-size: .85rem; opacity: .85; overflow-wrap: anywhere; }
 .mseenet-badge { font-size: .72rem; font-weight: 600; margin-left: .6rem; padding: .1rem .5rem;
   border: 1px solid currentColor; border-radius: 1rem; white-space: nowrap; }
 .mseenet-answer { display: flex; flex-direction: column; line-height: 1.35; }

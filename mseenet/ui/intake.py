@@ -74,7 +74,8 @@ def draw_intake(view: CaseView) -> bool:
     if taken:
         files, left_out = unbundled(_contents(taken), case.limits)
         files, notices = open_saved(view, files, left_out)
-        case.take_in(files, left_out)
+        with st.spinner(words.CUTTING, show_time=True):
+            case.take_in(files, left_out)
         case.notices += notices
         _next_intake(view)
     return bool(taken)

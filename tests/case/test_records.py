@@ -5,10 +5,12 @@ import json
 import pytest
 
 from mseenet.case.records import CSV_HEADER, csv_line, json_line, percent, record, table_line
+from mseenet.imaging.areas import Place
 from mseenet.inference.classifier import Prediction
 
 PROBABILITIES = {"Benign": 0.01, "Early Pre-B": 0.02, "Pre-B": 0.9, "Pro-B": 0.07}
 GOOD = Prediction("ok", "Pre-B", PROBABILITIES, 0.9, nucleated_cells=7, scale=1.46)
+CUT = ("scan.tif", Place(2048, 1024, 512, 384))
 BAD = Prediction("error", reasons=("expected an image, got text",))
 
 
@@ -16,6 +18,8 @@ def test_json_has_exactly_the_agreed_fields():
     assert json.loads(json_line(record("a.png", GOOD, "abc", "0123456789ab"))) == {
         "file": "a.png",
         "slide": None,
+        "source": None,
+        "place": None,
         "status": "ok",
         "predicted": "Pre-B",
         "probabilities": PROBABILITIES,
@@ -28,9 +32,13 @@ def test_json_has_exactly_the_agreed_fields():
         "release": "0123456789ab",
         "profile": None,
     }
-    assert json.loads(json_line(record("b.png", BAD, "abc", "0123456789ab", "slide 1"))) == {
+    assert json.loads(
+        json_line(record("b.png", BAD, "abc", "0123456789ab", "slide 1", cut=CUT))
+    ) == {
         "file": "b.png",
         "slide": "slide 1",
+        "source": "scan.tif",
+        "place": {"x": 2048, "y": 1024, "width": 512, "height": 384},
         "status": "error",
         "predicted": None,
         "probabilities": None,
@@ -59,7 +67,7 @@ def test_names_survive_json_and_csv(name):
         io.StringIO(csv_line(record(name, GOOD, "abc", "0123456789ab")), newline="")
     )
     assert dict(zip(CSV_HEADER, row, strict=True)) == {
-        "file": name, "slide": "", "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
+        "file": name, "slide": "", "source": "", "x": "", "y": "", "width": "", "height": "", "status": "ok", "predicted": "Pre-B", "confidence": "0.9", "Benign": "0.01",
         "Early Pre-B": "0.02", "Pre-B": "0.9", "Pro-B": "0.07", "novelty": "", "nucleated_cells": "7", "scale": "1.46", "reasons": "", "weights": "abc",
         "release": "0123456789ab", "profile": "",
     }  # fmt: skip
@@ -67,9 +75,11 @@ def test_names_survive_json_and_csv(name):
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-a.png", "@a.png", "\ta.png"])
 def test_csv_holds_no_formulas(name):
-    (row,) = csv.reader([csv_line(record(name, BAD, "abc", "0123456789ab", name))])
-    assert row[:2] == ["'" + name, "'" + name]
-    assert row[2:11] == ["error", *[""] * 8]
+    cut = (name, CUT[1])
+    (row,) = csv.reader([csv_line(record(name, BAD, "abc", "0123456789ab", name, cut=cut))])
+    assert row[:3] == ["'" + name] * 3
+    assert row[3:7] == ["2048", "1024", "512", "384"]
+    assert row[7:16] == ["error", *[""] * 8]
 
 
 def test_table_says_class_or_reason():

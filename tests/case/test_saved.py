@@ -186,7 +186,7 @@ def test_a_saved_case_is_an_archive_of_its_fields_for_whoever_reads_it_so(case):
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "2", None, True, 1e999])
 def test_another_schema_is_named(case, schema):
     content = save_case(case, SOURCE, NOW)
-    with pytest.raises(SavedCaseError, match="schema 1 or 2; this one has") as error:
+    with pytest.raises(SavedCaseError, match="schema 1 to 3; this one has") as error:
         opened(changed(content, lambda m: m.update(schema=schema)))
     assert "0.3.0" in str(error.value)
 
@@ -391,8 +391,23 @@ def test_slides_and_how_they_were_told_come_back(case):
     assert [f.slide for f in again.fields.values()][:2] == [None, "by hand"]
 
 
+def as_schema_2(manifest: dict) -> None:
+    """Without what the second layout did not have."""
+    manifest["schema"] = 2
+    del manifest["originals"]
+    for record in manifest["fields"]:
+        del record["original"], record["place"]
+
+
+def test_a_case_of_the_second_schema_is_opened_with_its_slides(case):
+    saved = opened(changed(save_case(case, SOURCE, NOW), as_schema_2))
+    assert [f.slide for f in saved.fields] == [f.slide for f in case.fields.values()]
+    assert all(f.original is None and f.place is None for f in saved.fields)
+
+
 def as_schema_1(manifest: dict) -> None:
-    """What the first layout did not have."""
+    """Without what the first layout did not have."""
+    as_schema_2(manifest)
     manifest["schema"] = 1
     for key in ("part", "parts", "part_of"):
         del manifest[key]

@@ -84,7 +84,17 @@ def test_json_lines_in_input_order(case, classifier, fields, predict, ungated):
     assert done.status == 1
     assert "Traceback" not in done.err
     records = [json.loads(line) for line in done.out.splitlines()]
-    names = ["file", "slide", "status", "predicted", "probabilities", "confidence", "novelty"]
+    names = [
+        "file",
+        "slide",
+        "source",
+        "place",
+        "status",
+        "predicted",
+        "probabilities",
+        "confidence",
+        "novelty",
+    ]
     names += ["nucleated_cells", "scale", "reasons", "weights", "release", "profile"]
     assert all(list(r) == names for r in records)
     names = ["a.png", "b-empty.png", "b-text.jpg", "c.TIF", "deeper/=b.jpg", "a.png"]
@@ -386,3 +396,49 @@ def test_real_images_of_the_test_split_through_the_command(gated_classifier, pre
     right = sum(p == CLASS_NAMES[s.label] for p, s in zip(predicted, chosen, strict=True))
     assert len(predicted) == 40
     assert right >= 38
+
+
+@pytest.fixture
+def with_area(tmp_path, area, fields) -> Path:
+    """A folder with a stitched area, a field, and an area that was cut off."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "a field.png").write_bytes(encode(fields[0]))
+    content = encode(area)
+    (folder / "b scan.png").write_bytes(content)
+    (folder / "c cut.png").write_bytes(content[:500_000])
+    return folder
+
+
+def test_a_larger_picture_is_cut_into_fields(with_area, fields, area, classifier, predict, ungated):
+    overlays = with_area.parent / "overlays"
+    done = predict(with_area, "--format", "json", "--heatmaps", overlays, *ungated)
+    assert done.status == 1  # of the file that was cut off
+    first, *cut, last = map(json.loads, done.out.splitlines())
+    (alone,) = classifier.predict([fields[0]])
+    assert first["probabilities"] == pytest.approx(dict(alone.probabilities))
+    assert (first["source"], first["place"]) == (None, None)
+    assert last["status"] == "error"
+    assert "truncated" in last["reasons"][0]
+    scan = str(with_area / "b scan.png")
+    assert len(cut) == 16
+    for record in cut:
+        x, y, width, height = (record["place"][key] for key in ("x", "y", "width", "height"))
+        assert record["file"] == f"{scan} [x {x}, y {y}]"
+        assert (record["source"], record["slide"]) == (scan, scan.lstrip("/"))
+        assert (overlays / f"00002-b scan-x{x}-y{y}.png").is_file()
+    pixels = area[y : y + height, x : x + width]
+    (expected,) = classifier.predict([pixels])
+    assert cut[-1]["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-5)
+    assert f"{scan}: larger than one field: cut into 16 fields of " in done.err
+
+
+def test_csv_of_a_larger_picture_names_source_and_place(with_area, predict, ungated):
+    done = predict(with_area / "b scan.png", "--format", "csv", *ungated)
+    assert done.status == 0
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert [row["source"] for row in rows] == [str(with_area / "b scan.png")] * 16
+    assert len({(row["x"], row["y"]) for row in rows}) == 16
+    assert {row["file"] for row in rows} == {
+        f"{row['source']} [x {row['x']}, y {row['y']}]" for row in rows
+    }

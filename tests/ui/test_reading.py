@@ -409,7 +409,7 @@ def test_a_case_of_an_unknown_schema_is_named(app, downloads):
     again = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
     upload(again, ("saved.zip", buffer.getvalue()))
     assert not again.exception
-    assert "expected a saved case of schema 1 or 2; this one has 7" in again.error[0].value.replace(
+    assert "expected a saved case of schema 1 to 3; this one has 7" in again.error[0].value.replace(
         "\\", ""
     )
     assert not fields_of(again)

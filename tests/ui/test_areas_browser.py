@@ -1,0 +1,41 @@
+"""A picture larger than one field on the page: cut, and each field's place on an overview."""
+
+import re
+
+import pytest
+from conftest import encode
+from playwright.sync_api import expect
+
+from mseenet.imaging.areas import area_in
+from tools.browser import CHROMIUM
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+def test_an_area_is_cut_and_its_fields_are_shown_on_an_overview(page, area):
+    content = encode(area)
+    places = area_in(content).places
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": "scan.png", "mimeType": "image/png", "buffer": content}
+    )
+    page.get_by_role("heading", name="Take away").wait_for()
+    expect(page.get_by_text("larger than one field: cut into 16 fields")).to_be_visible()
+    name = page.locator(".mseenet-file").inner_text()
+    x, y = map(int, re.search(r"scan\.png \[x (\d+), y (\d+)\]", name).groups())
+    assert "slide scan.png" in name
+    place = next(place for place in places if place[:2] == (x, y))
+
+    figure = page.locator(".mseenet-overview")
+    expect(figure.locator("i")).to_have_count(16)
+    picture = figure.get_by_role("img")
+    words = f"{place.width} x {place.height} pixels at x {x:,}, y {y:,}"
+    assert f"Cut from scan.png: {words}" in picture.get_attribute("alt")
+    expect(figure.locator("figcaption")).to_contain_text(words)
+    whole, here = picture.bounding_box(), figure.locator(".mseenet-here").bounding_box()
+    assert (here["x"] - whole["x"]) / whole["width"] == pytest.approx(x / 2048, abs=0.03)
+    assert (here["y"] - whole["y"]) / whole["height"] == pytest.approx(y / 1536, abs=0.03)
+    assert here["width"] / whole["width"] == pytest.approx(place.width / 2048, abs=0.05)
+    assert here["height"] / whole["height"] == pytest.approx(place.height / 1536, abs=0.05)
