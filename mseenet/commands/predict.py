@@ -6,7 +6,7 @@ Each PATH is an image, a pattern such as 'in/*.jpg' (for shells that leave patte
 folder, which is searched for images at any depth. Results go to standard output (or --output),
 all else to standard error. An image unlike the fields that the network was validated on is
 rejected, and no class is named. A picture larger than one field (a stitched area, a photograph
-through an eyepiece) is cut into fields, each with a result and its place in the picture. JSON and CSV name the slide of an image: the folder that it lies
+through an eyepiece, a scan of a slide) is cut into fields, each with a result and its place in the picture. JSON and CSV name the slide of an image: the folder that it lies
 in, or what --slides finds in its name. No file is ever overwritten without --force, and an input never.
 The exit status is 0 if every image was read, 1 if any was not, and 2 if the command, a folder or
 the weights cannot be used. For research use only.
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO
 
 from mseenet import console
 from mseenet.errors import UsageError
@@ -222,8 +222,19 @@ class FieldOfFile(NamedTuple):
     """
 
     number: int
-    image: "Path | np.ndarray"
+    image: "Path | np.ndarray | BinaryIO"
     place: "Place | None" = None
+
+
+class _Refused(io.BytesIO):
+    """Instead of an image: whoever reads it gets the error."""
+
+    def __init__(self, error: Exception):
+        super().__init__()
+        self._error = error
+
+    def seek(self, *_) -> int:
+        raise self._error
 
 
 def fields_in(files: list[Path]) -> Iterator[FieldOfFile]:
@@ -234,15 +245,19 @@ def fields_in(files: list[Path]) -> Iterator[FieldOfFile]:
     from tqdm import tqdm
 
     from mseenet.imaging.areas import MOST_FIELDS, area_in
+    from mseenet.imaging.errors import ImageError
 
     for number, file in enumerate(files):
-        area = area_in(file)
-        if area is None:
-            yield FieldOfFile(number, file)
-            continue
-        tqdm.write(f"{file}: {area.summary(MOST_FIELDS)}", file=sys.stderr)
-        for place, rgb in area.fields():
-            yield FieldOfFile(number, rgb, place)
+        try:
+            area = area_in(file)
+            if area is None:
+                yield FieldOfFile(number, file)
+                continue
+            tqdm.write(f"{file}: {area.summary(MOST_FIELDS)}", file=sys.stderr)
+            for place, rgb in area.fields():
+                yield FieldOfFile(number, rgb, place)
+        except ImageError as error:  # of a scan, perhaps in the middle of it
+            yield FieldOfFile(number, _Refused(error))
 
 
 def check_output(output: Path, files: list[Path], force: bool) -> None:
@@ -311,7 +326,9 @@ def _checked_target(target: Path, place: "Place | None" = None) -> Path:
     return target
 
 
-def write_overlay(target: Path, image: "Path | np.ndarray", heatmap: "np.ndarray") -> None:
+def write_overlay(
+    target: Path, image: "Path | np.ndarray | BinaryIO", heatmap: "np.ndarray"
+) -> None:
     """Writes the squeezed image with its heatmap.
 
     Args:
@@ -414,9 +431,10 @@ def _named_as_image(file: Path) -> bool:
 
 
 def _suffixes() -> tuple[str, ...]:
+    from mseenet.imaging import scans
     from mseenet.imaging.decoding import SUFFIXES
 
-    return SUFFIXES
+    return SUFFIXES + scans.SUFFIXES
 
 
 def _is_overlay(file: Path) -> bool:

@@ -23,6 +23,9 @@ from mseenet.imaging import formats
 from mseenet.imaging.decoding import decode_image, squeeze
 from mseenet.imaging.errors import ImageError
 from mseenet.imaging.nuclei import FoundCells, find_cells, stain, unpacked
+from mseenet.imaging.pixels import MAX_PIXELS
+from mseenet.imaging.scans import SUFFIXES, open_scan
+from mseenet.imaging.tiff import LARGEST_FILE
 from mseenet.imaging.transplant import separate
 
 SMALLEST_AREA = 2_000_000
@@ -41,7 +44,7 @@ SHRUNK = 0.87
 MOST_FIELDS = 200
 """Fields that are kept of one picture; of more, so many that lie evenly spread."""
 
-MOST_LOOKED_AT = 1000
+MOST_LOOKED_AT = 400
 """Places of one picture that are searched for nucleated cells; of more, those with most stain."""
 
 NUCLEUS = 420.0
@@ -211,18 +214,36 @@ def area_in(source: bytes | Path, most: int = MOST_FIELDS) -> Area | None:
     """Looks for the fields of an encoded picture.
 
     Args:
-        source: The content of a file, of any kind, or its path.
+        source: The content of a file, of any kind, or its path. Scans of whole slides
+            (`mseenet.imaging.scans`) are read from a path only.
         most: As for `find_area`.
 
     Returns:
         None if it is a field as it is, or cannot be decoded: why, `decode_image` says.
+
+    Raises:
+        ImageError: It is a scan of a slide that cannot be read or cut.
     """
+    if isinstance(source, Path) and _is_scan(source):
+        return find_area(open_scan(source), most, too_large=True)
     if _pixels(source) < SMALLEST_AREA:
         return None
     try:
         return find_area(WholePicture(decode_image(source)), most)
     except ImageError:
         return None
+
+
+def _is_scan(path: Path) -> bool:
+    """Whether a file is named as a scan, or is a TIFF too large for `decode_image`."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as stream:
+            is_tiff = formats.identify(stream.read(formats.HEAD)) is formats.TIFF
+        return is_tiff and (path.stat().st_size > LARGEST_FILE or _pixels(path) > MAX_PIXELS)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return False
 
 
 def _pixels(source: bytes | Path) -> int:
@@ -238,8 +259,11 @@ def _pixels(source: bytes | Path) -> int:
 
             width, height = HeifImageFile(stream).size
         else:
-            with Image.open(stream, formats=image_format.pillow) as image:
-                width, height = image.size
+            try:
+                with Image.open(stream, formats=image_format.pillow) as image:
+                    width, height = image.size
+            except Image.DecompressionBombError:  # beyond Pillow's limit, and ours
+                return MAX_PIXELS + 1
         return width * height
     return 0
 

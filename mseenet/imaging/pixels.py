@@ -47,7 +47,10 @@ def check_size(width: int, height: int) -> None:
 
 def too_large(received: str) -> str:
     """The sentence for an image beyond `MAX_PIXELS`."""
-    return f"expected at most {MAX_PIXELS // 1_000_000} million pixels, got {received}"
+    return (
+        f"expected at most {MAX_PIXELS // 1_000_000} million pixels, got {received}; scans of whole "
+        "slides are read by `mseenet predict`"
+    )
 
 
 def check_not_overlay(software: object) -> None:
