@@ -75,7 +75,7 @@ def test_every_library_that_is_imported_is_declared():
     everywhere = {Requirement(text).name for text in PROJECT["dependencies"]}
     extras = {
         extra: {Requirement(text).name for text in PROJECT["optional-dependencies"][extra]}
-        for extra in ("archive", "serve", "train")
+        for extra in ("archive", "serve", "slides", "train")
     }
     of_module = packages_distributions()
     for path in (ROOT / "mseenet").rglob("*.py"):
@@ -84,6 +84,8 @@ def test_every_library_that_is_imported_is_declared():
             declared = everywhere | extras["train"]
         elif path.parent.name in ("archive", "serve"):
             declared = everywhere | extras[path.parent.name]
+        elif path.name == "scans.py":
+            declared = everywhere | extras["slides"]
         elif path.name == "cluster.py":
             declared = everywhere | (extras["archive"] & extras["serve"])
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
