@@ -19,6 +19,7 @@ from mseenet.archive.digests import Digests, digest
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.files import one_writer, own_folder, whole_file, write_atomically
+from mseenet.imaging.areas import Place
 
 PURPOSE = "archive"
 SETTINGS_NAME = "_settings.json"
@@ -30,6 +31,8 @@ SCHEMA = pa.schema(
     [
         ("file", pa.string()),
         ("slide", pa.string()),
+        ("source", pa.string()),
+        ("place", pa.struct([(name, pa.int64()) for name in Place._fields])),
         ("status", pa.string()),
         ("predicted", pa.string()),
         ("probabilities", pa.struct([(name, pa.float64()) for name in CLASS_NAMES])),
@@ -45,7 +48,7 @@ SCHEMA = pa.schema(
     ]
 )
 """A row: the record of `mseenet.case.records.record`, and the SHA-256 of the image's file in hex,
-null where it could not be read."""
+null where it could not be read. `source` and `place` are null: an archive's pictures are not cut."""
 
 _SHARD = re.compile(r"part-(\d{6,})\.parquet")
 _UNFINISHED = re.compile(r"\.new-[0-9a-f]{8}-(?:part-\d{6,}\.parquet|_\w+\.json)")

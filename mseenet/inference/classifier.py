@@ -1,6 +1,5 @@
 """From images to predictions: the one way in for the command line, the app and others."""
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,11 +100,14 @@ class Observed(NamedTuple):
         frozen: Output of the frozen blocks, averaged over the image, float32 (N, 96).
         pooled: What the last layer reads, float32 (N, 384).
         logits: What it makes of that, float32 (N, C).
+        sizes: Natural logarithms of how many times larger the cells look than in training,
+            float32 (N,); None where the weights tell no size.
     """
 
     frozen: np.ndarray
     pooled: np.ndarray
     logits: np.ndarray
+    sizes: np.ndarray | None
 
 
 class _Field(NamedTuple):
@@ -283,7 +285,9 @@ class Classifier:
             [tensor.numpy() for tensor in self._observe(fields[i : i + 32])]
             for i in range(0, len(fields), 32)
         ]
-        return Observed(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        frozen, pooled, logits = map(np.concatenate, zip(*parts, strict=True))
+        sizes = None if self._sizes is None else self._sizes.logarithms(frozen)
+        return Observed(frozen, pooled, logits, sizes)
 
     def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
         """Kernel (F, C) and bias (C,) that make logits of pooled features, float32."""
@@ -415,11 +419,7 @@ class Classifier:
             row += 1
 
     def _size(self, novelty: float, logarithm: float) -> float | None:
-        """How many times larger the cells look, rounded to what can be told."""
-        if self._sizes is None or novelty >= scale.KNOWN:
-            return None
-        furthest = math.log(scale.FURTHEST)
-        return round(math.exp(min(max(logarithm, -furthest), furthest)), 2)
+        return None if self._sizes is None else scale.told(logarithm, novelty)
 
     def _shown(self, packed: np.ndarray) -> np.ndarray:
         """Where nuclei lie in the field as it was given, as `Prediction.nuclei`."""

@@ -96,6 +96,22 @@ def fingerprint(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def told(logarithm: float, novelty: float) -> float | None:
+    """How many times larger the cells look, rounded to what can be told.
+
+    Args:
+        logarithm: Of `ScaleReference.logarithms`.
+        novelty: Distance of the field from those of training over that of rejection.
+
+    Returns:
+        A factor > 0; None for what is too unlike a smear.
+    """
+    if novelty >= KNOWN:
+        return None
+    furthest = math.log(FURTHEST)
+    return round(math.exp(min(max(logarithm, -furthest), furthest)), 2)
+
+
 def doubt(scale: float | None, confidence: float) -> str | None:
     """Why a field whose cells are of another size is to be looked at by a person.
 

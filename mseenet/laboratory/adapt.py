@@ -19,7 +19,7 @@ from mseenet.config import CLASS_NAMES
 from mseenet.imaging.appearance import appearance_of
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.card import Card, NoveltyGate
-from mseenet.inference.classifier import Classifier, Observed
+from mseenet.inference.classifier import Classifier
 from mseenet.inference.novelty import Novelty
 from mseenet.inference.profile import SiteProfile
 from mseenet.laboratory.answers import Answers, answer, joined, look_at
@@ -384,7 +384,7 @@ def _answers(
     observed = classifier.observe(prepared)
     if profile.layer is not None:
         kernel, bias = profile.layer
-        observed = Observed(observed.frozen, observed.pooled, observed.pooled @ kernel + bias)
+        observed = observed._replace(logits=observed.pooled @ kernel + bias)
     return answer(profile.applied_to(classifier.card), observed, look_at(prepared, sizes))
 
 

@@ -11,6 +11,7 @@ from mseenet.imaging.nuclei import NucleatedCells, find_cells
 from mseenet.imaging.quality import Finding, check_quality
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Observed, judged
+from mseenet.inference.scale import told
 from mseenet.laboratory.fields import LaboratoryFields
 from mseenet.metrics import softmax
 
@@ -105,9 +106,14 @@ def answer(card: Card, observed: Observed, looked: Looked) -> Answers:
         novelty = card.novelty.reference.distances(observed.frozen) / card.novelty.reject
     divisors = card.calibration.temperatures(np.nan_to_num(novelty))
     probabilities = softmax(observed.logits, divisors)
+    sizes: list[float | None] = [None] * len(novelty)
+    if observed.sizes is not None:
+        sizes = list(map(told, observed.sizes, novelty))
     said = [
         judged(card, *of_field)
-        for of_field in zip(looked.findings, looked.cells, probabilities, novelty, strict=True)
+        for of_field in zip(
+            looked.findings, looked.cells, probabilities, novelty, sizes, strict=True
+        )
     ]
     return Answers(
         np.array([status for status, _, _ in said]),

@@ -171,7 +171,7 @@ def test_two_machines_give_the_records_of_predict(
         wanted = record(name, prediction, card.sha256, card.release, slide)
         row = rows.pop(name)
         assert row.pop("sha256") == hashlib.sha256(content).hexdigest()
-        for number in ("confidence", "novelty"):
+        for number in ("confidence", "novelty", "scale"):
             assert row.pop(number) == pytest.approx(wanted.pop(number), abs=1e-5)
         assert (row.pop("probabilities") or {}) == pytest.approx(
             wanted.pop("probabilities") or {}, abs=1e-5

@@ -32,7 +32,7 @@ from mseenet import cli, console
 from mseenet.inference.classifier import Classifier, Prediction
 
 class Network:
-    card = SimpleNamespace(sha256="0" * 64, release="0" * 12)
+    card = SimpleNamespace(sha256="0" * 64, release="0" * 12, profile=None)
 
     def stream(self, images, heatmaps, include_rejected):
         for number, image in enumerate(images):
@@ -42,7 +42,7 @@ class Network:
             yield Prediction("error", reasons=(f"field {number} " + "of a row " * 20,))
 
 console.import_keras = lambda: None
-Classifier.load = lambda folder: Network()
+Classifier.load = lambda folder, profile: Network()
 cli.main(sys.argv[1:])
 """
 """The command with a network that answers at once, but waits before one of its images: what is
