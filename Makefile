@@ -5,13 +5,16 @@ LOCKED ?= yes
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test lint check format smoke benchmark screenshots lock clean
+.PHONY: app test test-cluster lint check format smoke benchmark screenshots lock clean
 
 app: .venv/runtime  ## serve the page on http://localhost:8501
 	$(BIN)/python -m mseenet app
 
 test: lint  ## linter, formatter, types, imports and all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+test-cluster: .venv/development  ## the tests that `test` leaves out: parts of Ray are killed
+	$(BIN)/python -m pytest -m cluster
 
 lint: .venv/development  ## all of `test` but the tests
 	$(BIN)/ruff check .
@@ -20,7 +23,7 @@ lint: .venv/development  ## all of `test` but the tests
 	$(BIN)/lint-imports
 
 check: .venv/development  ## only the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 format: .venv/development
 	$(BIN)/ruff check --fix .

@@ -48,8 +48,9 @@ EACH = 10
 class Site:
     """What another laboratory does to a field.
 
-    Of three ever stronger ones this is the first of whose adaptation fields the network without a
-    profile refuses more than half. It was chosen by that alone, before any adapted answer to it.
+    Of three ever stronger ones this is the first where the network without a profile refused more
+    than half of 20 adaptation fields. It was chosen by that alone, before any adapted answer to it;
+    adapted answers to the first and mildest one had been seen.
 
     Attributes:
         stains: Optical density of the two dyes in red, green and blue, instead of those of

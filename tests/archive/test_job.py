@@ -183,6 +183,7 @@ def test_two_machines_give_the_records_of_predict(
     assert json.loads((tmp_path / "out" / COMPLETE_NAME).read_text())["rows"] == 8
 
 
+@pytest.mark.cluster
 def test_workers_that_end_and_images_that_end_them(machines, start, tmp_path, weights):
     images = tmp_path / "images"
     write_contents(images, 200, copies=2)
@@ -202,6 +203,7 @@ def test_workers_that_end_and_images_that_end_them(machines, start, tmp_path, we
         assert (row["sha256"], row["novelty"]) == (sha256, 1 + int(sha256[:4], 16) / 2**16)
 
 
+@pytest.mark.cluster
 def test_a_lost_machine_loses_nothing(machines, start, tmp_path, weights):
     images = tmp_path / "images"
     write_contents(images, 400)
@@ -214,6 +216,7 @@ def test_a_lost_machine_loses_nothing(machines, start, tmp_path, weights):
     check_rows(tmp_path / "out", images)
 
 
+@pytest.mark.cluster
 def test_a_second_run_computes_what_changed(machines, start, tmp_path, weights):
     images, out = tmp_path / "images", tmp_path / "out"
     write_contents(images, 20, copies=3)
@@ -238,7 +241,10 @@ def test_a_second_run_computes_what_changed(machines, start, tmp_path, weights):
     assert len({row["release"] for row in rows_in(out)}) == 1
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGKILL", *(pytest.param(n, marks=pytest.mark.cluster) for n in ("SIGTERM", "SIGINT"))],
+)
 def test_a_job_that_is_stopped_goes_on(start, tmp_path, weights, name):
     """On a cluster that the command starts itself, and takes with it."""
     images, out = tmp_path / "images", tmp_path / "out"

@@ -31,6 +31,7 @@ from mseenet.imaging.quality import Finding
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
 from mseenet.inference.cellularity import FEWEST, SURE
+from mseenet.inference.classifier import judged
 from mseenet.metrics import grouped_interval, grouped_proportion, softmax
 from mseenet.training.dataset import DatasetError
 
@@ -213,13 +214,14 @@ def test_rules_on_arrays_are_those_of_the_classifier(gated_classifier):
     found = statuses(confidence, np.full(n, threshold), novelty, gate, Seen(findings, cells, clear))
     for i in range(n):
         quality = [Finding("any", 0.0, "any", severe=findings[i] == 2)] * int(findings[i] > 0)
-        judged, _, _ = gated_classifier._judge(
+        status, _, _ = judged(
+            gated_classifier.card,
             tuple(quality),
             NucleatedCells(int(cells[i]), int(clear[i])),
             np.array([confidence[i], 0, 0, 0]),
             float(novelty[i] / gate.reject),
         )
-        assert found[i] == judged
+        assert found[i] == status
     assert set(found) == {"ok", "review", "rejected"}
 
 
@@ -373,10 +375,19 @@ def test_answers_are_read_only_if_they_are_those_of_the_card(tmp_path, results, 
         stress_of(known)
 
 
+def rounded(value):
+    """Figures without the last bits, in which processors differ."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return round(value, 9) if isinstance(value, float) else value
+
+
 def test_the_shipped_figures_follow_from_the_shipped_answers():
     card = read_card(DEFAULT_WEIGHTS)
     recipe = card.content["training"]["recipe"]
     found = measure_unseen(out_of_fold_of(card), card.novelty, stress_of(card), recipe)
     shipped = json.loads((DEFAULT_WEIGHTS / "evaluation.json").read_text())["unseen"]
     for protocol, figures in json.loads(json.dumps(found)).items():
-        assert figures == shipped[protocol]
+        assert rounded(figures) == rounded(shipped[protocol])

@@ -23,7 +23,7 @@ MILD = Site(
     vignetting=0.18,
     quality=80,
 )
-"""The simulated site itself leaves no nucleus of a rendered field that colour alone would find."""
+"""Milder than the simulated site itself, in which no nuclei were found in rendered fields."""
 
 
 @pytest.fixture(scope="module")

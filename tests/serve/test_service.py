@@ -172,6 +172,7 @@ def test_what_is_too_much_is_told_when_to_come_again(service, images):
             assert len(lines.splitlines()) == QUEUE // 2 + 1
 
 
+@pytest.mark.cluster
 def test_a_killed_replica_loses_no_request(service, images):
     with ThreadPoolExecutor(4) as pool:
         body = zip_of({f"{i}.png": images[i % 4] for i in range(6)})
@@ -192,6 +193,7 @@ def test_metrics_count(service, images):
     assert "mseenet_images_waiting 0.0" in figures
 
 
+@pytest.mark.cluster
 def test_requests_by_the_description(service, tmp_path):
     """Made from the OpenAPI description: none may be answered otherwise than it says."""
     pytest.importorskip("schemathesis", reason="the extra `dev` is not installed")
