@@ -1,5 +1,7 @@
 """Pages whose server no longer has their case, in a real browser with servers that are killed."""
 
+from contextlib import ExitStack
+
 import pytest
 from conftest import encode
 
@@ -58,9 +60,10 @@ def test_a_page_without_a_case_goes_on_with_the_new_server(opened, ungated_weigh
     port = free_port()
     with running_app(ungated_weights, port=port) as address:
         page = opened(address=address)
-    page.evaluate("window.before = true")
-    with running_app(ungated_weights, port=port):
-        wait_for(page, "!window.before && document.querySelector('.mseenet-steps')")
+    with ExitStack() as servers:
+        with page.expect_navigation():
+            servers.enter_context(running_app(ungated_weights, port=port))
+        page.locator(".mseenet-steps").wait_for()
         file = {"name": "a.png", "mimeType": "image/png", "buffer": encode(fields[0])}
         page.locator("input[type=file]").first.set_input_files(file)
         page.locator(".st-key-save-case button").first.wait_for()

