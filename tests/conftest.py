@@ -63,6 +63,18 @@ def small_files(most: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
+def ancestors(process: int) -> list[int]:
+    """A process and those that started it, as far as /proc tells."""
+    found = []
+    while process > 1:
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(process)
+    return found
+
+
 def stitched(across: int, down: int, width: int = 512) -> np.ndarray:
     """An area of rendered fields without gaps, each `width` x 3/4 `width` pixels.
 

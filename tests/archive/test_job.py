@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, encode
+from conftest import ROOT, ancestors, encode
 
 pytest.importorskip("ray", reason="the extra `archive` is not installed")
 
@@ -117,17 +117,6 @@ def workers_of(parent: int | None = None) -> list[int]:
             continue
         if named and (parent is None or parent in ancestors(int(folder.name))):
             found.append(int(folder.name))
-    return found
-
-
-def ancestors(process: int) -> list[int]:
-    found = []
-    while process > 1:
-        try:
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
-        found.append(process)
     return found
 
 

@@ -1,12 +1,10 @@
 """The folder of rows: whole shards or none, one writer, and no row twice."""
 
 import os
-import resource
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import small_files
 
 pytest.importorskip("pyarrow", reason="the extra `archive` is not installed")
 
@@ -146,19 +144,6 @@ def test_a_full_disk_is_named_and_leaves_no_half_shard(tmp_path):
         assert not list(tmp_path.glob(".new-*"))
         store.add(rows[10:])
         assert len(store.known("r1").rows) == 2000
-
-
-@contextmanager
-def small_files(most: int):
-    """No file may become larger meanwhile, as on a disk that is full."""
-    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, kept[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="needs /proc")

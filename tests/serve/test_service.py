@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, encode
+from conftest import ROOT, ancestors, encode
 from PIL import Image
 
 pytest.importorskip("ray.serve", reason="the extra `serve` is not installed")
@@ -232,14 +232,3 @@ def replica_of(server: int) -> int:
             if "ServeReplica:mseenet:Network" in title and server in ancestors(int(folder.name)):
                 return int(folder.name)
         time.sleep(0.05)
-
-
-def ancestors(process: int) -> list[int]:
-    found = []
-    while process > 1:
-        try:
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
-        found.append(process)
-    return found
