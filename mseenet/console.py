@@ -1,5 +1,6 @@
 """What the commands share: exit statuses, one-line errors, progress, quiet libraries."""
 
+import _thread
 import argparse
 import importlib.util
 import math
@@ -127,13 +128,26 @@ def _ended_by_exceptions() -> Iterator[None]:
     Signals that the caller ignores (`nohup`) stay ignored.
     """
     kept: dict[int, Any] = {}
+    thread, swallowed = threading.get_ident(), sys.unraisablehook
 
     def end(number: int, frame: object) -> NoReturn:
         for other in kept:
             signal.signal(other, signal.SIG_IGN)  # a second one must not disturb the cleaning up
         raise Terminated(number)
 
+    def again(unraisable: Any) -> None:
+        """The signal came while Python ran a finaliser, which lets no exception out: once more."""
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            swallowed(unraisable)
+            return
+        number: int = signal.SIGINT
+        if issubclass(unraisable.exc_type, Terminated):
+            number = unraisable.exc_value.number
+            signal.signal(number, end)
+        threading.Timer(0.01, _interrupt, [thread, number]).start()
+
     if threading.current_thread() is threading.main_thread():
+        sys.unraisablehook = again
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:
@@ -141,8 +155,17 @@ def _ended_by_exceptions() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = swallowed
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+def _interrupt(thread: int, number: int) -> None:
+    """Sends the main thread a signal, whatever it waits for."""
+    if sys.platform == "win32":
+        _thread.interrupt_main(number)
+    else:
+        signal.pthread_kill(thread, number)
 
 
 def _drop_unwritten() -> None:

@@ -142,6 +142,38 @@ def test_an_ended_prediction_leaves_no_result_and_keeps_nobody_from_another(
     assert text_files(tmp_path) == {"out.csv"}
 
 
+IN_A_FINALISER = """
+import signal, sys, time, weakref
+from mseenet import console
+
+class Thing:
+    pass
+
+def main():
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: signal.raise_signal(int(sys.argv[1])))
+    del thing
+    time.sleep(3600)
+    return 0
+
+console.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+)
+def test_an_end_that_comes_in_a_finaliser_is_not_lost(started, number, status, said):
+    """Python prints and forgets what is raised there."""
+    process = started(int(number), code=IN_A_FINALISER)
+    assert ended(process) == (status, "", [said])
+
+
 def test_a_file_that_came_meanwhile_is_not_replaced(started, images, tmp_path):
     target = tmp_path / "out.json"
     meanwhile = WITHOUT_NETWORK.replace(
