@@ -19,7 +19,6 @@ The exit status is 0 if a report was made, whatever it says. For research use on
 """
 
 import argparse
-import json
 from datetime import datetime
 from pathlib import Path
 
@@ -74,9 +73,9 @@ def main(argv: list[str] | None = None) -> int:
     from mseenet.inference.profile import chosen_profile, profile_name
     from mseenet.laboratory.adapt import adapt
     from mseenet.laboratory.colour import TRAINING_PATH, read_training_fields
-    from mseenet.laboratory.fields import find_fields, read_fields
+    from mseenet.laboratory.fields import find_fields, read_fields, see_fields
     from mseenet.laboratory.foreign import find_foreign
-    from mseenet.laboratory.page import report_html
+    from mseenet.laboratory.page import report_html, report_json
     from mseenet.laboratory.verify import verify
 
     # All that can be refused is read before minutes of computing.
@@ -90,24 +89,30 @@ def main(argv: list[str] | None = None) -> int:
     name = profile_name(arguments.name or arguments.data.resolve().name)
     training = read_training_fields(arguments.training_fields or TRAINING_PATH)
     foreign = find_foreign(arguments.foreign) if arguments.foreign else {}
-    fields = read_fields(*find_fields(arguments.data), progress=console.progress)
-    console.import_keras()
-    classifier = Classifier.load(weights, profile)
-    now, profile = datetime.now().astimezone(), None
+    found = find_fields(arguments.data)
+
+    def loaded() -> Classifier:
+        console.import_keras()
+        return Classifier.load(weights, profile)
+
+    adapted = None
     if arguments.adapt:
-        adapted = adapt(classifier, fields, training, name, now, foreign)
-        report, profile = adapted.report, adapted.profile
+        fields = read_fields(*found, progress=console.progress)
+        now = datetime.now().astimezone()
+        adaptation = adapt(loaded(), fields, training, name, now, foreign)
+        adapted, report = adaptation.profile, adaptation.report
     else:
-        report = verify(classifier, fields, training, now, foreign)
+        seen = see_fields(*found, progress=console.progress)
+        report = verify(loaded(), seen, training, datetime.now().astimezone(), foreign)
     arguments.output.mkdir(parents=True, exist_ok=True)
     page, record = (arguments.output / name for name in NAMES)
     write_atomically(page, report_html(report))
-    write_atomically(record, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(record, report_json(report))
     print(summary(report))
     console.say(f"wrote {page} and {record}")
-    if profile is not None:
-        profile.write(arguments.output / f"{PROFILE}.json")
-        console.say(f"wrote {arguments.output / PROFILE}.json and .npz: profile {profile.title}")
+    if adapted is not None:
+        adapted.write(arguments.output / f"{PROFILE}.json")
+        console.say(f"wrote {arguments.output / PROFILE}.json and .npz: profile {adapted.title}")
     return 0
 
 

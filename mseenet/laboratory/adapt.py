@@ -5,7 +5,6 @@ slides are dealt to a few folds, and each fold is answered with a profile made f
 The profile that is written is made from all of them.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +15,6 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from mseenet.config import CLASS_NAMES
-from mseenet.imaging.appearance import appearance_of
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.card import Card, NoveltyGate
 from mseenet.inference.classifier import Classifier
@@ -24,7 +22,7 @@ from mseenet.inference.novelty import Novelty
 from mseenet.inference.profile import SiteProfile
 from mseenet.laboratory.answers import Answers, answer, joined, look_at
 from mseenet.laboratory.colour import TrainingFields, estimate
-from mseenet.laboratory.fields import LaboratoryFields
+from mseenet.laboratory.fields import LaboratoryFields, SeenFields
 from mseenet.laboratory.figures import conclusion, figures_of, judge_criteria, verification
 from mseenet.laboratory.foreign import read_foreign
 from mseenet.metrics import cross_entropy, selective_threshold, softmax
@@ -102,8 +100,7 @@ def adapt(
         kind: _answers(classifier, None, other.images, other.sizes)
         for kind, other in others.items()
     }
-    looks = [appearance_of(rgb) for rgb in fields.images]
-    report = verification(card, fields, before, looks, training, made, foreign_before)
+    report = verification(card, fields, before, training, made, foreign_before)
     if reason := _unfit(card, fields):
         return Adaptation(None, report | {"adaptation": {"written": False, "because": [reason]}})
 
@@ -136,7 +133,7 @@ def adapt(
         "made": made.isoformat(timespec="seconds"),
         "made_from": {
             "fields": fields.counts(),
-            "pixels": marks(fields.images),
+            "pixels": list(fields.marks),
             "slides": sorted(set(fields.slides)),
         },
         "weights": card.sha256,
@@ -150,15 +147,10 @@ def adapt(
     return Adaptation(replace(profile, content=content), report | {"adaptation": record})
 
 
-def marks(images: np.ndarray) -> list[str]:
-    """16 hex digits for each squeezed field, by which it is known again."""
-    return [hashlib.sha256(rgb.tobytes()).hexdigest()[:16] for rgb in images]
-
-
-def without_adapted(fields: LaboratoryFields, profile: SiteProfile) -> np.ndarray:
+def without_adapted(fields: SeenFields, profile: SiteProfile) -> np.ndarray:
     """Which fields are of slides that had no part in a profile, bool (N,)."""
     used = profile.content.get("made_from", {}).get("pixels", [])
-    part = np.isin(marks(fields.images), used)
+    part = np.isin(fields.marks, used)
     return ~np.isin(fields.slides, fields.slides[part])
 
 

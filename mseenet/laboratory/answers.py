@@ -10,9 +10,9 @@ from mseenet.config import CLASS_NAMES
 from mseenet.imaging.nuclei import NucleatedCells, find_cells
 from mseenet.imaging.quality import Finding, check_quality
 from mseenet.inference.card import Card
-from mseenet.inference.classifier import Observed, judged
+from mseenet.inference.classifier import Observed, Prediction, judged
 from mseenet.inference.scale import told
-from mseenet.laboratory.fields import LaboratoryFields
+from mseenet.laboratory.fields import SeenFields
 from mseenet.metrics import softmax
 
 KINDS = (
@@ -123,12 +123,23 @@ def answer(card: Card, observed: Observed, looked: Looked) -> Answers:
     )
 
 
-def refused_foreign(answers: Answers) -> int:
-    """How many of foreign images are refused."""
-    return int((~answers.named).sum())
+def answers_of(predictions: Sequence[Prediction]) -> Answers:
+    """What a classifier has said of fields.
+
+    Args:
+        predictions: None an error, and with the probabilities of rejected fields.
+    """
+    probabilities = [list((said.probabilities or {}).values()) for said in predictions]
+    novelty = [np.nan if said.novelty is None else said.novelty for said in predictions]
+    return Answers(
+        np.array([said.status for said in predictions]),
+        np.array(probabilities, np.float64),
+        np.array(novelty, np.float64),
+        tuple(said.reasons for said in predictions),
+    )
 
 
-def by_slide(fields: LaboratoryFields, answers: Answers) -> list[dict]:
+def by_slide(fields: SeenFields, answers: Answers) -> list[dict]:
     """Counts for each slide: class, fields, refused, named and right."""
     rows = []
     for slide in np.unique(fields.slides):

@@ -2,18 +2,22 @@
 
 import csv
 import hashlib
+import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from mseenet.case.archive import ArchiveError, open_archive
-from mseenet.case.fields import Field
+from mseenet.case.archive import ArchiveError, Entry, open_archive
+from mseenet.case.fields import Field, server_full, too_large
 from mseenet.case.labelled import labelled
+from mseenet.case.limits import MEGABYTE, Limits, Room, Share
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
+from mseenet.imaging.appearance import Appearance, appearance_of
 from mseenet.imaging.decoding import ImageError, ImageSource, decode_image, squeeze
 from mseenet.imaging.formats import SUFFIXES, is_image
 from mseenet.training.dataset import FOLDER_NAMES, PARENT_FOLDERS
@@ -51,50 +55,90 @@ class LabelledField:
     source: ImageSource
 
 
+class SeenField(NamedTuple):
+    """One field that was read, without its pixels.
+
+    Attributes:
+        field: What was known of it before.
+        look: What it looks like.
+        mark: 16 hex digits of the hash of its squeezed pixels, by which it is known again.
+    """
+
+    field: LabelledField
+    look: Appearance
+    mark: str
+
+
 @dataclass(frozen=True, eq=False)
-class LaboratoryFields:
-    """Fields that were read.
+class SeenFields:
+    """Fields that were read, without their pixels.
 
     Attributes:
         names: Of each field, (N,).
         slides: Of each field, str (N,).
         labels: int64 (N,).
-        images: RGB pixels, squeezed, uint8 (N, 224, 224, 3) in [0, 255].
+        looks: What each looks like, (N,).
+        marks: Of each, see `SeenField`, (N,).
         sources: What `decode_image` takes, of each field.
-        sizes: Height and width of each field as decoded, int (N, 2).
         problems: A sentence for each file that is not among them.
     """
 
     names: tuple[str, ...]
     slides: np.ndarray
     labels: np.ndarray
-    images: np.ndarray
+    looks: tuple[Appearance, ...]
+    marks: tuple[str, ...]
     sources: tuple[ImageSource, ...]
-    sizes: np.ndarray
     problems: tuple[str, ...]
 
-    def chosen(self, rows: np.ndarray) -> "LaboratoryFields":
+    def chosen(self, rows: np.ndarray) -> Self:
         """Some of the fields, by position or as a mask."""
         rows = np.arange(len(self.labels))[rows]
-        return LaboratoryFields(
-            tuple(self.names[i] for i in rows),
-            self.slides[rows],
-            self.labels[rows],
-            self.images[rows],
-            tuple(self.sources[i] for i in rows),
-            self.sizes[rows],
-            self.problems,
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in rows),
+            slides=self.slides[rows],
+            labels=self.labels[rows],
+            looks=tuple(self.looks[i] for i in rows),
+            marks=tuple(self.marks[i] for i in rows),
+            sources=tuple(self.sources[i] for i in rows),
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Fields and slides by class."""
-        return {
-            name: {
-                "fields": int((self.labels == label).sum()),
-                "slides": len(set(self.slides[self.labels == label])),
-            }
-            for label, name in enumerate(CLASS_NAMES)
-        }
+        return counted(zip(self.labels, self.slides, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class LaboratoryFields(SeenFields):
+    """Fields that were read, with their pixels.
+
+    Attributes:
+        images: RGB pixels, squeezed, uint8 (N, 224, 224, 3) in [0, 255].
+        sizes: Height and width of each field as decoded, int (N, 2).
+    """
+
+    images: np.ndarray
+    sizes: np.ndarray
+
+    def chosen(self, rows: np.ndarray) -> Self:
+        """Some of the fields, by position or as a mask."""
+        return replace(super().chosen(rows), images=self.images[rows], sizes=self.sizes[rows])
+
+
+def counted(known: Iterable[tuple[int, str]]) -> dict[str, dict[str, int]]:
+    """Fields and slides by class.
+
+    Args:
+        known: Of each field the index of its class, and its slide.
+    """
+    slides: list[list[str]] = [[] for _ in CLASS_NAMES]
+    for label, slide in known:
+        slides[label].append(slide)
+    return {
+        name: {"fields": len(of_class), "slides": len(set(of_class))}
+        for name, of_class in zip(CLASS_NAMES, slides, strict=True)
+    }
 
 
 def find_fields(data: Path) -> tuple[list[LabelledField], list[str]]:
@@ -102,9 +146,9 @@ def find_fields(data: Path) -> tuple[list[LabelledField], list[str]]:
 
     Args:
         data: Holds folders of classes, named as for `mseenet train`, and in these folders of
-            slides; or `TABLE`, with the columns file, class and, if known, slide. Images that
-            lie in a class folder itself count as one slide, for nothing says that they are of
-            several.
+            slides; or `TABLE`, with the columns file, class and, if known, slide. Folders around
+            all of that do not matter. Images that lie in a class folder itself count as one
+            slide, for nothing says that they are of several.
 
     Returns:
         The fields by name, and a sentence for each thing that was not as expected.
@@ -114,123 +158,266 @@ def find_fields(data: Path) -> tuple[list[LabelledField], list[str]]:
     """
     if not data.is_dir():
         raise UsageError(f"{data}: expected a folder of labelled fields, found no folder there")
-    table = data / TABLE
-    fields, problems = _by_table(data, table) if table.is_file() else _by_folders(data)
-    if not fields:
-        raise UsageError(
-            f"{data}: expected folders of the classes ({', '.join(CLASS_NAMES)}) with fields, or "
-            f"{TABLE} with the columns {', '.join(COLUMNS)}; found no labelled field"
-            + (f" ({problems[0]})" if problems else "")
-        )
-    return sorted(fields, key=lambda field: (field.label, field.name)), problems
+    files = {
+        PurePosixPath(path.relative_to(data).as_posix()): path
+        for path in data.rglob("*")
+        if path.is_file()
+    }
+
+    def is_picture(name: PurePosixPath) -> bool:
+        return name.suffix.lower() in SUFFIXES or is_image(files[name])
+
+    def read_table(name: PurePosixPath) -> bytes:
+        try:
+            return files[name].read_bytes()
+        except OSError as error:
+            raise UsageError(f"{files[name]}: {error.strerror}") from error
+
+    found, problems = _labelled_files(files, is_picture, read_table, f"{data}: ")
+    fields = [LabelledField(f.name, f.slide, f.label, files[f.path]) for f in found]
+    return fields, problems
 
 
-def fields_of_archive(content: bytes) -> tuple[list[LabelledField], list[str]]:
-    """The labelled fields in a ZIP archive of folders of classes and slides.
+def fields_of_archive(
+    content: bytes, limits: Limits = Limits(), share: Share | None = None
+) -> tuple[list[LabelledField], list[str]]:
+    """The labelled fields in a ZIP archive, which is read as the folder that was packed.
+
+    Args:
+        content: Of the archive.
+        limits: What it may hold, as for a case. Of an archive that holds more nothing is read,
+            as what is left could lack a class.
+        share: What takes the fields' bytes; whoever gives it ends it, also after an error.
+
+    Returns:
+        As `find_fields`.
 
     Raises:
-        UsageError: It cannot be read, or nothing in it is labelled.
+        UsageError: It cannot be read, holds more than it may, or nothing in it is labelled.
     """
     try:
         contents = open_archive(content)
     except ArchiveError as error:
         raise UsageError(str(error)) from error
-    fields, problems = [], []
-    for entry in contents.images:
+    pictures = {PurePosixPath(entry.name): entry for entry in contents.images}
+    entries = pictures | {PurePosixPath(entry.name): entry for entry in contents.others}
+
+    def read(entry: Entry) -> bytes:
+        """Raises `ArchiveError`."""
+        data = entry.read(limits.file + 1)
+        if len(data) > limits.file:
+            raise ArchiveError(too_large(limits))
+        return data
+
+    def read_table(name: PurePosixPath) -> bytes:
         try:
-            found = _from_path(PurePosixPath(entry.name))
-            if found is None:
-                problems.append(f"{entry.name} lies in no folder of a class")
-                continue
-            fields.append(LabelledField(entry.name, *found, entry.read(MOST_BYTES)))
+            return read(entries[name])
         except ArchiveError as error:
-            problems.append(f"{entry.name}: {error}")
+            raise UsageError(f"{TABLE}: {error}") from error
+
+    found, problems = _labelled_files(entries, pictures.__contains__, read_table)
+    most = f"at most {limits.fields:,} labelled fields of {limits.case // MEGABYTE:,} MB together"
+    if len(found) > limits.fields:
+        raise UsageError(f"expected {most}; found {len(found):,}")
+    fields, size = [], 0
+    for file in found:
+        try:
+            data = read(entries[file.path])
+        except ArchiveError as error:
+            problems.append(f"{file.name}: {error}")
+            continue
+        size += len(data)
+        if size > limits.case:
+            raise UsageError(f"expected {most}; these unpack to more")
+        if share is not None and not share.take(len(data)):
+            raise UsageError(server_full(Room(limits.server)))
+        fields.append(LabelledField(file.name, file.slide, file.label, data))
     if not fields:
-        raise UsageError(
-            f"expected folders of the classes ({', '.join(CLASS_NAMES)}) in the archive, found "
-            "no labelled field"
-        )
-    return sorted(fields, key=lambda field: (field.label, field.name)), problems
-
-
-MOST_BYTES = 64 * 2**20
-"""Of one field in an archive."""
+        raise UsageError(f"expected fields that can be read, found none ({problems[-1]})")
+    return fields, problems
 
 
 def fields_of_case(fields: Iterable[Field]) -> list[LabelledField]:
-    """The fields of a case for which the reader names a class.
+    """The fields of a case for which the reader names a class, by class and name.
 
     A field without a slide counts as one of a slide that all such fields of its class share.
     """
-    return [
+    found = [
         LabelledField(
             field.name,
-            f"{class_name}/{field.slide or ''}",
+            f"{class_name}/{field.slide}" if field.slide else class_name,
             CLASS_NAMES.index(class_name),
             field.content,
         )
         for class_name, field in labelled(fields)
     ]
+    return sorted(found, key=lambda field: (field.label, field.name))
+
+
+class Reader:
+    """Decodes labelled fields one by one: none spoils another, and repeats count once.
+
+    Attributes:
+        problems: A sentence for each field that is left out, behind those given.
+    """
+
+    def __init__(self, problems: Iterable[str] = ()) -> None:
+        self.problems = list(problems)
+        self._names: dict[bytes, str] = {}
+
+    def decoded(self, field: LabelledField) -> np.ndarray | None:
+        """RGB pixels, uint8 (H, W, 3) in [0, 255]; None for a field that is left out."""
+        try:
+            rgb = decode_image(field.source)
+        except ImageError as error:
+            self.problems.append(f"{field.name}: {error}")
+            return None
+        pixels = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest()
+        if (first := self._names.setdefault(pixels, field.name)) != field.name:
+            self.problems.append(f"{field.name} repeats {first} and is left out")
+            return None
+        return rgb
+
+    def seen(self, field: LabelledField) -> SeenField | None:
+        """What is kept of a field; None for one that is left out."""
+        rgb = self.decoded(field)
+        return None if rgb is None else seen(field, squeeze(rgb))
+
+
+def seen(field: LabelledField, rgb: np.ndarray) -> SeenField:
+    """What is kept of a field, from its squeezed pixels, uint8 (224, 224, 3) in [0, 255]."""
+    return SeenField(field, appearance_of(rgb), hashlib.sha256(rgb.tobytes()).hexdigest()[:16])
+
+
+def together(found: Sequence[SeenField], problems: Sequence[str]) -> SeenFields:
+    """Fields that were read, as one.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if not found:
+        raise UsageError(f"expected fields that can be read, found none ({problems[0]})")
+    return SeenFields(
+        tuple(one.field.name for one in found),
+        np.array([one.field.slide for one in found]),
+        np.array([one.field.label for one in found], np.int64),
+        tuple(one.look for one in found),
+        tuple(one.mark for one in found),
+        tuple(one.field.source for one in found),
+        tuple(problems),
+    )
+
+
+def see_fields(
+    fields: Sequence[LabelledField], problems: Iterable[str] = (), progress: Progress | None = None
+) -> SeenFields:
+    """Reads labelled fields and keeps no pixels.
+
+    Raises:
+        UsageError: None of them can be read.
+    """
+    reader = Reader(problems)
+    each = map(reader.seen, progress(fields, "reading fields") if progress else fields)
+    return together([one for one in each if one is not None], reader.problems)
 
 
 def read_fields(
     fields: Sequence[LabelledField], problems: Iterable[str] = (), progress: Progress | None = None
 ) -> LaboratoryFields:
-    """Decodes labelled fields; one that cannot be read spoils no other, and repeats count once.
+    """Reads labelled fields and keeps their squeezed pixels.
 
     Raises:
         UsageError: None of them can be read.
     """
-    found, images, sizes, said = [], [], [], list(problems)
-    names: dict[bytes, str] = {}
+    reader = Reader(problems)
+    found, images, sizes = [], [], []
     for field in progress(fields, "reading fields") if progress else fields:
-        try:
-            rgb = decode_image(field.source)
-        except ImageError as error:
-            said.append(f"{field.name}: {error}")
-            continue
-        pixels = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest()
-        if (first := names.setdefault(pixels, field.name)) != field.name:
-            said.append(f"{field.name} repeats {first} and is left out")
-            continue
-        found.append(field)
-        images.append(squeeze(rgb))
-        sizes.append(rgb.shape[:2])
+        if (rgb := reader.decoded(field)) is not None:
+            images.append(squeeze(rgb))
+            sizes.append(rgb.shape[:2])
+            found.append(seen(field, images[-1]))
+    known = vars(together(found, reader.problems))
+    return LaboratoryFields(**known, images=np.stack(images), sizes=np.array(sizes))
+
+
+class _LabelledFile(NamedTuple):
+    """A file whose class is known: its path, and the attributes of a `LabelledField`."""
+
+    path: PurePosixPath
+    name: str
+    slide: str
+    label: int
+
+
+def _labelled_files(
+    paths: Iterable[PurePosixPath],
+    is_picture: Callable[[PurePosixPath], bool],
+    read_table: Callable[[PurePosixPath], bytes],
+    place: str = "",
+) -> tuple[list[_LabelledFile], list[str]]:
+    """The labelled files of a folder or an archive, by class and name, and what is wrong.
+
+    Args:
+        paths: Of all files.
+        is_picture: Whether one is an image.
+        read_table: Gives the content of `TABLE`.
+        place: How an error begins.
+
+    Raises:
+        UsageError: The table cannot be used, or nothing is labelled.
+    """
+    paths = {path for path in paths if not _is_hidden(path)}
+    top = _common_folder(paths)
+    if (table := top / TABLE) in paths:
+        found, problems = _by_table(f"{place}{TABLE}", read_table(table), top, paths)
+    else:
+        found, problems = _by_folders(_below_parent(top, paths), paths, is_picture)
     if not found:
-        raise UsageError(f"expected fields that can be read, found none ({said[0]})")
-    return LaboratoryFields(
-        tuple(field.name for field in found),
-        np.array([field.slide for field in found]),
-        np.array([field.label for field in found], np.int64),
-        np.stack(images),
-        tuple(field.source for field in found),
-        np.array(sizes),
-        tuple(said),
-    )
+        raise UsageError(
+            f"{place}expected folders of the classes ({', '.join(CLASS_NAMES)}) with fields, or "
+            f"{TABLE} with the columns {', '.join(COLUMNS)}; found no labelled field"
+            + (f" ({problems[0]})" if problems else "")
+        )
+    return sorted(found, key=lambda file: (file.label, file.name)), problems
 
 
-def _by_folders(data: Path) -> tuple[list[LabelledField], list[str]]:
-    root = next((data / name for name in PARENT_FOLDERS if (data / name).is_dir()), data)
-    fields, problems = [], []
-    for path in _files(root):
-        relative = PurePosixPath(path.relative_to(root).as_posix())
-        if not (path.suffix.lower() in SUFFIXES or is_image(path)):
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith((".", "Thumbs.db")) for part in path.parts)
+
+
+def _common_folder(paths: Collection[PurePosixPath]) -> PurePosixPath:
+    """The innermost folder that all files lie in, outside of the class folders."""
+    folder = PurePosixPath()
+    while True:
+        depth = len(folder.parts)
+        tops = {path.parts[depth] if len(path.parts) > depth + 1 else None for path in paths}
+        top = tops.pop() if len(tops) == 1 else None
+        if top is None or top.lower() in CLASS_OF:
+            return folder
+        folder /= top
+
+
+def _below_parent(top: PurePosixPath, paths: Collection[PurePosixPath]) -> PurePosixPath:
+    """The folder of the class folders, which a published archive has beside others."""
+    parents = (top / name for name in PARENT_FOLDERS)
+    return next((p for p in parents if any(p in path.parents for path in paths)), top)
+
+
+def _by_folders(
+    root: PurePosixPath,
+    paths: Iterable[PurePosixPath],
+    is_picture: Callable[[PurePosixPath], bool],
+) -> tuple[list[_LabelledFile], list[str]]:
+    found, problems = [], []
+    for path in sorted(path for path in paths if path.is_relative_to(root)):
+        relative = path.relative_to(root)
+        if not is_picture(path):
             problems.append(f"{relative} is not an image file")
-        elif (found := _from_path(relative)) is None:
+        elif (known := _from_path(relative)) is None:
             problems.append(f"{relative} lies in no folder of a class")
         else:
-            fields.append(LabelledField(str(relative), *found, path))
-    return fields, problems
-
-
-def _files(root: Path) -> list[Path]:
-    """All files below a folder but hidden ones."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.is_file()
-        and not any(part.startswith((".", "Thumbs.db")) for part in path.relative_to(root).parts)
-    )
+            found.append(_LabelledFile(path, str(relative), *known))
+    return found, problems
 
 
 def _from_path(path: PurePosixPath) -> tuple[str, int] | None:
@@ -243,27 +430,29 @@ def _from_path(path: PurePosixPath) -> tuple[str, int] | None:
     return None
 
 
-def _by_table(data: Path, table: Path) -> tuple[list[LabelledField], list[str]]:
+def _by_table(
+    table: str, content: bytes, folder: PurePosixPath, paths: Collection[PurePosixPath]
+) -> tuple[list[_LabelledFile], list[str]]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-                raise UsageError(f"{table}: expected the column {missing[0]}")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise UsageError(f"{table}: expected the column {missing[0]}")
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{table}: expected a table in UTF-8 ({error})") from error
-    fields, problems = [], []
+    found, problems = [], []
     repeated = Counter(row["file"] for row in rows)
     for row in rows:
         name, label = row["file"] or "", CLASS_OF.get((row["class"] or "").strip().lower())
-        path = data / name
+        path = folder / name
         if label is None:
             problems.append(f"{name}: {row['class']!r} in {TABLE} is none of the classes")
         elif repeated[name] > 1:
             problems.append(f"{name} stands in {TABLE} more than once")
-        elif not name or not path.resolve().is_relative_to(data.resolve()) or not path.is_file():
+        elif path not in paths:
             problems.append(f"{name}: {TABLE} names it, and it is not in the folder")
         else:
             slide = (row.get("slide") or "").strip()
-            fields.append(LabelledField(name, f"{CLASS_NAMES[label]}/{slide}", label, path))
-    return fields, problems
+            slide = f"{CLASS_NAMES[label]}/{slide}" if slide else CLASS_NAMES[label]
+            found.append(_LabelledFile(path, name, slide, label))
+    return found, problems

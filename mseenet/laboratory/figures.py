@@ -14,7 +14,7 @@ from mseenet.imaging.appearance import Appearance
 from mseenet.inference.card import Card
 from mseenet.laboratory.answers import Answers, by_slide
 from mseenet.laboratory.colour import TrainingFields, quantiles_of
-from mseenet.laboratory.fields import LaboratoryFields
+from mseenet.laboratory.fields import SeenFields
 from mseenet.metrics import (
     brier_score,
     confusion_matrix,
@@ -44,14 +44,17 @@ CRITERIA = (
 )
 """What is required: entry of the report, in words, limit, and whether at least so much."""
 
+DIGITS = 4
+"""Of what is computed from probabilities: which images lie beside a field in a batch of the network
+changes its probabilities in the seventh."""
+
 BENIGN = CLASS_NAMES.index("Benign")
 
 
 def verification(
     card: Card,
-    fields: LaboratoryFields,
+    fields: SeenFields,
     answers: Answers,
-    looks: Sequence[Appearance],
     training: TrainingFields,
     made: datetime,
     foreign: Mapping[str, Answers] | None = None,
@@ -62,7 +65,6 @@ def verification(
         card: Of the weights that answered, with the profile if one was used.
         fields: The laboratory's.
         answers: To all of them.
-        looks: Of all of them, unchanged.
         training: What the training fields look like.
         made: When.
         foreign: Answers to images that are to be refused, by kind.
@@ -86,7 +88,7 @@ def verification(
         },
         **figures,
         "slides": by_slide(fields, answers),
-        "appearance": appearance(looks, training),
+        "appearance": appearance(fields.looks, training),
         "appearance_of_these_weights": training.weights == card.sha256,
         "foreign": {
             kind: proportion(int((~said.named).sum()), len(said.statuses))
@@ -97,7 +99,7 @@ def verification(
     }
 
 
-def figures_of(fields: LaboratoryFields, answers: Answers) -> dict[str, Any]:
+def figures_of(fields: SeenFields, answers: Answers) -> dict[str, Any]:
     """What was measured on the fields, with intervals over slides."""
     labels, slides = fields.labels, fields.slides
     named, right = answers.named, answers.predicted == labels
@@ -145,11 +147,11 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, slides: np.ndarra
         return expected_calibration_error(probabilities[rows], labels[rows])
 
     return {
-        "error": error(np.arange(len(labels))),
-        "interval_95": list(resampled(error, slides)),
-        "brier": brier_score(probabilities, labels),
+        "error": round(error(np.arange(len(labels))), DIGITS),
+        "interval_95": [round(bound, DIGITS) for bound in resampled(error, slides)],
+        "brier": round(brier_score(probabilities, labels), DIGITS),
         "bins": [
-            {"confidence": b.confidence, "accuracy": b.accuracy, "n": b.n}
+            {"confidence": round(b.confidence, DIGITS), "accuracy": b.accuracy, "n": b.n}
             for b in reliability(probabilities, labels, BINS)
         ],
     }
@@ -233,7 +235,7 @@ def judge_criteria(figures: Mapping[str, Any]) -> list[dict]:
     return found
 
 
-def conclusion(criteria: Sequence[Mapping], fields: LaboratoryFields) -> dict[str, Any]:
+def conclusion(criteria: Sequence[Mapping], fields: SeenFields) -> dict[str, Any]:
     """What follows: "holds", "does not hold", or "cannot be said", and why in sentences."""
     slides = len(set(fields.slides))
     few = [n for n, c in fields.counts().items() if c["slides"] < FEWEST_OF_A_CLASS]

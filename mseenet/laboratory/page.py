@@ -1,6 +1,7 @@
-"""The report for people: one HTML file that needs nothing else."""
+"""The report as files: for people HTML that needs nothing else, for programs JSON."""
 
 import html
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,15 +55,15 @@ def report_html(report: Mapping[str, Any]) -> str:
     """
     parts = [
         "<h1>MSEENet in this laboratory</h1>",
-        f"<p class=note>{text(_head(report))}</p>",
+        f"<p class=note>{text(heading(report))}</p>",
         f"<p class=verdict>{text(VERDICTS[report['verdict']])}</p>",
         _listed(report["because"]),
         "<h2>Requirements</h2>",
         _criteria(report["criteria"]),
         *_adaptation(report.get("adaptation")),
         "<h2>Fields</h2>",
-        _table(("class", "fields", "slides", "right", "95 % interval"), _classes(report)),
-        f"<p>{text(_refused(report))}</p>",
+        _table(CLASSES_HEAD, class_rows(report)),
+        f"<p>{text(refused_sentence(report))}</p>",
         "<h2>Confusion</h2>",
         _table(
             ("given class", *(f"called {name}" for name in CLASS_NAMES)),
@@ -81,13 +82,7 @@ def report_html(report: Mapping[str, Any]) -> str:
         "</div>",
         *_foreign(report["foreign"]),
         "<h2>Slides</h2>",
-        _table(
-            ("slide", "fields", "refused", "right of named"),
-            [
-                (s["slide"], str(s["fields"]), str(s["refused"]), f"{s['right']} of {s['named']}")
-                for s in report["slides"]
-            ],
-        ),
+        _table(SLIDES_HEAD, slide_rows(report)),
         "<h2>What this does not say</h2>",
         _listed(LIMITS),
     ]
@@ -99,6 +94,17 @@ def report_html(report: Mapping[str, Any]) -> str:
         f"<title>MSEENet in this laboratory</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>\n"
     )
+
+
+CRITERIA_HEAD = ("requirement", "found", "95 % interval", "required", "verdict")
+CLASSES_HEAD = ("class", "fields", "slides", "right", "95 % interval")
+SLIDES_HEAD = ("slide", "fields", "refused", "right of named")
+"""Columns of the report's tables."""
+
+
+def report_json(report: Mapping[str, Any]) -> str:
+    """The report of `figures.verification` for programs."""
+    return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
 
 
 VERDICTS = {
@@ -121,7 +127,8 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
-def _head(report: Mapping[str, Any]) -> str:
+def heading(report: Mapping[str, Any]) -> str:
+    """What was looked at, by what, and when."""
     fields = report["fields"]
     profile = (
         f", profile {report['profile']['name']} ({report['profile']['identity']})"
@@ -136,7 +143,7 @@ def _head(report: Mapping[str, Any]) -> str:
 
 
 def _criteria(criteria: Sequence[Mapping[str, Any]]) -> str:
-    return _table(("", "found", "95 % interval", "required", ""), [_criterion(c) for c in criteria])
+    return _table(CRITERIA_HEAD, [criterion_row(c) for c in criteria])
 
 
 def _adaptation(adaptation: Mapping[str, Any] | None) -> list[str]:
@@ -168,7 +175,8 @@ ADAPTED = (
 )
 
 
-def _criterion(criterion: Mapping[str, Any]) -> tuple[str, ...]:
+def criterion_row(criterion: Mapping[str, Any]) -> tuple[str, ...]:
+    """A requirement under `CRITERIA_HEAD`."""
     value = criterion["value"]
     bound = "at least" if criterion["at_least"] else "at most"
     return (
@@ -180,7 +188,8 @@ def _criterion(criterion: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _classes(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def class_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Each class under `CLASSES_HEAD`."""
     rows: list[tuple[str, ...]] = []
     for name, record in report["by_class"].items():
         counts = report["fields"]["by_class"][name]
@@ -197,7 +206,16 @@ def _classes(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _refused(report: Mapping[str, Any]) -> str:
+def slide_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Each slide under `SLIDES_HEAD`."""
+    return [
+        (s["slide"], str(s["fields"]), str(s["refused"]), f"{s['right']} of {s['named']}")
+        for s in report["slides"]
+    ]
+
+
+def refused_sentence(report: Mapping[str, Any]) -> str:
+    """How many fields are refused, for what, and how many are right of those without a remark."""
     refused = report["refused"]
     reasons = ", ".join(f"{kind} {count}" for kind, count in refused["reasons"].items())
     ok = report["accuracy_of_ok"]
@@ -239,14 +257,19 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _figure(name: str, measure: Mapping[str, Any]) -> str:
+def measure_sentence(name: str, measure: Mapping[str, Any]) -> str:
+    """What a measure is, and how many fields lie outside of training."""
     outside = measure["outside"]
     note = (
         "not seen in these fields"
         if outside is None
         else f"{percent(outside)} of these fields lie beyond 98 % of the training fields"
     )
-    caption = f"<b>{text(TITLES[name])}</b>: {text(MEASURES[name])}; {text(note)}."
+    return f"{MEASURES[name]}; {note}."
+
+
+def _figure(name: str, measure: Mapping[str, Any]) -> str:
+    caption = f"<b>{text(TITLES[name])}</b>: {text(measure_sentence(name, measure))}"
     return f"<figure>{distribution_svg(name, measure)}<figcaption>{caption}</figcaption></figure>"
 
 

@@ -8,7 +8,6 @@ from mseenet.inference.novelty import Novelty
 from mseenet.laboratory.adapt import (
     extended,
     folds_of,
-    marks,
     may_refit,
     objections,
     refitted,
@@ -24,13 +23,15 @@ def laboratory(labels, slides) -> LaboratoryFields:
     count = len(labels)
     images = np.random.default_rng(0).integers(0, 255, (count, 4, 4, 3)).astype(np.uint8)
     return LaboratoryFields(
-        tuple(map(str, range(count))),
-        np.array(slides),
-        np.array(labels),
-        images,
-        (b"",) * count,
-        np.full((count, 2), 224),
-        (),
+        names=tuple(map(str, range(count))),
+        slides=np.array(slides),
+        labels=np.array(labels),
+        looks=(None,) * count,
+        marks=tuple(map(str, range(count))),
+        sources=(b"",) * count,
+        problems=(),
+        images=images,
+        sizes=np.full((count, 2), 224),
     )
 
 
@@ -68,7 +69,7 @@ def test_slides_that_a_profile_was_made_from_are_known_again():
     fields = laboratory([0, 0, 1, 1], ["a", "a", "b", "b"])
 
     class Profile:
-        content = {"made_from": {"pixels": marks(fields.images[1:2])}}  # noqa: RUF012
+        content = {"made_from": {"pixels": ["1"]}}  # noqa: RUF012
 
     assert without_adapted(fields, Profile).tolist() == [False, False, True, True]
 

@@ -1,11 +1,13 @@
 """What a verification counts, its intervals over slides, and what it dares to say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mseenet.config import CLASS_NAMES
 from mseenet.laboratory.answers import Answers
-from mseenet.laboratory.fields import LaboratoryFields
+from mseenet.laboratory.fields import SeenFields
 from mseenet.laboratory.figures import (
     calibration,
     conclusion,
@@ -24,14 +26,14 @@ def made_up(
     labels = np.repeat(np.arange(4), slides_each * per_slide)
     slides = np.array([f"{k // per_slide}" for k in range(len(labels))])
     count = len(labels)
-    fields = LaboratoryFields(
-        tuple(map(str, range(count))),
-        slides,
-        labels,
-        np.zeros((count, 1, 1, 3), np.uint8),
-        (b"",) * count,
-        np.full((count, 2), 224),
-        (),
+    fields = SeenFields(
+        names=tuple(map(str, range(count))),
+        slides=slides,
+        labels=labels,
+        looks=(None,) * count,
+        marks=tuple(map(str, range(count))),
+        sources=(b"",) * count,
+        problems=(),
     )
     named = np.where(random.random(count) < wrong, (labels + 1) % 4, labels)
     sure = 1 - wrong - 1e-3
@@ -118,15 +120,7 @@ def test_it_does_not_hold_where_errors_or_refusals_are_many(spoilt):
 def test_shuffled_labels_do_not_hold():
     fields, answers = made_up(6)
     shuffled = np.random.default_rng(1).permutation(fields.labels)
-    mixed = LaboratoryFields(
-        fields.names,
-        fields.slides,
-        shuffled,
-        fields.images,
-        fields.sources,
-        fields.sizes,
-        (),
-    )
+    mixed = replace(fields, labels=shuffled)
     assert verdict(mixed, answers) == "does not hold"
 
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import encode
 
 from mseenet.case.fields import Case
+from mseenet.case.limits import Limits, Room, Share
 from mseenet.case.verdicts import Verdict
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
@@ -86,21 +87,90 @@ def test_one_bad_field_spoils_no_other_and_repeats_count_once(tmp_path, fields):
         read_fields(*find_fields(tmp_path))
 
 
-def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path, fields):
-    write(tmp_path / "lab" / "Pro" / "s1" / "a.png", encode(fields[0]))
-    write(tmp_path / "lab" / "Benign" / "s1" / "b.png", encode(fields[1]))
+def packed(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in (tmp_path / "lab").rglob("*.png"):
-            archive.write(path, path.relative_to(tmp_path))
-        archive.writestr("lab/loose.png", encode(fields[2]))
-    found, problems = fields_of_archive(buffer.getvalue())
-    in_folder, _ = find_fields(tmp_path / "lab")
-    assert [(f.slide, f.label) for f in found] == [(f.slide, f.label) for f in in_folder]
-    assert (read_fields(found).images == read_fields(in_folder).images).all()
-    assert problems == ["lab/loose.png lies in no folder of a class"]
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def by_content(found) -> list[tuple]:
+    sources = [f.source if isinstance(f.source, bytes) else f.source.read_bytes() for f in found]
+    return [(f.name, f.slide, f.label, s) for f, s in zip(found, sources, strict=True)]
+
+
+LABORATORY = (
+    "Pro/s1/a.png",
+    "benign/s1/b.png",
+    "Pro/c.png",
+    "loose.png",
+    "Pro/notes.txt",
+    ".x/d.png",
+)
+TABLE_OF_THEM = "file,class,slide\nPro/c.png,Early,7\nloose.png,Pre,\ngone.png,Pro,1\n"
+
+
+@pytest.mark.parametrize("table", [None, TABLE_OF_THEM])
+@pytest.mark.parametrize("around", ["", "lab", "a/b"])
+def test_an_archive_is_read_as_the_folder_that_was_packed(tmp_path, field_png, table, around):
+    for i, name in enumerate(LABORATORY):
+        content = b"no image" if name.endswith("txt") else field_png + bytes(i)
+        write(tmp_path / "lab" / name, content)
+    if table:
+        write(tmp_path / "lab" / "labels.csv", table.encode("utf-8-sig"))
+    files = [path for path in (tmp_path / "lab").rglob("*") if path.is_file()]
+    content = packed(
+        {
+            f"{around}/{path.relative_to(tmp_path / 'lab').as_posix()}".lstrip(
+                "/"
+            ): path.read_bytes()
+            for path in files
+        }
+    )
+    found, problems = fields_of_archive(content)
+    in_folder, said = find_fields(tmp_path / "lab")
+    assert by_content(found) == by_content(in_folder)
+    assert problems == said
+    if table:
+        assert [(f.slide, f.label) for f in found] == [("Early Pre-B/7", 1), ("Pre-B", 2)]
+    else:
+        assert [f.slide for f in found] == ["Benign/s1", "Pro-B", "Pro-B/s1"]
+        assert len(problems) == 2
+
+
+def test_of_an_archive_that_holds_too_much_nothing_is_read(field_png):
+    content = packed({f"Pro/{i}.png": field_png + bytes(i) for i in range(3)})
+    size = len(field_png)
+    with pytest.raises(UsageError, match="at most 2 labelled fields"):
+        fields_of_archive(content, Limits(fields=2))
+    with pytest.raises(UsageError, match="unpack to more"):
+        fields_of_archive(content, Limits(case=2 * size))
+    room = Room(2 * size + 100)
+    share = Share(room)
+    with pytest.raises(UsageError, match="server is full"):
+        fields_of_archive(content, share=share)
+    share.end()
+    assert room.taken == 0
+    found, problems = fields_of_archive(content, Limits(file=size + 1), Share(Room()))
+    assert len(found) == 2
+    assert problems == ["Pro/2.png: expected at most 0 MB"]
+
+
+def test_hostile_archives_are_one_sentence_and_spoil_no_other_file(field_png):
     with pytest.raises(UsageError, match="readable ZIP archive"):
         fields_of_archive(b"PK\x03\x04 and nothing else")
+    with pytest.raises(UsageError, match="found no labelled field"):
+        fields_of_archive(packed({"a.png": field_png}))
+    with pytest.raises(UsageError, match=r"labels\.csv: expected the column file"):
+        fields_of_archive(packed({"labels.csv": b"name\n", "a.png": field_png}))
+    bomb = packed({"Pro/a.png": field_png, "Pro/b.png": bytes(2**24)}, zipfile.ZIP_DEFLATED)
+    found, (problem,) = fields_of_archive(bomb)
+    assert [f.name for f in found] == ["Pro/a.png"]
+    assert "Pro/b.png: expected an image; this unpacks" in problem
+    outside = packed({"labels.csv": b"file,class\n../a.png,Pro\nb.png,Pro\n", "b.png": field_png})
+    found, (problem,) = fields_of_archive(outside)
+    assert "not in the folder" in problem
 
 
 def test_a_case_gives_the_fields_with_a_verdict(fields):
