@@ -1,4 +1,4 @@
-"""MSEENet in the browser: analyse a case, look at the model, read about it.
+"""MSEENet in the browser: analyse a case, try it in a laboratory, look at the model, read about it.
 
 streamlit run app.py
 
@@ -13,6 +13,7 @@ from mseenet.ui.analyse_page import draw_analyse_page
 from mseenet.ui.bundler import upload_limit
 from mseenet.ui.frame import draw_footer, draw_header, page_icon, page_scripts
 from mseenet.ui.guard import admit, middleware, network_loading
+from mseenet.ui.laboratory_page import draw_laboratory_page
 from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.session import current_view, keep_settings, require_limits
 from mseenet.ui.sessions import session_mark
@@ -23,7 +24,8 @@ from mseenet.ui.streamlit_internals import ask_nobody_outside, keep_uploads_in_m
 def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
     require_limits()
-    draw_header(current_view().unsaved(), session_mark())
+    view = current_view()
+    draw_header(view.unsaved() or view.laboratory.unsaved(), session_mark())
     require_sign_in()
     admit()
     keep_uploads_in_memory(upload_limit() + 2**20)  # and what frames it in a request
@@ -32,6 +34,11 @@ def main() -> None:
     page = st.navigation(
         [
             st.Page(lambda: draw_analyse_page(classifier), title="Analyse", default=True),
+            st.Page(
+                lambda: draw_laboratory_page(classifier),
+                title="Your laboratory",
+                url_path="laboratory",
+            ),
             st.Page(lambda: draw_model_page(classifier), title="Model", url_path="model"),
             st.Page(draw_about_page, title="About", url_path="about"),
         ],

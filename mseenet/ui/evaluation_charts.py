@@ -96,7 +96,7 @@ def confusion_heatmap(
     )
     for i, j in {(i, j) for i in places for j in places} - {*dark}:
         figure.add_annotation(x=j, y=i, text=text[i][j], showarrow=False)
-    _lay_out(figure, height=390)
+    lay_out(figure, height=390)
     figure.update_xaxes(
         title="called by the network",
         side="top",
@@ -160,7 +160,7 @@ def accuracy_by_split(evaluation: dict) -> go.Figure:
             x=value, y=position, text=f"{value:.1f} %", showarrow=False, yanchor="bottom", yshift=8
         )
     lowest = min([*(100 * i[0] for i in intervals), *(100 * f["accuracy"] for _, _, f in folds)])
-    _lay_out(figure, height=95 * len(rows) + 105)
+    lay_out(figure, height=95 * len(rows) + 105)
     figure.update_xaxes(title="accuracy, percent", range=_range(lowest))
     figure.update_xaxes(showgrid=True)
     figure.update_yaxes(
@@ -228,7 +228,7 @@ def reliability(unseen: dict[str, dict]) -> go.Figure:
                 "fields<br>95 % interval %{customdata[1]}<extra></extra>",
                 **cell,
             )
-    _lay_out(figure, height=110 + 290 * rows)
+    lay_out(figure, height=110 + 290 * rows)
     figure.update_layout(margin={"t": 70}, legend={"y": 1 + 0.1 / rows, "itemsizing": "constant"})
     figure.update_xaxes(range=[max(0, lowest - 5), 103])
     figure.update_xaxes(title="confidence, percent", row=rows)
@@ -279,7 +279,7 @@ def risk_coverage(unseen: dict[str, dict]) -> go.Figure:
             hovertemplate=f"{_short(protocol)}: "
             "%{y:.1f} % of %{customdata[0]:,} (%{customdata[1]})<extra></extra>",
         )
-    _lay_out(figure, height=400, hovermode="x unified")
+    lay_out(figure, height=400, hovermode="x unified")
     figure.update_xaxes(
         title="most confident fields that are kept, percent",
         range=[first - 1, 101],
@@ -342,7 +342,7 @@ def robustness(changes: dict[str, dict], unchanged: dict) -> go.Figure:
         figure.update_yaxes(
             type="category", range=[len(severities) - 0.4, -0.6], ticklabelstandoff=6, **cell
         )
-    _lay_out(figure, height=27 * sum(sizes) + 34 * rows + 70)
+    lay_out(figure, height=27 * sum(sizes) + 34 * rows + 70)
     figure.update_layout(margin={"t": 30})
     figure.update_xaxes(range=_range(lowest), showgrid=True, showticklabels=False)
     for column in range(1, columns + 1):
@@ -388,7 +388,7 @@ def audit_bars(audit: dict) -> go.Figure:
                 xshift=8,
             )
     figure.update_traces(error_x_width=6)
-    _lay_out(figure, height=34 * top + 100)
+    lay_out(figure, height=34 * top + 100)
     figure.update_layout(bargap=0.35)
     figure.update_xaxes(
         title="accuracy, percent", range=[0, 124], tickvals=[0, 20, 40, 60, 80, 100]
@@ -430,7 +430,7 @@ def stress_bars(stress: dict[str, dict]) -> go.Figure:
             "95 % interval %{customdata[1]}<extra></extra>",
         )
     figure.update_traces(error_x_width=6)
-    _lay_out(figure, height=52 * len(names) + 100)
+    lay_out(figure, height=52 * len(names) + 100)
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_xaxes(title="named, percent", range=[0, 104])
     figure.update_yaxes(
@@ -465,7 +465,8 @@ def _range(lowest: float) -> list[float]:
     return [max(0, lowest - margin), 100 + margin]
 
 
-def _lay_out(figure: go.Figure, height: int, hovermode: str = "closest") -> None:
+def lay_out(figure: go.Figure, height: int, hovermode: str = "closest") -> None:
+    """Gives a chart the look of all charts of reports, `height` in pixels."""
     figure.update_layout(
         height=height,
         margin={"l": 0, "r": 8, "t": 44, "b": 0},

@@ -72,7 +72,7 @@ def draw_intake(view: CaseView) -> bool:
             st.warning(f"T{server_full(case.room)[1:]}.", icon=":material/hourglass_top:")
         st.caption(words.PRIVACY)
     if taken:
-        files, left_out = unbundled(_contents(taken), case.limits)
+        files, left_out = unbundled(contents_of(taken), case.limits)
         files, notices = open_saved(view, files, left_out)
         with st.spinner(words.CUTTING, show_time=True):
             case.take_in(files, left_out)
@@ -81,7 +81,7 @@ def draw_intake(view: CaseView) -> bool:
     return bool(taken)
 
 
-def _contents(taken: Iterable[UploadedFile]) -> Iterator[tuple[str, bytes]]:
+def contents_of(taken: Iterable[UploadedFile]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of uploads, each forgotten by the server as it is handed on."""
     for file in taken:
         content = file.getvalue()

@@ -23,7 +23,7 @@
 
   // A page that is closed cannot come back to its case: the server need not keep it.
   const markOfSession = () => document.querySelector(".mseenet-session")?.dataset.mark;
-  const atServer = (path) => `${location.pathname.replace(/\/(model|about)?$/, "")}${path}`;
+  const atServer = (path) => `${location.pathname.replace(/\/(laboratory|model|about)?$/, "")}${path}`;
   let gone = false;
   addEventListener("pagehide", (event) => {
     const mark = markOfSession();

@@ -11,6 +11,7 @@ from mseenet.case.verdicts import Verdict
 from mseenet.errors import UsageError
 from mseenet.ui.bundler import page_limits
 from mseenet.ui.frame import plain
+from mseenet.ui.laboratory import Laboratory
 
 SETTINGS = (
     "way",
@@ -32,6 +33,7 @@ SETTINGS = (
     "by-slide",
     "slides",
     "mark-fields",
+    "laboratory-way",
 )
 """Names of the widgets whose values belong to the session."""
 
@@ -90,6 +92,7 @@ class CaseView:
         pattern_problem: Why the pattern for slides cannot be used; empty if it can.
         marked: Keys of the fields that the user has marked in the gallery.
         restored: Values of `SETTINGS` from a saved case that was just opened.
+        laboratory: What the session has beside its case, for another page.
     """
 
     case: Case = field(default_factory=_empty_case)
@@ -108,6 +111,7 @@ class CaseView:
     pattern_problem: str = ""
     marked: set[str] = field(default_factory=set)
     restored: dict[str, object] = field(default_factory=dict)
+    laboratory: Laboratory = field(default_factory=Laboratory)
 
     def shown(self, listed: list[Field]) -> Field:
         """The field to look at: the user's choice, else the first of those listed."""
@@ -207,8 +211,12 @@ def reads_blind() -> bool:
 
 
 def new_case() -> None:
-    """Drops all fields and settings of this session, the case label too."""
-    intakes = current_view().intakes + 1
+    """Drops all fields and settings of this session, the case label too.
+
+    What was handed over as fields of a laboratory, or a report on them, stays.
+    """
+    intakes, laboratory = current_view().intakes + 1, current_view().laboratory
     current_view().case.end()
+    laboratory.forget_case()
     st.session_state.clear()
-    st.session_state["case-view"] = CaseView(intakes=intakes)
+    st.session_state["case-view"] = CaseView(intakes=intakes, laboratory=laboratory)

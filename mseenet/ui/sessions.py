@@ -57,6 +57,7 @@ def end_session(mark: str) -> None:
     view = _views.pop(session, None)
     if view is not None:
         view.case.end()
+        view.laboratory.forget()
     uploads.forget_session(session)
 
 

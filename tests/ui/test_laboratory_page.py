@@ -1,0 +1,285 @@
+"""The page "Your laboratory": labelled fields come in, are checked, and the report goes out."""
+
+import io
+import json
+import re
+import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from conftest import encode
+from streamlit.testing.v1 import AppTest
+
+from mseenet import cli
+from mseenet.case.fields import Case
+from mseenet.case.limits import Limits, Room
+from mseenet.case.verdicts import Verdict
+from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
+from mseenet.imaging.synthetic import STYLES, render_field
+from mseenet.inference.classifier import NOT_FINITE, Prediction
+from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory.fields import LabelledField, fields_of_archive, see_fields
+from mseenet.laboratory.page import VERDICTS
+from mseenet.laboratory.verify import Check
+from mseenet.ui import session
+from mseenet.ui.laboratory import Laboratory
+from mseenet.ui.laboratory_charts import distribution, distribution_text, reliability_dots
+from mseenet.ui.session import CaseView
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    """Two slides of a rendered field for each class, and files that are none."""
+    made = {
+        f"{name}/slide *{slide}*/a.png": encode(render_field(STYLES[label], 10 * label + slide))
+        for label, name in enumerate(CLASS_NAMES)
+        for slide in range(2)
+    }
+    again = made["Benign/slide *0*/a.png"]
+    return made | {"Benign/again.png": again, "Pro-B/x/bad.png": b"no image", "Pre/notes": b"-"}
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"fields/{name}", content)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def archive(files) -> bytes:
+    return packed(files)
+
+
+def shown() -> None:
+    from mseenet.ui.laboratory_page import draw_laboratory_page
+    from mseenet.ui.shared import load_classifier
+
+    draw_laboratory_page(load_classifier())
+
+
+@pytest.fixture
+def app(networks, ungated_weights, monkeypatch) -> AppTest:
+    monkeypatch.setenv("MSEENET_WEIGHTS", str(ungated_weights))
+    return AppTest.from_function(shown, default_timeout=120).run()
+
+
+def hand_over(app: AppTest, content: bytes) -> AppTest:
+    app.file_uploader[0].set_value(("fields.zip", content, "application/zip"))
+    return app.run()
+
+
+def laboratory_of(app: AppTest) -> Laboratory:
+    return app.session_state["case-view"].laboratory
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    app.button(key=key).click()
+    return app.run()
+
+
+def text(app: AppTest) -> str:
+    parts = (*app.markdown, *app.caption, *app.warning, *app.error, *app.success, *app.info)
+    return " ".join(part.value for part in parts).replace("\\", "")
+
+
+def test_the_page_says_what_the_command_says(
+    app, downloads, archive, files, classifier, ungated_weights, tmp_path, monkeypatch
+):
+    hand_over(app, archive)
+    assert "10 fields of 10 slides" in text(app)
+    assert app.table[0].value["Slides"].tolist() == ["3", "2", "2", "3"]
+    assert "Pre/notes is not an image file" in text(app)
+    assert "too few" not in text(app)
+    press(app, "laboratory-start")
+    assert not app.exception
+    report = laboratory_of(app).report
+    assert VERDICTS[report["verdict"]] in text(app)
+    assert report["because"][0] in text(app)
+    assert app.table[0].value["Requirement"].tolist() == [c["title"] for c in report["criteria"]]
+    assert len(app.get("plotly_chart")) == 2 + len(report["appearance"])
+    assert "bad.png: " in text(app)
+    assert "no clearance as a medical device" in text(app)
+
+    for name, content in files.items():
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda *_, **__: classifier)
+    arguments = ["--data", tmp_path / "data", "--output", tmp_path, "--weights", ungated_weights]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["verify", *map(str, arguments)])
+    assert end.value.code == 0
+    made = json.loads((tmp_path / "verification.json").read_bytes())["made"]
+    for name in ("verification.json", "verification.html"):
+        of_page = downloads[f"download-{name}"].decode().replace(report["made"], made)
+        assert of_page.encode() == Path(tmp_path / name).read_bytes()
+
+    assert laboratory_of(app).unsaved()
+    press(app, "download-verification.json")
+    assert not laboratory_of(app).unsaved()
+    press(app, "laboratory-anew")
+    assert laboratory_of(app).report is None
+    assert app.file_uploader
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"PK\x03\x04 and nothing else", "expected a readable ZIP archive"),
+        (b"no archive", "expected a readable ZIP archive"),
+        (packed({"a.png": b"\x89PNG\r\n\x1a\n"}), "found no labelled field"),
+    ],
+)
+def test_what_cannot_be_used_is_said_and_can_be_handed_over_anew(app, archive, content, problem):
+    hand_over(app, content)
+    (error,) = app.error
+    assert error.value.replace("\\", "").startswith("fields.zip: ")
+    assert problem in error.value.replace("\\", "")
+    hand_over(app, archive)
+    assert not app.error
+    assert app.button(key="laboratory-start")
+
+
+def test_fields_of_which_none_can_be_read_are_one_sentence(app):
+    hand_over(app, packed({"Pro/a.png": b"no image"}))
+    press(app, "laboratory-start")
+    assert not app.exception
+    assert "expected fields that can be read, found none" in app.error[0].value
+    assert app.file_uploader
+
+
+def test_limits_are_said_before_and_room_is_given_back(app, archive, monkeypatch):
+    room = Room(2**26)
+    monkeypatch.setattr("mseenet.ui.laboratory_page.server_room", lambda: room)
+    assert str(Limits()) in text(app)
+    hand_over(app, archive)
+    assert room.taken > 0
+    press(app, "laboratory-other")
+    assert room.taken == 0
+    room.take(2**26 - 100)
+    hand_over(app, archive)
+    assert "server is full" in text(app)
+    assert room.left == 100
+
+
+def test_a_stopped_check_goes_on_where_it_was(app, archive, classifier, monkeypatch):
+    hand_over(app, archive)
+    check = laboratory_of(app).check
+    said = classifier.predict([f.source for f in check.fields[:3]], include_rejected=True)
+    for position, prediction in enumerate(said):
+        check.read_next()
+        check.settle(position, prediction)
+    app.run()
+    assert "Stopped after 3 of 10 fields" in text(app)
+    answered = []
+    settle = check.settle
+    monkeypatch.setattr(check, "settle", lambda i, p: (answered.append(i), settle(i, p)))
+    press(app, "laboratory-start")
+    assert sorted(answered) == list(range(3, 10))
+    assert laboratory_of(app).report["fields"]["n"] == 8
+
+
+def verdicts(case: Case, blind: bool) -> None:
+    for field, name in zip(case.fields.values(), CLASS_NAMES, strict=False):
+        field.prediction = Prediction("ok")
+        field.verdict = Verdict(name, NOW, blind=blind)
+
+
+def test_a_case_gives_its_fields_with_the_readers_verdicts(app, files):
+    view = app.session_state["case-view"]
+    app.segmented_control(key="laboratory-way").set_value("Open case").run()
+    assert "no field for which you name a class" in text(app)
+    named = [(name, content) for name, content in files.items() if name.endswith("/a.png")]
+    view.case.take_in(named[::2])
+    verdicts(view.case, blind=False)
+    app.run()
+    press(app, "laboratory-case")
+    assert "4 of these verdicts were given after" in text(app)
+    assert "too few to say" in text(app)
+    press(app, "laboratory-start")
+    report = laboratory_of(app).report
+    assert report["fields"]["by_class"] == {n: {"fields": 1, "slides": 1} for n in CLASS_NAMES}
+    assert "4 of these verdicts were given after" in text(app)
+
+
+def test_a_new_case_leaves_a_report_and_forgets_fields_of_the_case(monkeypatch, archive):
+    state = {"case-view": CaseView()}
+    monkeypatch.setattr(session.st, "session_state", state)
+    case = state["case-view"].case
+    case.take_in([("a.png", fields_of_archive(archive)[0][0].source)])
+    verdicts(case, blind=True)
+    laboratory = state["case-view"].laboratory
+    laboratory.take_case(case)
+    assert laboratory.remark == ""
+    session.new_case()
+    assert laboratory.check is None
+    assert state["case-view"].laboratory is laboratory
+    laboratory.finish({"verdict": "holds"})
+    session.new_case()
+    assert state["case-view"].laboratory.report == {"verdict": "holds"}
+
+
+def test_an_answer_that_is_no_number_leaves_its_field_out(classifier, archive):
+    check = Check(*fields_of_archive(archive))
+    said = classifier.predict([f.source for f in check.fields], include_rejected=True)
+    for position, prediction in enumerate(said):
+        check.read_next()
+        check.settle(position, prediction)
+    assert check.complete
+    assert not check.read_next()
+    training = read_training_fields()
+    whole = check.report(classifier.card, training, NOW)
+    check.settle(2, Prediction("error", reasons=(NOT_FINITE,)))
+    report = check.report(classifier.card, training, NOW)
+    assert report["fields"]["n"] == whole["fields"]["n"] - 1
+    assert report["fields"]["problems"][-1] == f"{check.fields[2].name}: {NOT_FINITE}"
+    for position in range(len(check.fields)):
+        check.settle(position, Prediction("error", reasons=(NOT_FINITE,)))
+    with pytest.raises(UsageError, match="network answers"):
+        check.report(classifier.card, training, NOW)
+
+
+def test_of_slides_that_the_profile_was_made_from_nothing_is_said(classifier, field_png):
+    class Profile:
+        name = "site"
+        content = {"made_from": {"pixels": []}}  # noqa: RUF012
+
+    field = LabelledField("a", "Benign", 0, field_png)
+    check = Check([field])
+    check.settle(0, classifier.predict([field_png])[0])
+    check.read_next()
+    Profile.content["made_from"]["pixels"] = list(see_fields([field]).marks)
+    card = replace(classifier.card, profile=Profile)
+    with pytest.raises(UsageError, match="made from each of these slides"):
+        check.report(card, read_training_fields(), NOW)
+
+
+def test_charts_show_both_distributions_or_the_one_that_is_known():
+    known = [float(value) for value in range(101)]
+    both = {"training": known, "here": [value + 50 for value in known], "outside": 0.5}
+    figure = distribution(both)
+    assert [trace.name for trace in figure.data] == ["training", "these fields"]
+    assert max(figure.data[1].y) == pytest.approx(1)
+    half = len(figure.data[0].y) // 2
+    assert sum(figure.data[0].y[:half]) > 2 * sum(figure.data[1].y[:half])
+    assert re.search(
+        r"training fields: median 50, .*these fields: median 100", distribution_text(both)
+    )
+    alone = both | {"here": None}
+    assert len(distribution(alone).data) == 1
+    assert "these fields" not in distribution_text(alone)
+    bins = [
+        {"confidence": 0.6, "accuracy": 0.5, "n": 2},
+        {"confidence": 0.9, "accuracy": 1, "n": 8},
+    ]
+    line, dots = reliability_dots(bins).data
+    assert list(dots.x) == [60, 90]
+    assert dots.marker.size[1] > dots.marker.size[0]
+    assert list(line.x) == list(line.y)
