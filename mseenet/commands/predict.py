@@ -17,7 +17,7 @@ import glob
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import tee
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mseenet.imaging.areas import Place
+    from mseenet.inference.classifier import Classifier
     from mseenet.inference.profile import SiteProfile
 
 NAME_LENGTH = 200
@@ -108,19 +109,36 @@ def main(argv: list[str] | None = None) -> int:
     card, profile = read_card(weights), chosen_profile(arguments.profile)
     if profile is not None:
         profile.applied_to(card)
+    load = _loader(weights, profile)
     with (
         one_writer(arguments.heatmaps) if arguments.heatmaps else nullcontext(),
         written(arguments.output, arguments.format, arguments.force) as output,
     ):
-        failed = write_predictions(arguments, files, weights, profile, targets, output)
+        failed = write_predictions(arguments, files, load, targets, output)
     return 2 if bad_folders else int(failed)
+
+
+def _loader(weights: Path, profile: "SiteProfile | None") -> Callable[[], "Classifier"]:
+    """What gives the classifier; if the environment names a service, that was reached already."""
+    from mseenet.inference.remote import RemoteClassifier, chosen_server
+
+    if server := chosen_server():
+        remote = RemoteClassifier.connect(server, weights, profile)
+        return lambda: remote
+
+    def load() -> "Classifier":
+        from mseenet.inference.classifier import Classifier
+
+        console.import_keras()
+        return Classifier.load(weights, profile)
+
+    return load
 
 
 def write_predictions(
     arguments: argparse.Namespace,
     files: list[Path],
-    weights: Path,
-    profile: "SiteProfile | None",
+    load: Callable[[], "Classifier"],
     targets: dict[int, Path],
     output: TextIO,
 ) -> bool:
@@ -129,8 +147,7 @@ def write_predictions(
     Args:
         arguments: Of the command line.
         files: The images.
-        weights: Folder of weights and card.
-        profile: Site profile, or None.
+        load: Gives what predicts.
         targets: Of `overlay_targets`, if overlays were asked for.
         output: Gets the results.
 
@@ -142,10 +159,8 @@ def write_predictions(
     from mseenet.case.names import placed_name
     from mseenet.case.records import FORMATS, record
     from mseenet.case.slides import slide_of
-    from mseenet.inference.classifier import Classifier
 
-    console.import_keras()
-    classifier = Classifier.load(weights, profile)
+    classifier = load()
     header, line_of = FORMATS[arguments.format]
     failed = False
     if header:

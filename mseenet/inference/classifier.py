@@ -110,6 +110,24 @@ class Observed(NamedTuple):
     sizes: np.ndarray | None
 
 
+class Outputs(NamedTuple):
+    """What the network says of N fields, before anything is judged by it.
+
+    Attributes:
+        probabilities: Calibrated, float32 (N, C) in [0, 1], in the order of `CLASS_NAMES`.
+        novelties: Distances from the training fields over that of rejection, float32 (N,); 0
+            without a gate.
+        sizes: Natural logarithms of how many times larger the cells look than in training,
+            float32 (N,); 0 where the weights tell no size.
+        heatmaps: float32 (N, 224, 224) in [0, 1], or None if none were asked for.
+    """
+
+    probabilities: np.ndarray
+    novelties: np.ndarray
+    sizes: np.ndarray
+    heatmaps: np.ndarray | None = None
+
+
 class _Field(NamedTuple):
     """One decoded image: uint8 (224, 224, 3), what its quality will leave to be desired, its cells."""
 
@@ -267,12 +285,30 @@ class Classifier:
         if class_name not in CLASS_NAMES or method not in ("Grad-CAM", *METHODS):
             raise ValueError(f"expected a class and a method; received {class_name!r}, {method!r}")
         pixels = _prepared(squeeze(decode_image(image)), self._change)
-        if method != "Grad-CAM":
-            found = self._cam.heatmap(pixels, class_name, method)
-        else:
-            index = np.int32(CLASS_NAMES.index(class_name))
-            found = self._infer_with_heatmap(pixels[None], index)[3].numpy()[0]
+        found = self._heatmap(pixels, class_name, method)
         return found if self._change is None else self._change.back(found)
+
+    def outputs(
+        self, fields: np.ndarray, heatmaps: str | None = None, filled: bool = False
+    ) -> Outputs:
+        """What the network says of fields that go through it in one batch.
+
+        Args:
+            fields: RGB pixels, squeezed and, with a profile, prepared by it, uint8
+                (N, 224, 224, 3) in [0, 255].
+            heatmaps: As for `stream`.
+            filled: Fills the batch up to `ROWS` with black.
+        """
+        count = len(fields)
+        if filled:
+            missing = max(0, ROWS - count)
+            fields = np.pad(fields, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        if heatmaps is None:
+            found = self._infer(fields)
+        else:
+            index = _PREDICTED if heatmaps == "predicted" else CLASS_NAMES.index(heatmaps)
+            found = self._infer_with_heatmap(fields, np.int32(index))
+        return Outputs(*(tensor.numpy()[:count] for tensor in found))
 
     def observe(self, fields: np.ndarray) -> Observed:
         """What the network makes of fields before calibration and gate.
@@ -294,12 +330,29 @@ class Classifier:
         kernel, bias = self._last.get_weights()
         return kernel, bias
 
+    @property
+    def tells_size(self) -> bool:
+        """Whether the size of cells is known with these weights."""
+        return self._sizes is not None
+
+    @property
+    def trouble(self) -> str:
+        """What answers wait for beside the network, in words; with one of its own for nothing."""
+        return ""
+
     def warm_up(self) -> None:
         """Compiles what `heatmap` needs for the methods of `mseenet.inference.cam.METHODS`.
 
         Optional: their first maps, which take seconds otherwise, are then as quick as later ones.
         """
         self._cam.warm_up()
+
+    def _heatmap(self, pixels: np.ndarray, class_name: str, method: str) -> np.ndarray:
+        """As `heatmap`, of pixels as the network is to see them."""
+        if method != "Grad-CAM":
+            return self._cam.heatmap(pixels, class_name, method)
+        index = np.int32(CLASS_NAMES.index(class_name))
+        return self._infer_with_heatmap(pixels[None], index)[3].numpy()[0]
 
     def _stream(
         self,
@@ -353,16 +406,9 @@ class Classifier:
     ) -> Iterator[Prediction]:
         readable = [field.pixels for field in fields if isinstance(field, _Field)]
         if readable:
-            batch = np.stack(readable)
-            if filled:
-                missing = max(0, ROWS - len(batch))
-                batch = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            if heatmaps is None:
-                outputs = self._infer(batch)
-            else:
-                index = _PREDICTED if heatmaps == "predicted" else CLASS_NAMES.index(heatmaps)
-                outputs = self._infer_with_heatmap(batch, np.int32(index))
-            probabilities, novelties, sizes, *heat = (tensor.numpy() for tensor in outputs)
+            probabilities, novelties, sizes, heat = self.outputs(
+                np.stack(readable), heatmaps, filled
+            )
         row = 0
         for field in fields:
             if isinstance(field, ImageError):
@@ -396,8 +442,8 @@ class Classifier:
                 continue
             predicted = CLASS_NAMES[values.argmax()]
             heatmap = None
-            if heatmaps is not None:
-                heatmap = heat[0][row].copy()  # a view would keep the whole batch in memory
+            if heat is not None:
+                heatmap = heat[row].copy()  # a view would keep the whole batch in memory
                 if self._change is not None:
                     heatmap = self._change.back(heatmap).copy()
                 heatmap.flags.writeable = False

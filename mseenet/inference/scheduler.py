@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from mseenet.errors import MSEENetError
 from mseenet.imaging.decoding import ImageSource
 from mseenet.inference.classifier import ROWS, Classifier, Prediction
 
@@ -238,6 +239,12 @@ class Scheduler:
         started = time.monotonic()
         try:
             predictions = self._classifier.answers(fields)
+        except MSEENetError as error:  # no case is to blame, and none can be answered now
+            with self._changed:
+                waiting = [job for job in self._jobs if not job.ended.is_set()]
+            for job in waiting:
+                self._fail(job, error)
+            return
         except Exception as error:
             for item in items:
                 self._fail(item.job, error)

@@ -2,11 +2,12 @@
 
 import asyncio
 import math
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from mseenet import __version__
 from mseenet.case.archive import ArchiveError, is_archive, open_archive
 from mseenet.case.cells import geojson
 from mseenet.case.fields import Field
@@ -28,8 +30,10 @@ from mseenet.cluster import OBJECT_STORE
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import MSEENetError
 from mseenet.imaging.decoding import load_image
+from mseenet.inference.cam import METHODS
 from mseenet.inference.classifier import Prediction, without_answer
 from mseenet.inference.heatmaps import encode_overlay, overlay
+from mseenet.inference.remote import FIELD_BYTES, MOST_FIELDS, fields_of
 from mseenet.serve.network import BATCH
 from mseenet.serve.tokens import may_enter
 
@@ -41,11 +45,26 @@ PATIENCE = 5
 
 LINES = "application/x-ndjson"
 
+_T = TypeVar("_T")
+
 
 class Problem(BaseModel):
     """Why a request was not answered."""
 
     detail: str
+
+
+class About(BaseModel):
+    """Which network a service has: of what version, weights (SHA-256) and release, and where.
+
+    `tells_size`: whether it tells the size of cells.
+    """
+
+    version: str
+    weights: str
+    release: str
+    device: str
+    tells_size: bool
 
 
 class RefusedError(MSEENetError):
@@ -121,30 +140,40 @@ class Desk:
         self._held = 0
         self._pace = 0.1  # seconds an image, as seen last
 
-    async def ready(self) -> None:
-        """Returns if a replica has loaded the network.
+    async def about(self) -> About:
+        """Which network a replica has loaded.
 
         Raises:
             RefusedError: None has, yet.
         """
+        service = self.service
         try:
-            await asyncio.wait_for(self._network.ready.remote(), PATIENCE)
+            loaded = await asyncio.wait_for(self._network.about.remote(), PATIENCE)
+            return About(
+                version=__version__, weights=service.weights, release=service.release, **loaded
+            )
         except (TimeoutError, RayError, RayServeException) as error:
             raise RefusedError(503, "the network is not loaded yet", PATIENCE) from error
 
     @asynccontextmanager
-    async def content(self, request: Request) -> AsyncIterator[bytes]:
+    async def content(self, request: Request, largest: int | None = None) -> AsyncIterator[bytes]:
         """The body of a request, which counts as held until the block ends.
+
+        Args:
+            request: The request.
+            largest: Bytes that it may have; None for as many as an image.
 
         Raises:
             RefusedError: It is empty or too large, or others hold too much.
         """
-        largest = self.service.limits.file
+        largest = self.service.limits.file if largest is None else largest
+        in_words = f"{largest:,} bytes" if largest % MEGABYTE else f"{largest // MEGABYTE:,} MB"
+        too_large = f"expected at most {in_words}"
         most = min(self.service.limits.server, OBJECT_STORE // 2)
         announced = request.headers.get("content-length", "")
         size = int(announced) if announced.isdigit() else largest
         if size > largest and announced:
-            raise RefusedError(413, f"expected at most {largest // MEGABYTE:,} MB")
+            raise RefusedError(413, too_large)
         if self._held and self._held + size > most:
             raise RefusedError(429, "too much is being answered; try again", self._delay())
         self._held += size
@@ -153,7 +182,7 @@ class Desk:
             async for piece in request.stream():
                 body += piece
                 if len(body) > min(size, largest):
-                    raise RefusedError(413, f"expected at most {largest // MEGABYTE:,} MB")
+                    raise RefusedError(413, too_large)
             if not body:
                 raise RefusedError(422, "expected an image or a ZIP archive, got nothing")
             yield bytes(body)
@@ -172,18 +201,60 @@ class Desk:
         Raises:
             RefusedError: Too many wait already, or no replica answers.
         """
-        if self._waiting and self._waiting + len(images) > self.service.queue:
-            raise RefusedError(429, "too many images are waiting; try again", self._delay())
         at_once = asyncio.Semaphore(2 * BATCH * self.service.replicas)
-        self._count(len(images))
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(image, ask, at_once)) for image in images]
-        except* RefusedError as errors:
-            raise errors.exceptions[0] from None
-        finally:
-            self._count(-len(images))
+        with self._in_line(len(images)):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._one(image, ask, at_once)) for image in images]
+            except* RefusedError as errors:
+                raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
+
+    async def outputs(
+        self, content: bytes, release: str, heatmaps: str | None, filled: bool
+    ) -> bytes:
+        """What the network says of a request's fields; see `mseenet.inference.remote`.
+
+        Args:
+            content: Body of the request.
+            release: Of the network that is meant.
+            heatmaps: As for `Classifier.stream`.
+            filled: As for `Classifier.outputs`.
+
+        Raises:
+            RefusedError: The body or the release is another, too many wait already, or no replica
+                answers.
+        """
+        count = self._fields(content, release)
+        return await self._bare(
+            count, lambda: self._network.outputs.remote(content, heatmaps, filled)
+        )
+
+    async def heatmap(self, content: bytes, release: str, class_name: str, method: str) -> bytes:
+        """The heatmap of a request's one field; as `outputs`, and `Classifier.heatmap`."""
+        if self._fields(content, release) > 1:
+            raise RefusedError(422, "expected one field")
+        return await self._bare(
+            1, lambda: self._network.heatmap.remote(content, class_name, method)
+        )
+
+    def _fields(self, content: bytes, release: str) -> int:
+        """How many fields a request has."""
+        if release != self.service.release:
+            raise RefusedError(409, f"expected release {self.service.release}, received {release}")
+        try:
+            return len(fields_of(content))
+        except ValueError as error:
+            raise RefusedError(422, str(error)) from error
+
+    async def _bare(self, count: int, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """What a replica says of fields that are not judged here."""
+        with self._in_line(count):
+            begun = time.monotonic()
+            answer = await self._asked(ask)
+            self._learn(time.monotonic() - begun, count)
+            self.measures.images.labels("not judged").inc(count)
+        return answer
 
     async def predict(self, content: bytes) -> Prediction:
         return await self._network.predict.remote(content)
@@ -203,17 +274,35 @@ class Desk:
                 content = await asyncio.to_thread(image)
             except ArchiveError as error:
                 return Prediction("error", reasons=(str(error),))
-            for _ in range(ATTEMPTS):
-                try:
-                    prediction = await ask(content)
-                except (RayError, RayServeException):  # its replica was lost
-                    await asyncio.sleep(0.1)
-                    continue
-                spent = (time.monotonic() - begun) / self.service.replicas
-                self._pace += (spent / max(1, min(self._waiting, BATCH)) - self._pace) / 16
-                self.measures.images.labels(prediction.status).inc()
-                return prediction
+            prediction = await self._asked(lambda: ask(content))
+            self._learn(time.monotonic() - begun, min(self._waiting, BATCH))
+            self.measures.images.labels(prediction.status).inc()
+            return prediction
+
+    async def _asked(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """The answer of a replica, or of another one where the first was lost."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await ask()
+            except (RayError, RayServeException):
+                await asyncio.sleep(0.1)
         raise RefusedError(503, "the replicas of the network were lost; try again", PATIENCE)
+
+    def _learn(self, seconds: float, images: int) -> None:
+        """Notes how long so many images took that were answered together."""
+        spent = seconds / self.service.replicas
+        self._pace += (spent / max(1, images) - self._pace) / 16
+
+    @contextmanager
+    def _in_line(self, images: int) -> Iterator[None]:
+        """So many images wait until the block ends; raises a `RefusedError` if too many do."""
+        if self._waiting and self._waiting + images > self.service.queue:
+            raise RefusedError(429, "too many images are waiting; try again", self._delay())
+        self._count(images)
+        try:
+            yield
+        finally:
+            self._count(-images)
 
     def _count(self, images: int) -> None:
         self._waiting += images
@@ -240,6 +329,36 @@ SLIDES = Annotated[
     str, Query(max_length=100, description="Pattern of names that tells slides, as of `predict`")
 ]
 
+RELEASE = Annotated[
+    str,
+    Query(pattern="^[0-9a-f]{12}$", description="That the network has to have, of /v1/network"),
+]
+HEATMAPS = Annotated[
+    str | None,
+    Query(
+        pattern=f"^({'|'.join(('predicted', *CLASS_NAMES))})$",
+        description="The class whose heatmaps are given; without it there are none",
+    ),
+]
+FILLED = Annotated[
+    bool, Query(description="Fill the batch up with black, so that bits do not depend on its size")
+]
+ONE_CLASS = Annotated[
+    str,
+    Query(
+        alias="class",
+        pattern=f"^({'|'.join(CLASS_NAMES)})$",
+        description="The class whose evidence is given",
+    ),
+]
+METHOD = Annotated[
+    str,
+    Query(
+        pattern=f"^({'|'.join(re.escape(name) for name in ('Grad-CAM', *METHODS))})$",
+        description="By which it is found",
+    ),
+]
+
 _BODY = {
     "requestBody": {
         "required": True,
@@ -249,6 +368,7 @@ _BODY = {
 }
 _REASONS = {
     401: "No known token",
+    409: "The network is of another release",
     413: "Larger than the limits allow",
     422: "Not what was expected; `detail` says what was",
     429: "Too much is waiting; `Retry-After` says for how many seconds",
@@ -265,6 +385,7 @@ def _responses(*statuses: int, **answers: dict) -> dict[int | str, dict[str, Any
 
 _RECORDS = {LINES: {"schema": {"type": "string"}}}
 _PICTURE = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _OUTLINES = {"application/geo+json": {"schema": {"type": "object"}}}
 _ALL = (401, 413, 422, 429, 503)
 
@@ -293,6 +414,7 @@ def interface(desk: Desk) -> FastAPI:
 
     _explain_refusals(app)
     _watch(app, desk, guarded)
+    _lend(app, desk, guarded)
 
     @app.post(
         "/v1/predictions",
@@ -399,7 +521,7 @@ def _watch(app: FastAPI, desk: Desk, guarded: list) -> None:
     @app.get("/v1/ready", responses={503: {"model": Problem, "description": _REASONS[503]}})
     async def ready() -> dict[str, str]:
         """Whether the network is loaded, and which."""
-        await desk.ready()
+        await desk.about()
         return {"status": "ready", "weights": service.weights, "release": service.release}
 
     @app.get(
@@ -411,6 +533,54 @@ def _watch(app: FastAPI, desk: Desk, guarded: list) -> None:
     async def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(generate_latest(desk.measures.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _lend(app: FastAPI, desk: Desk, guarded: list) -> None:
+    """What programs need that judge by themselves and have no network of their own."""
+    fields = {
+        "requestBody": {
+            "required": True,
+            "description": "RGB pixels of squeezed fields, uint8 (N, 224, 224, 3) in C order; of "
+            f"{MOST_FIELDS} fields at most, or of one for its heatmap",
+            "content": _BYTES,
+        }
+    }
+
+    @app.get("/v1/network", dependencies=guarded, responses=_responses(401, 503))
+    async def network() -> About:
+        """Which network this is."""
+        return await desk.about()
+
+    @app.post(
+        "/v1/network/outputs",
+        dependencies=guarded,
+        responses=_responses(*_ALL, 409, **_BYTES),
+        openapi_extra=fields,
+        response_class=Response,
+    )
+    async def outputs(
+        request: Request, release: RELEASE, heatmaps: HEATMAPS = None, filled: FILLED = False
+    ) -> Response:
+        """For each field little-endian float32: the probability of each class, the novelty, the
+        logarithm of the size of its cells and, if asked for, its heatmap (224 x 224)."""
+        async with desk.content(request, MOST_FIELDS * FIELD_BYTES) as body:
+            answer = await desk.outputs(body, release, heatmaps, filled)
+        return Response(answer, media_type="application/octet-stream")
+
+    @app.post(
+        "/v1/network/heatmap",
+        dependencies=guarded,
+        responses=_responses(*_ALL, 409, **_BYTES),
+        openapi_extra=fields,
+        response_class=Response,
+    )
+    async def heatmap(
+        request: Request, release: RELEASE, class_name: ONE_CLASS, method: METHOD = "Grad-CAM"
+    ) -> Response:
+        """The heatmap of one field by a method, little-endian float32 (224, 224)."""
+        async with desk.content(request, FIELD_BYTES) as body:
+            answer = await desk.heatmap(body, release, class_name, method)
+        return Response(answer, media_type="application/octet-stream")
 
 
 def _images(name: str, body: bytes, limits: Limits) -> list[tuple[str, Callable[[], bytes]]]:

@@ -8,6 +8,7 @@ from ray import serve
 
 from mseenet.inference.card import WeightsError
 from mseenet.inference.classifier import Classifier, Prediction
+from mseenet.inference.remote import fields_of, packed, packed_array
 
 BATCH = 32
 """Images that go through the network at once, at most."""
@@ -36,9 +37,10 @@ class Network:
         if received != release:
             raise WeightsError(f"{weights}: expected release {release}; received {received}")
 
-    async def ready(self) -> bool:
-        """True: whoever answers has loaded the network."""
-        return True
+    async def about(self) -> dict[str, str | bool]:
+        """Where the network runs, and whether it tells the size of cells; it is loaded then."""
+        classifier = self._classifier
+        return {"device": classifier.device, "tells_size": classifier.tells_size}
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WAIT)
     async def predict(self, images: list[bytes]) -> list[Prediction]:
@@ -53,3 +55,23 @@ class Network:
             self._classifier.predict, [image], class_name, include_rejected=True
         )
         return prediction
+
+    async def outputs(self, fields: bytes, heatmaps: str | None, filled: bool) -> bytes:
+        """What the network says of fields; see `mseenet.inference.remote` for both bodies.
+
+        They are a batch of their own: with others in it the bits would depend on those.
+        """
+
+        def made() -> bytes:
+            return packed(self._classifier.outputs(fields_of(fields), heatmaps, filled))
+
+        return await asyncio.to_thread(made)
+
+    async def heatmap(self, field: bytes, class_name: str, method: str) -> bytes:
+        """The heatmap of one field by a method, as `Classifier.heatmap`, little-endian float32."""
+
+        def made() -> bytes:
+            (pixels,) = fields_of(field)
+            return packed_array(self._classifier.heatmap(pixels, class_name, method))
+
+        return await asyncio.to_thread(made)

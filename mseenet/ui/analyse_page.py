@@ -51,7 +51,9 @@ def draw_analyse_page(classifier: Classifier) -> None:
                 draw_summary(view, classifier.card, counts_alone=soon)
                 draw_copies(view)
         if soon:
-            analyse(case, classifier, case.waiting(), bar)
+            analyse(view, classifier, case.waiting(), bar)
+            if view.problem:
+                st.rerun()  # to say it
             progress.empty()
             with summary.container():
                 draw_summary(view, classifier.card)

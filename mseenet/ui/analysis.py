@@ -7,9 +7,11 @@ import streamlit as st
 
 from mseenet.case.fields import Case, Field
 from mseenet.inference.classifier import Classifier
+from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import Place
+from mseenet.ui.frame import plain
 from mseenet.ui.session import CaseView
-from mseenet.ui.shared import scheduler_of
+from mseenet.ui.shared import draw_error, scheduler_of
 from mseenet.ui.streamlit_internals import is_connected, running_session
 
 FIELDS_AT_ONCE = 16
@@ -22,6 +24,12 @@ STEP = 0.5
 SOON = 4.0
 """Seconds in which nobody reads a field, while drawing it slows the analysis of the others down by
 a fifth."""
+
+
+NO_SERVICE = (
+    "The service that holds the network does not answer. Nothing of this case is lost: the fields "
+    "that have no answer yet are analysed when you go on."
+)
 
 
 def ends_soon(view: CaseView) -> bool:
@@ -42,8 +50,13 @@ def draw_progress(view: CaseView):
         bar = st.progress(0.0)
         _show(bar, view.case, view.paused)
         if st.button("Go on" if view.paused else "Stop", key="pause"):
-            view.paused = not view.paused
+            if view.paused:
+                view.go_on()
+            else:
+                view.stop()
             st.rerun()
+    if view.problem:
+        draw_error(NO_SERVICE, view.problem)
     if waiting == total:
         st.caption("Results appear here while the rest still runs.")
     return bar
@@ -63,12 +76,16 @@ def analyse_next(view: CaseView, classifier: Classifier, bar=None) -> None:
         return
     # Who has to wait in line is to see that first.
     if bar is not None or not scheduler_of(classifier).is_full():
-        analyse(case, classifier, waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))], bar)
+        analyse(view, classifier, waiting[: max(FIELDS_AT_ONCE, 6 * len(case.done()))], bar)
     st.rerun()
 
 
-def analyse(case: Case, classifier: Classifier, fields: list[Field], bar=None) -> None:
-    """Predicts fields of the case, which keeps each result at once; see `Scheduler`."""
+def analyse(view: CaseView, classifier: Classifier, fields: list[Field], bar=None) -> None:
+    """Predicts fields of the case, which keeps each result at once; see `Scheduler`.
+
+    A service that does not answer stops the analysis; the fields without an answer wait.
+    """
+    case = view.case
     scheduler, session = scheduler_of(classifier), running_session()
     started, known = time.monotonic(), len(fields)
     images = [(field, field.content) for field in fields]
@@ -81,7 +98,9 @@ def analyse(case: Case, classifier: Classifier, fields: list[Field], bar=None) -
             if done := known - job.left:
                 st.session_state["seconds_per_field"] = (time.monotonic() - started) / done
             if bar:
-                _show(bar, case, place=place)
+                _show(bar, case, place=place, trouble=classifier.trouble)
+    except ServerError as error:
+        view.stop(error)
     finally:
         job.cancel()
     st.session_state["seconds_per_field"] = (time.monotonic() - started) / max(1, known)
@@ -92,11 +111,15 @@ def _seconds_left(case: Case) -> float:
     return st.session_state.get("seconds_per_field", np.inf) * len(case.waiting())
 
 
-def _show(bar, case: Case, paused: bool = False, place: Place | None = None) -> None:
+def _show(
+    bar, case: Case, paused: bool = False, place: Place | None = None, trouble: str = ""
+) -> None:
     waiting, total = len(case.waiting()), len(case.fields)
     done = total - waiting
     if paused:
         text = f"Stopped after {done} of {total} fields"
+    elif trouble:
+        text = f"Waiting for the network after {done} of {total} fields: {plain(trouble)}"
     elif place and place.ahead:
         text = f"This server is busy: {place.ahead} in line before this case"
         if place.seconds is not None:

@@ -21,6 +21,7 @@ from mseenet.inference.cam import METHODS
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.heatmaps import COLOR_MAPS, has_evidence
+from mseenet.inference.remote import ServerError
 from mseenet.ui.cells import counted_cells, evidence_on_cells, layer
 from mseenet.ui.charts import BARS_HEIGHT, probability_bars
 from mseenet.ui.frame import plain
@@ -29,7 +30,13 @@ from mseenet.ui.pictures import draw_pictures
 from mseenet.ui.saved_case import badges as source_badges
 from mseenet.ui.saved_case import is_older
 from mseenet.ui.session import CaseView
+from mseenet.ui.shared import draw_error
 from mseenet.ui.verdict import HIDDEN, draw_verdict, hides
+
+NO_HEATMAP = (
+    "The service that holds the network does not answer, so this heatmap cannot be had now. The "
+    "answers stay; choose again to try again."
+)
 
 CHOICE = ("(predicted)", "(second choice)")
 
@@ -139,14 +146,24 @@ def _draw_evidence(
         case.color_map = st.selectbox("Colours", COLOR_MAPS, key="color-map", width=120)
         percents = st.slider("Opacity", 0, 100, step=5, format="%d %%", key="opacity", width=160)
         case.opacity = percents / 100
-    heatmap = _heatmap(classifier, field, class_name, method)
+    try:
+        heatmap = _heatmap(classifier, field, class_name, method)
+        # Other methods say where, not how much: strength and warning are always Grad-CAM's.
+        absolute = heatmap
+        if method != "Grad-CAM":
+            absolute = _heatmap(classifier, field, class_name, "Grad-CAM")
+    except ServerError as error:
+        with place:
+            draw_error(NO_HEATMAP, error)
+            _draw_pictures(case, field)
+        return
     if is_older(field, classifier.card) and heatmap is not field.result.heatmap:
         st.caption(
             "This heatmap is computed by the release in use; the answer was recorded before."
         )
     with place:
         _draw_pictures(case, field, heatmap, method == "Grad-CAM", class_name, answer)
-        _draw_evidence_note(classifier, field, heatmap, class_name)
+        _draw_evidence_note(field, heatmap, absolute, class_name)
 
 
 def _heatmap(classifier: Classifier, field: Field, class_name: str, method: str) -> np.ndarray:
@@ -183,10 +200,8 @@ def _draw_pictures(
 
 
 def _draw_evidence_note(
-    classifier: Classifier, field: Field, heatmap: np.ndarray, class_name: str
+    field: Field, heatmap: np.ndarray, absolute: np.ndarray, class_name: str
 ) -> None:
-    # Other methods say where, not how much: strength and warning are always Grad-CAM's.
-    absolute = _heatmap(classifier, field, class_name, "Grad-CAM")
     if not has_evidence(absolute) or not heatmap.any():
         st.info(f"No positive evidence for {class_name} anywhere in this field.")
         return

@@ -8,7 +8,7 @@ import streamlit as st
 from mseenet.case.fields import Case, Field
 from mseenet.case.limits import Room
 from mseenet.case.verdicts import Verdict
-from mseenet.errors import UsageError
+from mseenet.errors import MSEENetError, UsageError
 from mseenet.ui.bundler import page_limits
 from mseenet.ui.frame import plain
 from mseenet.ui.laboratory import Laboratory
@@ -77,7 +77,8 @@ class CaseView:
 
     Attributes:
         case: The case itself, which knows nothing of the page.
-        paused: Whether the user has stopped the analysis.
+        paused: Whether the analysis is stopped, by the user or for `problem`.
+        problem: Why the analysis has stopped by itself; None if it has not.
         listed: Whether the fields have been on the page, one by one, beside their summary.
         selected: Key of the field that the user chose to look at.
         steps: How often the list had to be turned to the selected field; names its widgets.
@@ -97,6 +98,7 @@ class CaseView:
 
     case: Case = field(default_factory=_empty_case)
     paused: bool = False
+    problem: MSEENetError | None = None
     listed: bool = False
     selected: str | None = None
     steps: int = 0
@@ -133,7 +135,15 @@ class CaseView:
     def analyse_again(self, release: str) -> None:
         """Lets fields wait that another release has answered; see `Case.analyse_again`."""
         self.case.analyse_again(release)
-        self.paused = False
+        self.go_on()
+
+    def stop(self, problem: MSEENetError | None = None) -> None:
+        """Stops the analysis, for a problem or because the user wants it."""
+        self.paused, self.problem = True, problem
+
+    def go_on(self) -> None:
+        """Lets the analysis go on."""
+        self.paused, self.problem = False, None
 
     def mark_saved(self) -> None:
         """Notes that the case, as it is now, is saved."""

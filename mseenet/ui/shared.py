@@ -4,7 +4,9 @@ import gc
 import logging
 import os
 import threading
+import time
 from pathlib import Path
+from typing import NoReturn
 
 import streamlit as st
 
@@ -12,6 +14,12 @@ from mseenet.errors import MSEENetError
 from mseenet.inference.card import DEFAULT_WEIGHTS, WeightsError
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.profile import PROFILE_VARIABLE, ProfileError, chosen_profile
+from mseenet.inference.remote import (
+    SERVER_VARIABLE,
+    RemoteClassifier,
+    ServerError,
+    chosen_server,
+)
 from mseenet.inference.scheduler import Scheduler
 from mseenet.ui.bundler import page_limits
 from mseenet.ui.streamlit_internals import keep_compiled_functions
@@ -19,6 +27,8 @@ from mseenet.ui.streamlit_internals import keep_compiled_functions
 WEIGHTS_VARIABLE = "MSEENET_WEIGHTS"
 """Environment variable that names another folder of weights."""
 
+SERVICE_WAIT = 5.0
+"""Seconds after which a service that was not there is looked for again."""
 
 _loaded = threading.Event()
 
@@ -26,13 +36,17 @@ _loaded = threading.Event()
 @st.cache_resource(show_spinner=False)
 def _load(folder: str) -> Classifier:
     # As the weights, the profile is the server's and stays what it was at its start.
-    classifier = Classifier.load(Path(folder), chosen_profile())
-    spare_the_network()
+    server, profile = chosen_server(), chosen_profile()
+    if server is not None:
+        classifier: Classifier = RemoteClassifier.connect(server, folder, profile)
+    else:
+        classifier = Classifier.load(Path(folder), profile)
+        spare_the_network()
     _loaded.set()
     return classifier
 
 
-@st.cache_resource(show_spinner=False, hash_funcs={Classifier: id})
+@st.cache_resource(show_spinner=False, hash_funcs={Classifier: id, RemoteClassifier: id})
 def scheduler_of(classifier: Classifier) -> Scheduler:
     """What shares a classifier between the cases of all sessions."""
     return Scheduler(classifier, page_limits().analyses)
@@ -51,14 +65,23 @@ def spare_the_network() -> None:
 def load_ahead() -> None:
     """Begins to load the network, for the first page to find it or to wait for the rest.
 
-    Weights that cannot be used are told in the log; the server stays up, and its pages say it.
+    Weights that cannot be used are told in the log; the server stays up, and its pages say it. A
+    service that is to be the network is looked for until it is there.
     """
 
     def load() -> None:
-        try:
-            _load(_folder())
-        except MSEENetError as error:
-            logging.getLogger(__name__).error("%s", error)
+        told = ""
+        while True:
+            try:
+                _load(_folder())
+                return
+            except MSEENetError as error:
+                if told != str(error):
+                    told = str(error)
+                    logging.getLogger(__name__).error("%s", error)
+                if not isinstance(error, ServerError):
+                    return
+            time.sleep(SERVICE_WAIT)
 
     threading.Thread(target=load, daemon=True).start()
 
@@ -73,28 +96,40 @@ def _folder() -> str:
 
 
 def load_classifier() -> Classifier:
-    """Loads the classifier once for all sessions; without usable weights the page ends."""
+    """Loads the classifier once for all sessions; without a usable network the page ends."""
     try:
         with st.spinner("Loading the network (once, about ten seconds) ..."):
             return _load(_folder())
     except ProfileError as error:
-        st.error(
+        _end(
             "The site profile cannot be used, so nothing is predicted. Correct or remove the "
             f"setting {PROFILE_VARIABLE}.",
-            icon=":material/error:",
+            error,
         )
-        st.code(str(error), language=None, wrap_lines=True)
-        st.stop()
-        raise  # not reached: `stop` ends the page
+    except ServerError as error:
+        _end(
+            f"The service of the setting {SERVER_VARIABLE} cannot be used, so nothing can be "
+            "predicted. Load this page anew when it can.",
+            error,
+        )
     except WeightsError as error:
-        st.error(
+        _end(
             "The network's weights cannot be used, so nothing can be predicted. "
             "Restore the `weights` folder of the project or train it anew (see README).",
-            icon=":material/error:",
+            error,
         )
-        st.code(str(error), language=None, wrap_lines=True)
-        st.stop()
-        raise  # not reached: `stop` ends the page
+
+
+def draw_error(words: str, error: MSEENetError) -> None:
+    """Says what cannot be done, and why."""
+    st.error(words, icon=":material/error:")
+    st.code(str(error), language=None, wrap_lines=True)
+
+
+def _end(words: str, error: MSEENetError) -> NoReturn:
+    draw_error(words, error)
+    st.stop()
+    raise error  # not reached: `stop` ends the page
 
 
 @st.cache_resource(show_spinner=False)

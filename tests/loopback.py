@@ -1,0 +1,61 @@
+"""A service on this machine's loopback: the real interface in front of a network, without Ray."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from mseenet.inference.classifier import Classifier
+
+
+class Handle:
+    """Stands for Ray's handle of a replica: its methods run here."""
+
+    def __init__(self, replica: object):
+        self._replica = replica
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(remote=getattr(self._replica, name))
+
+
+@contextmanager
+def served(
+    classifier: Classifier, token: str = "", queue: int = 512, port: int = 0
+) -> Iterator[SimpleNamespace]:
+    """Serves a classifier's network; gives the address, and the desk that answers.
+
+    Args:
+        classifier: Has the network.
+        token: That requests need, if any.
+        queue: Images that may wait at once.
+        port: Where it listens; any free one by default.
+    """
+    pytest.importorskip("ray.serve", reason="the extra `serve` is not installed")
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+    from hashlib import sha256
+
+    from mseenet.case.limits import Limits
+    from mseenet.serve.api import Desk, Service, interface
+    from mseenet.serve.network import Network
+
+    replica = object.__new__(Network)  # whose own constructor would load another one
+    replica._classifier = classifier
+    tokens = (sha256(token.encode()).digest(),) if token else ()
+    card = classifier.card
+    desk = Desk(Service(card.sha256, card.release, Limits(), queue, tokens, 1), Handle(replica))
+    config = uvicorn.Config(interface(desk), port=port, log_level="critical", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield SimpleNamespace(url=f"http://127.0.0.1:{port}", port=port, desk=desk)
+    finally:
+        server.should_exit = True
+        thread.join(30)
