@@ -44,8 +44,9 @@ MOST_FIELDS = 32
 FIELD_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
 """Bytes of a field in a request."""
 
-TIMEOUT = 60.0
-"""Seconds in which a service has to accept a connection, and then to begin its answer."""
+CONNECTING, ANSWERING = 10.0, 120.0
+"""Seconds in which a service has to accept a connection, and then to answer: in its line may be
+hundreds of images."""
 
 PATIENCE = 60.0
 """Seconds for which a service that is lost, or has not loaded its network, is asked again."""
@@ -379,6 +380,8 @@ class _Line:
             headers["Authorization"] = f"Bearer {self.server.token}"
         connection = self._connection()
         try:
+            connection.connect()
+            connection.sock.settimeout(ANSWERING)
             connection.request(method, target, body, headers)
             answer = connection.getresponse()
             content = answer.read(max(most, LARGEST_ANSWER) + 1)
@@ -408,9 +411,11 @@ class _Line:
     def _connection(self) -> http.client.HTTPConnection:
         # Variables such as HTTPS_PROXY have no effect on these.
         if self._trusted is None:
-            return http.client.HTTPConnection(self.server.host, self.server.port, timeout=TIMEOUT)
+            return http.client.HTTPConnection(
+                self.server.host, self.server.port, timeout=CONNECTING
+            )
         return http.client.HTTPSConnection(
-            self.server.host, self.server.port, timeout=TIMEOUT, context=self._trusted
+            self.server.host, self.server.port, timeout=CONNECTING, context=self._trusted
         )
 
     def _refusal(self, answer: http.client.HTTPResponse, content: bytes) -> ServerError:

@@ -226,7 +226,7 @@ def test_what_asking_again_does_not_help(answer, said, pauses):
 
 
 def test_a_slow_service_is_given_up(monkeypatch, pauses):
-    monkeypatch.setattr(remote, "TIMEOUT", 0.05)
+    monkeypatch.setattr(remote, "ANSWERING", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begun = time.monotonic()
         with pytest.raises(ServerError, match=r"does not answer \(timed out\)"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import encode
 
+from mseenet.errors import MSEENetError
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.classifier import ROWS, Prediction
 from mseenet.inference.scheduler import Scheduler
@@ -162,6 +163,33 @@ def test_a_defect_ends_its_own_case_only():
         broken.wait(60)
     assert whole.wait(60)
     assert len(answers) == 30
+
+
+def test_a_network_that_is_lost_ends_every_case_and_later_ones_are_tried_anew():
+    class Lost(Counting):
+        lost = True
+
+        def answers(self, images):
+            found = super().answers(images)
+            if self.lost:
+                raise MSEENetError("the service does not answer")
+            return found
+
+    gate = threading.Semaphore(0)
+    classifier = Lost(gate)
+    scheduler = Scheduler(classifier)
+    jobs = [submitted(scheduler, name, 40, []) for name in "ab"]
+    assert classifier.begun.wait(60)
+    gate.release()
+    for job in jobs:
+        with pytest.raises(MSEENetError, match="does not answer"):
+            job.wait(60)
+    assert len(classifier.batches) == 1
+    classifier.lost = False
+    gate.release(100)
+    answers: list = []
+    assert submitted(scheduler, "c", 20, answers).wait(60)
+    assert answers == [(i, f"c{i}") for i in range(20)]
 
 
 def test_a_job_without_images_has_ended():

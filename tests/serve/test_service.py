@@ -120,6 +120,34 @@ def test_records_are_those_of_predict(service, images, foreign, gated_classifier
     assert (single["file"], single["slide"]) == ("a.png", None)
 
 
+def test_predict_with_the_service_says_and_draws_what_it_does_alone(
+    service, images, foreign, tmp_path
+):
+    case = tmp_path / "case"
+    case.mkdir()
+    for i, image in enumerate([*images, b"text", encode(foreign)]):
+        (case / f"{i}.png").write_bytes(image)
+
+    def predicted(name: str, **environment: str) -> dict[str, bytes]:
+        maps, options = tmp_path / name, ["--format", "json", "--include-rejected"]
+        done = subprocess.run(
+            [sys.executable, "-m", "mseenet", "predict", case, *options, "--heatmaps", maps],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        return {"": done.stdout} | {path.name: path.read_bytes() for path in maps.iterdir()}
+
+    # With as many threads as the replica has: else bits differ in the seventh digit.
+    alone = predicted("alone", TF_NUM_INTRAOP_THREADS="1")
+    address = f"http://127.0.0.1:{service.port}"
+    lent = predicted("lent", MSEENET_SERVER=address, MSEENET_SERVER_TOKEN=TOKEN)
+    assert len(alone) == 6
+    assert lent == alone
+
+
 def test_heatmap_and_outlines(service, images, gated_classifier, tmp_path):
     query = "?include_rejected=1"
     status, headers, png = service.ask("POST", f"/v1/heatmaps{query}&class=Pro-B", images[0])
@@ -216,7 +244,7 @@ def test_requests_by_the_description(service, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "6/6" in done.stdout or "6 selected" in done.stdout, done.stdout[-5000:]
+    assert "9/9" in done.stdout or "9 selected" in done.stdout, done.stdout[-5000:]
 
 
 def replica_of(server: int) -> int:

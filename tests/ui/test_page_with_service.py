@@ -96,6 +96,7 @@ def test_a_profile_beside_a_service_ends_the_page(app, monkeypatch):
     assert "expected no site profile" in app.code[0].value
 
 
+@pytest.mark.slow
 def test_page_and_command_do_without_tensorflow(classifier, ungated_weights, fields, tmp_path):
     (tmp_path / "a.png").write_bytes(encode(fields[0]))
     script = f"""
