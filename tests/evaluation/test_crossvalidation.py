@@ -160,7 +160,7 @@ def interrupted_after_a_fold(command: list[str], folder: Path, temporary: Path) 
     with pytest.raises(UsageError, match=f"process {process.pid} on .* is writing there"):
         crossvalidate.main(command)
     process.terminate()
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=900)
     assert process.returncode == 143
     assert told.splitlines()[-1].endswith("ended by SIGTERM")
     assert "Traceback" not in told
