@@ -26,6 +26,11 @@ RESEARCH_USE = "For research use only. Not a medical device, not a diagnosis."
 
 PRIVACY = "Images stay in this app's memory; they are not stored or logged."
 
+PIXELS_SENT = (
+    "The 224 x 224 pixels of a field that the network reads go to the service that holds it."
+)
+"""Follows `PRIVACY` where a service does."""
+
 SYNTHETIC = "Synthetic: rendered by a program, not a real smear. What the network says about it has no meaning."
 
 NOT_READ = "This file was not read"

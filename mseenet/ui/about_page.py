@@ -6,6 +6,7 @@ import streamlit as st
 
 from mseenet.case import words
 from mseenet.config import CLASS_NAMES
+from mseenet.ui.shared import privacy
 
 _STYLE = """
 <style>
@@ -109,7 +110,8 @@ def draw_about_page() -> None:
         with left:
             st.header("Your images", anchor="privacy")
             life = in_words(st.get_option("server.disconnectedSessionTTL"))
-            _draw_list(line.format(life=life) for line in PRIVACY)
+            lines = PRIVACY if privacy() == words.PRIVACY else (*PRIVACY, words.PIXELS_SENT)
+            _draw_list(line.format(life=life) for line in lines)
         with right:
             st.header("With the keyboard", anchor="keyboard")
             st.table(

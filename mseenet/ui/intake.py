@@ -18,6 +18,7 @@ from mseenet.ui.frame import plain
 from mseenet.ui.saved_case import open_saved
 from mseenet.ui.session import CaseView
 from mseenet.ui.sessions import forget_counted
+from mseenet.ui.shared import privacy
 from mseenet.ui.streamlit_internals import forget_upload
 
 TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
@@ -70,7 +71,7 @@ def draw_intake(view: CaseView) -> bool:
                 return True
         if case.room.left < MEGABYTE:
             st.warning(f"T{server_full(case.room)[1:]}.", icon=":material/hourglass_top:")
-        st.caption(words.PRIVACY)
+        st.caption(privacy())
     if taken:
         files, left_out = unbundled(contents_of(taken), case.limits)
         files, notices = open_saved(view, files, left_out)

@@ -7,7 +7,7 @@ from typing import Any
 from mseenet.case.fields import Case
 from mseenet.case.labelled import labelled
 from mseenet.case.limits import Limits, Room, Share
-from mseenet.errors import UsageError
+from mseenet.errors import MSEENetError, UsageError
 from mseenet.laboratory.fields import fields_of_archive, fields_of_case
 from mseenet.laboratory.verify import Check
 
@@ -26,6 +26,7 @@ class Laboratory:
         origin: Where they come from, in words.
         remark: What is to be known of their classes; empty if nothing is.
         running: Whether the network is being asked.
+        lost: Why that has stopped by itself; None if it has not.
         report: Of `figures.verification`, once all is known; nothing is kept of the fields then.
         downloaded: Whether the user has taken the report away.
         problem: Why what was handed over last cannot be used; empty if it can.
@@ -36,6 +37,7 @@ class Laboratory:
     origin: str = ""
     remark: str = ""
     running: bool = False
+    lost: MSEENetError | None = None
     report: dict[str, Any] | None = None
     downloaded: bool = False
     problem: str = ""
@@ -98,6 +100,6 @@ class Laboratory:
         return self.running or (self.report is not None and not self.downloaded)
 
     def _let_go(self) -> None:
-        self.check, self.running, self._of_case = None, False, False
+        self.check, self.running, self.lost, self._of_case = None, False, None, False
         self._share.end()
         self.intakes += 1

@@ -9,13 +9,13 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from mseenet.case import words
 from mseenet.case.fields import problems_of, server_full
 from mseenet.case.labelled import labelled
 from mseenet.case.limits import MEGABYTE
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.inference.classifier import Classifier
+from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import Place
 from mseenet.laboratory import page
 from mseenet.laboratory.colour import TrainingFields, read_training_fields
@@ -28,7 +28,7 @@ from mseenet.ui.intake import contents_of
 from mseenet.ui.laboratory import Laboratory
 from mseenet.ui.laboratory_charts import distribution, distribution_text, reliability_dots
 from mseenet.ui.session import CaseView, current_view, server_room
-from mseenet.ui.shared import scheduler_of
+from mseenet.ui.shared import draw_error, privacy, scheduler_of
 from mseenet.ui.streamlit_internals import is_connected, running_session
 
 WAYS = ("ZIP archive", "Open case")
@@ -71,6 +71,11 @@ ADAPTING = (
     "If fields are refused because stain, camera or magnification differ, a site profile may help. "
     "It is made by the command `mseenet verify --data DIR --adapt`, as that takes several times as "
     "long as this check, and used by `MSEENET_PROFILE=site-profile.json mseenet app`."
+)
+
+NO_SERVICE = (
+    "The service that holds the network does not answer. Nothing is lost: the fields that have no "
+    "answer yet are checked when you go on."
 )
 
 _VERDICT_ICONS = {
@@ -133,7 +138,7 @@ def _draw_intake(view: CaseView) -> None:
         key=f"laboratory-{laboratory.intakes}",
         label_visibility="collapsed",
     )
-    st.caption(words.PRIVACY)
+    st.caption(privacy())
     if taken is not None:
         files, left_out = unbundled(contents_of([taken]), limits)
         if len(files) == 1:
@@ -207,6 +212,8 @@ def _draw_check(laboratory: Laboratory, check: Check, classifier: Classifier) ->
             )
         _run(laboratory, check, classifier, bar)
         return
+    if laboratory.lost:
+        draw_error(NO_SERVICE, laboratory.lost)
     if check.done:
         st.caption(f"Stopped after {check.done:,} of {len(check.fields):,} fields.")
     with st.container(horizontal=True):
@@ -221,7 +228,7 @@ def _draw_check(laboratory: Laboratory, check: Check, classifier: Classifier) ->
 
 
 def _set_running(laboratory: Laboratory, running: bool) -> None:
-    laboratory.running = running
+    laboratory.running, laboratory.lost = running, None
 
 
 def _run(laboratory: Laboratory, check: Check, classifier: Classifier, bar) -> None:
@@ -237,7 +244,9 @@ def _run(laboratory: Laboratory, check: Check, classifier: Classifier, bar) -> N
             if time.monotonic() - shown >= STEP:
                 shown = time.monotonic()
                 pace = (check.done - known) / (shown - started)
-                _show(bar, check, scheduler.place(job), pace)
+                _show(bar, check, scheduler.place(job), pace, classifier.trouble)
+    except ServerError as error:
+        laboratory.running, laboratory.lost = False, error
     except Exception:
         laboratory.running = False  # else every look at the page would fail the same way
         raise
@@ -258,9 +267,13 @@ def _training() -> TrainingFields:
     return read_training_fields()
 
 
-def _show(bar, check: Check, place: Place | None = None, pace: float = 0.0) -> None:
+def _show(
+    bar, check: Check, place: Place | None = None, pace: float = 0.0, trouble: str = ""
+) -> None:
     done, total = check.done, len(check.fields)
-    if place is not None and place.ahead:
+    if trouble:
+        text = f"Waiting for the network after {done:,} of {total:,} fields: {plain(trouble)}"
+    elif place is not None and place.ahead:
         text = f"This server is busy: {place.ahead} in line before this check"
     else:
         text = f"Checking fields: {done:,} of {total:,}"

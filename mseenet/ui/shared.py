@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import streamlit as st
 
+from mseenet.case import words
 from mseenet.errors import MSEENetError
 from mseenet.inference.card import DEFAULT_WEIGHTS, WeightsError
 from mseenet.inference.classifier import Classifier
@@ -118,6 +119,12 @@ def load_classifier() -> Classifier:
             "Restore the `weights` folder of the project or train it anew (see README).",
             error,
         )
+
+
+def privacy() -> str:
+    """What becomes of images, in words."""
+    sent = os.environ.get(SERVER_VARIABLE, "").strip()
+    return f"{words.PRIVACY} {words.PIXELS_SENT}" if sent else words.PRIVACY
 
 
 def draw_error(words: str, error: MSEENetError) -> None:

@@ -1,17 +1,20 @@
 """The page whose network a service holds: same answers, no TensorFlow, and nothing lost with it."""
 
+import io
 import logging
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from conftest import ROOT, encode
 from loopback import served
 from streamlit.testing.v1 import AppTest
 
+from mseenet.case import words
 from mseenet.inference import remote
-from mseenet.ui import shared
+from mseenet.ui import analysis, shared
 
 
 @pytest.fixture
@@ -64,6 +67,64 @@ def test_a_lost_service_loses_nothing_of_the_case(app, classifier, fields, monke
     assert not app.error
     assert not case_of(app).waiting()
     assert [field.name for field in case_of(app).done()] == ["0.png", "1.png"]
+
+
+def test_a_busy_service_is_said_while_it_is_waited_for(app, classifier, field_png, monkeypatch):
+    from mseenet.serve.api import RefusedError
+
+    said: list[str] = []
+    show = analysis._show
+
+    def noted(*arguments, trouble: str = "", **options) -> None:
+        said.append(trouble)
+        show(*arguments, trouble=trouble, **options)
+
+    monkeypatch.setattr(analysis, "_show", noted)
+    with served(classifier) as service:
+        monkeypatch.setenv("MSEENET_SERVER", service.url)
+        app.run()
+        assert words.PIXELS_SENT in " ".join(caption.value for caption in app.caption)
+        in_line, busy = service.desk._in_line, [1, 1]
+
+        def refused(images: int):
+            if busy:
+                raise RefusedError(429, "too many images are waiting", busy.pop())
+            return in_line(images)
+
+        service.desk._in_line = refused
+        upload(app, ("a.png", field_png))
+    assert not app.exception
+    assert not app.error
+    assert len(case_of(app).done()) == 1
+    # The analysis began before anything was drawn; what it waits for is then said on the page.
+    assert any("the service is busy" in trouble for trouble in said)
+
+
+def test_a_check_of_a_laboratory_goes_on_when_its_service_is_back(
+    app, classifier, fields, monkeypatch
+):
+    def shown() -> None:
+        from mseenet.ui.laboratory_page import draw_laboratory_page
+        from mseenet.ui.shared import load_classifier
+
+        draw_laboratory_page(load_classifier())
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, field in zip(("Benign", "Early", "Pre", "Pro"), fields, strict=True):
+            archive.writestr(f"{name}/slide of {name}/a.png", encode(field))
+    page = AppTest.from_function(shown, default_timeout=120)
+    with served(classifier) as service:
+        monkeypatch.setenv("MSEENET_SERVER", service.url)
+        page.run()
+        page.file_uploader[0].set_value(("fields.zip", packed.getvalue(), "application/zip")).run()
+    page.button(key="laboratory-start").click().run()
+    assert not page.exception
+    assert "The service that holds the network does not answer" in page.error[0].value
+    with served(classifier, port=service.port):
+        page.button(key="laboratory-start").click().run()
+    assert not page.exception
+    assert page.session_state["case-view"].laboratory.report["fields"]["n"] == 4
 
 
 def test_a_service_that_is_not_there_is_said_and_found_later(app, classifier, monkeypatch, caplog):
