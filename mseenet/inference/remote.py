@@ -69,12 +69,14 @@ class _PassingError(ServerError):
     """A service cannot answer now and may be able to later.
 
     Attributes:
+        trouble: Why not, in words.
         patience: Seconds for which it makes sense to ask again.
         pause: Seconds after which to do so, if the service said so.
     """
 
-    def __init__(self, message: str, patience: float, pause: float | None = None):
-        super().__init__(message)
+    def __init__(self, server: "Server", trouble: str, patience: float, pause: float | None = None):
+        super().__init__(f"{server}: {trouble}")
+        self.trouble = trouble
         self.patience = patience
         self.pause = pause
 
@@ -360,7 +362,7 @@ class _Line:
                     wait = pause if error.pause is None else error.pause
                     if time.monotonic() - begun + wait > error.patience:
                         raise ServerError(str(error)) from error
-                    self.trouble = str(error)
+                    self.trouble = error.trouble
                     time.sleep(wait)
                     pause = min(2 * pause, LONGEST_PAUSE)
         finally:
@@ -395,7 +397,7 @@ class _Line:
                 raise ServerError(f"{self.server}: expected TLS there ({error.reason})") from error
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise _PassingError(
-                f"{self.server}: the service does not answer ({reason})", lost_patience
+                self.server, f"the service does not answer ({reason})", lost_patience
             ) from error
         finally:
             connection.close()
@@ -425,11 +427,11 @@ class _Line:
         status = answer.status
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return _PassingError(
-                f"{self.server}: the service is busy ({detail})", BUSY_PATIENCE, pause
+                self.server, f"the service is busy ({detail})", BUSY_PATIENCE, pause
             )
         if status in (502, 503, 504):
             return _PassingError(
-                f"{self.server}: the service is not ready ({detail})", PATIENCE, pause
+                self.server, f"the service is not ready ({detail})", PATIENCE, pause
             )
         if status == HTTPStatus.UNAUTHORIZED:
             return ServerError(
