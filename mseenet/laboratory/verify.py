@@ -83,6 +83,11 @@ class Check:
         return min(len(self._seen), len(self._said))
 
     @property
+    def ahead(self) -> int:
+        """How many more fields are read than answered."""
+        return len(self._seen) - len(self._said)
+
+    @property
     def complete(self) -> bool:
         """Whether all are."""
         return self.done == len(self.fields)

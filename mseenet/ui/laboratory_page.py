@@ -36,6 +36,10 @@ WAYS = ("ZIP archive", "Open case")
 STEP = 0.5
 """Seconds, about, between two steps of the progress bar, where a click on Stop takes effect."""
 
+AHEAD = 24
+"""So many fields at most are read before they are answered. So reading takes its turns with the
+network, and the checks of several users do not take the processor from everyone else."""
+
 LISTED = 50
 """So many files that are left out are listed on the page; the report has all."""
 
@@ -89,7 +93,6 @@ _STYLE = """
 <style>
 .st-key-laboratory h2 { font-size: 1.5rem; padding: 1.4rem 0 .4rem; }
 .st-key-laboratory h3 { font-size: 1.1rem; padding: .6rem 0 0; }
-.st-key-laboratory h4 { font-size: 1rem; padding: 0; }
 .st-key-laboratory [data-testid="stCaptionContainer"] { color: inherit; opacity: .85; }
 .st-key-laboratory th { color: inherit !important; }
 .st-key-laboratory .js-plotly-plot :is([class$="tick"] text, [class$="title"], .annotation-text,
@@ -240,7 +243,7 @@ def _run(laboratory: Laboratory, check: Check, classifier: Classifier, bar) -> N
     try:
         shown = time.monotonic()
         # Whatever is drawn is where Streamlit ends a script that is no longer needed.
-        while check.read_next() or not job.wait(STEP):
+        while (check.ahead < AHEAD and check.read_next()) or not job.wait(STEP / 5):
             if time.monotonic() - shown >= STEP:
                 shown = time.monotonic()
                 pace = (check.done - known) / (shown - started)
@@ -401,7 +404,7 @@ def _draw_appearance(appearance: dict[str, dict[str, Any]]) -> None:
         for column, name in row:
             with column:
                 measure = appearance[name]
-                st.markdown(f"#### {page.TITLES[name]}")
+                st.subheader(page.TITLES[name], anchor=False)
                 _plot(
                     distribution(measure),
                     f"{page.TITLES[name]}, {distribution_text(measure)}.",

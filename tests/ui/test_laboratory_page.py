@@ -175,6 +175,7 @@ def test_a_stopped_check_goes_on_where_it_was(app, archive, classifier, monkeypa
     said = classifier.predict([f.source for f in check.fields[:3]], include_rejected=True)
     for position, prediction in enumerate(said):
         check.read_next()
+        assert check.ahead == 1
         check.settle(position, prediction)
     app.run()
     assert "Stopped after 3 of 10 fields" in text(app)

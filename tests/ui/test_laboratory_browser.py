@@ -1,0 +1,58 @@
+"""The page "Your laboratory" in the browser: a ZIP goes in, the report comes out, at any width."""
+
+import io
+import json
+import zipfile
+
+import pytest
+from conftest import encode
+from test_browser import findings_of_axe, settled
+
+from mseenet.config import CLASS_NAMES
+from mseenet.imaging.synthetic import STYLES, render_field
+from tools.browser import CHROMIUM
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+def archive() -> bytes:
+    """Two slides of a rendered field for each class, and a file that cannot be read."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for label, name in enumerate(CLASS_NAMES):
+            for slide in range(2):
+                rgb = render_field(STYLES[label], 10 * label + slide)
+                target.writestr(f"fields/{name}/slide {slide}/a.png", encode(rgb))
+        target.writestr("fields/Benign/slide 0/bad.png", b"no image")
+    return buffer.getvalue()
+
+
+def test_a_zip_goes_in_and_the_report_comes_out(page, temporary_folder):
+    page.get_by_role("link", name="Your laboratory").click()
+    page.get_by_text("Put the fields into a ZIP").wait_for()
+    settled(page)
+    assert findings_of_axe(page) == []
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": "fields.zip", "mimeType": "application/zip", "buffer": archive()}
+    )
+    page.get_by_text("9 fields of 8 slides").wait_for()
+    settled(page)
+    assert findings_of_axe(page) == []
+    page.get_by_role("button", name="Start the check").click()
+    page.get_by_role("heading", name="The four requirements").wait_for()
+    for width in (1280, 420):
+        page.set_viewport_size({"width": width, "height": 1000})
+        settled(page)
+        assert findings_of_axe(page) == []
+        main = page.locator("[data-testid=stMain]")
+        assert main.evaluate("main => main.scrollWidth <= main.clientWidth")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report for programs").click()
+    assert download.value.suggested_filename == "verification.json"
+    report = json.loads(download.value.path().read_bytes())
+    assert report["fields"]["n"] == 8
+    assert "bad.png" in report["fields"]["problems"][0]
+    assert [path for path in temporary_folder.rglob("*") if path.is_file()] == []
