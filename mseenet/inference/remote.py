@@ -17,6 +17,7 @@ import ssl
 import time
 import urllib.parse
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -384,7 +385,9 @@ class _Line:
         try:
             connection.connect()
             connection.sock.settimeout(ANSWERING)
-            connection.request(method, target, body, headers)
+            # A service that refuses before it has read the body may have said so all the same.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, body, headers)
             answer = connection.getresponse()
             content = answer.read(max(most, LARGEST_ANSWER) + 1)
         except ssl.SSLCertVerificationError as error:

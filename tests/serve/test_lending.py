@@ -1,9 +1,8 @@
 """The network lent over HTTP: the answers of one's own, to the bit, and who does not get any."""
 
 import copy
+import http.client
 import json
-import urllib.error
-import urllib.request
 from dataclasses import fields as fields_of_class
 
 import numpy as np
@@ -160,13 +159,17 @@ def test_a_network_that_is_replaced_meanwhile_answers_no_more(
     ],
 )
 def test_bodies_and_questions_that_are_none(service, path, size, said):
-    url = f"{service.url}/v1/network/{path.format(service.desk.service.release)}"
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    request = urllib.request.Request(url, bytes(size), headers)
-    with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(request)
-    assert refusal.value.code == (413 if "at most" in said else 422)
-    assert said in json.loads(refusal.value.read())["detail"]
+    too_large = "at most" in said
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    connection.putrequest("POST", f"/v1/network/{path.format(service.desk.service.release)}")
+    connection.putheader("Authorization", f"Bearer {TOKEN}")
+    connection.putheader("Content-Length", str(size))
+    # What is too large is refused for the size that it announces, before it is read.
+    connection.endheaders(None if too_large else bytes(size))
+    answer = connection.getresponse()
+    assert answer.status == (413 if too_large else 422)
+    assert said in json.loads(answer.read())["detail"]
+    connection.close()
 
 
 def test_fields_that_are_lent_the_network_wait_in_the_line_of_all(
