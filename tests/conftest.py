@@ -21,10 +21,6 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers share the cores: threads of several networks would only wait for each other.
-    for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
 
 
 def encode_pil(image: Image.Image, image_format: str, **options) -> bytes:
