@@ -100,16 +100,24 @@ def area() -> np.ndarray:
     return stitched(4, 4)
 
 
-GROUPS = {"server": "browser", "smoke_weights": "smoke"}
+GROUPS = {"smoke_weights": "smoke", "server": "browser"}
 """Costly fixtures, and the group of tests that share one: a worker runs a group as a whole."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets pytest-xdist make each costly fixture in one worker only; else a file is a group."""
+    """Lets pytest-xdist make each costly fixture in one worker only; else a file is a group.
+
+    The costly groups come first, so that no worker is left with one of them at the end.
+    """
+    order = {group: place for place, group in enumerate(GROUPS.values())}
+    places = {}
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         group = next((GROUPS[name] for name in GROUPS if name in fixtures), item.path.name)
         item.add_marker(pytest.mark.xdist_group(group))
+        places[item] = order.get(group, len(order))
+    items.sort(key=places.__getitem__)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ EVERY = 10
 SOFTEST = 1.2
 """Largest standard deviation of the blur, in pixels of 224."""
 
-LIGHT = (0.75, 1.25)
+LIGHT = (0.55, 1.45)
 """Factors of the brightness."""
 
 RIDGE = 10.0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mseenet.case.records import percent
 from mseenet.case.slides import FEWEST_FIELDS
 from mseenet.imaging.areas import Place
+from mseenet.inference.scale import OFF
 
 CLASS_TITLES = {
     "Benign": "Benign (haematogones)",
@@ -239,7 +240,7 @@ TERMS = {
     "Nucleated cells": "are found by their colour, without the network; touching ones may count as one. "
     "A field without any is rejected.",
     "Size of the cells": "is compared with that in the training fields, by the network's frozen "
-    "layers. A field whose cells look 1.25 times as large or more, or as small, is to review: another "
+    f"layers. A field whose cells look {OFF:g} times as large or more, or as small, is to review: another "
     "objective, camera or cut may be the reason, and the network takes size for evidence.",
     "Heatmap": "shows where in the field something speaks for a class. It does not show what, "
     "and not that a cell there is a blast.",
