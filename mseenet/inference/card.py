@@ -26,6 +26,7 @@ from mseenet.files import (
 )
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.novelty import Novelty
+from mseenet.inference.rules import rules
 from mseenet.resources import weights_folder
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class Card:
 
 
 def release_of(content: dict) -> str:
-    """Names all that an answer depends on: network, calibration, thresholds, gate, heatmaps.
+    """Names all that an answer depends on: network, calibration, thresholds, gate, heatmaps, and
+    the limits in the code that decide whether an answer counts (`rules`).
 
     Reports and exports carry it, so that one of another release is told from one of this:
     calibrating anew keeps the weights' hash. What the answers do not depend on (figures,
@@ -145,6 +147,7 @@ def release_of(content: dict) -> str:
         "model": content["model"],
         "heatmap_scale": content["heatmap"]["scale"],
         "out_of_fold": (content.get("out_of_fold") or {}).get("sha256"),
+        "rules": rules(),
     } | {
         name: content.get(name)
         for name in ("calibration", "review_confidence", "novelty", "malignant")

@@ -2,9 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from mseenet.imaging import nuclei, quality
+from mseenet.inference import cellularity, scale
 from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS, read_card, release_of
 
 CARD = json.loads((DEFAULT_WEIGHTS / CARD_NAME).read_text(encoding="utf-8"))
@@ -39,6 +43,23 @@ def changed(path: str, value) -> dict:
 )
 def test_whatever_changes_an_answer_changes_the_release(path, value):
     assert release_of(changed(path, value)) != release_of(CARD)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(scale, "OFF"), (cellularity, "FEWEST"), (quality, "DARK"), (nuclei, "PROBABLE")],
+)
+def test_a_limit_in_the_code_changes_the_release(module, name, monkeypatch):
+    before = release_of(CARD)
+    monkeypatch.setattr(module, name, 7)
+    assert release_of(CARD) != before
+
+
+@pytest.mark.parametrize("change", [{"weights": np.zeros(96, np.float32)}, {"bias": 0.5}])
+def test_other_coefficients_for_the_size_of_cells_change_the_release(change, monkeypatch):
+    before, reference = release_of(CARD), scale.read_reference()
+    monkeypatch.setattr(scale, "read_reference", lambda: replace(reference, **change))
+    assert release_of(CARD) != before
 
 
 @pytest.mark.parametrize(
