@@ -18,7 +18,11 @@ from mseenet.ui.model_page import draw_model_page
 from mseenet.ui.session import current_view, keep_settings, require_limits
 from mseenet.ui.sessions import session_mark
 from mseenet.ui.shared import load_classifier
-from mseenet.ui.streamlit_internals import ask_nobody_outside, keep_uploads_in_memory
+from mseenet.ui.streamlit_internals import (
+    ask_nobody_outside,
+    keep_downloads,
+    keep_uploads_in_memory,
+)
 
 
 def main() -> None:
@@ -52,4 +56,5 @@ if __name__ == "__main__":
     main()
 else:
     ask_nobody_outside()
+    keep_downloads()
     app = st.App(__file__, lifespan=network_loading, middleware=middleware(page_scripts()))

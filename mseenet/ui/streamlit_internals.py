@@ -7,6 +7,7 @@ in the log. The tests of this module fail then, so that a new version is not tak
 
 import logging
 import re
+import time
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -97,6 +98,63 @@ def ask_nobody_outside() -> None:
     if not callable(net_util.get_external_ip):
         raise TypeError("expected a function `get_external_ip`")
     net_util.get_external_ip = lambda: None
+
+
+ASKED, MADE = 10.0, 60.0
+"""Seconds for which a click may still ask for a file that a session offered before its last run,
+and for which a file that was made is there to be fetched."""
+
+
+@_left_alone_if_moved
+def keep_downloads() -> None:
+    """Lets a click on a download get its file, whatever runs meanwhile.
+
+    Streamlit has the file made when the click is heard. What makes it is forgotten as soon as the
+    session's script has begun anew, as it does with the same click, and the script of any other
+    session ends; the file itself with the second end of any script. On a busy server that is
+    before the browser has fetched it. Both are held a while here: for Streamlit, by a session more.
+    """
+    from streamlit.runtime.media_file_manager import MediaFileManager
+
+    held, until = "held for downloads", {}
+    fresh = MediaFileManager(None)
+    for name in ("_lock", "_files_by_session_and_coord", "_deferred_callables"):
+        getattr(fresh, name)
+    clear, execute = MediaFileManager.clear_session_refs, MediaFileManager.execute_deferred
+    remove = MediaFileManager.remove_orphaned_files
+
+    def hold(manager: MediaFileManager, place: str, file: str, seconds: float) -> None:
+        manager._files_by_session_and_coord[held][place] = file
+        until[place] = time.monotonic() + seconds
+
+    def clear_session_refs(manager: MediaFileManager, session_id: str | None = None) -> None:
+        session = running_session() if session_id is None else session_id
+        with manager._lock:
+            for file in manager._files_by_session_and_coord.get(session or "", {}).values():
+                if file in manager._deferred_callables:
+                    hold(manager, file, file, ASKED)
+        clear(manager, session_id)
+
+    def execute_deferred(manager: MediaFileManager, file_id: str) -> str:
+        entry = manager._deferred_callables.get(file_id)
+        url = execute(manager, file_id)
+        if entry is not None:
+            place = f"{entry['session_id']} {entry['coordinates']}"  # the next click's takes it
+            with manager._lock:
+                hold(manager, place, url.rpartition("/")[2].partition(".")[0], MADE)
+        return url
+
+    def remove_orphaned_files(manager: MediaFileManager) -> None:
+        with manager._lock:
+            files, now = manager._files_by_session_and_coord[held], time.monotonic()
+            for place in [place for place in files if until.get(place, 0.0) < now]:
+                del files[place]
+                until.pop(place, None)
+        remove(manager)
+
+    MediaFileManager.clear_session_refs = clear_session_refs
+    MediaFileManager.execute_deferred = execute_deferred
+    MediaFileManager.remove_orphaned_files = remove_orphaned_files
 
 
 def session_lives(session: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import sys
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 import streamlit
 from starlette import formparsers
 from streamlit import net_util
-from streamlit.runtime import scriptrunner
+from streamlit.runtime import media_file_manager, scriptrunner
+from streamlit.runtime.media_file_manager import MediaFileManager
+from streamlit.runtime.media_file_storage import MediaFileStorageError
+from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import script_runner
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
@@ -27,6 +31,7 @@ from mseenet.ui.streamlit_internals import (
     ask_nobody_outside,
     forget_upload,
     keep_compiled_functions,
+    keep_downloads,
     keep_uploads_in_memory,
     streamlit_scripts,
 )
@@ -113,6 +118,56 @@ def test_streamlit_keeps_no_copy_of_an_upload_that_is_forgotten(monkeypatch):
     assert [record.name for record in manager.get_files("session", ["a.png", "b.png"])] == ["b.png"]
 
 
+@pytest.fixture
+def downloads(monkeypatch):
+    """What keeps the files of downloads; the session "a" has offered one."""
+    for name in ("clear_session_refs", "execute_deferred", "remove_orphaned_files"):
+        monkeypatch.setattr(MediaFileManager, name, getattr(MediaFileManager, name))
+    monkeypatch.setattr(media_file_manager, "_get_session_id", lambda: "a")
+    return MediaFileManager(MemoryMediaFileStorage("/media"))
+
+
+def offer(manager: MediaFileManager) -> str:
+    return manager.add_deferred(lambda: b"content", "text/csv", "place", "a.csv")
+
+
+def test_a_click_on_a_download_is_answered_while_other_sessions_run(downloads):
+    offered = offer(downloads)
+    downloads.clear_session_refs("a")  # the click also lets the script begin anew
+    downloads.remove_orphaned_files()  # the script of another session ends
+    with pytest.raises(MediaFileStorageError):  # what has to be kept from happening
+        downloads.execute_deferred(offered)
+    keep_downloads()
+    offered = offer(downloads)
+    downloads.clear_session_refs("a")
+    downloads.remove_orphaned_files()
+    assert downloads.execute_deferred(offered).endswith(".csv")
+
+
+def test_a_file_that_was_made_waits_for_the_browser(downloads, monkeypatch):
+    def made() -> str:
+        return downloads.execute_deferred(offer(downloads)).rpartition("/")[2]
+
+    file = made()
+    for _ in range(2):  # scripts that end
+        downloads.remove_orphaned_files()
+    with pytest.raises(MediaFileStorageError):  # what has to be kept from happening
+        downloads._storage.get_file(file)
+    keep_downloads()
+    file = made()
+    for _ in range(4):
+        downloads.remove_orphaned_files()
+    assert downloads._storage.get_file(file).content == b"content"
+    downloads.clear_session_refs("a")
+    later = time.monotonic() + streamlit_internals.MADE + 1
+    monkeypatch.setattr(streamlit_internals.time, "monotonic", lambda: later)
+    for _ in range(2):
+        downloads.remove_orphaned_files()
+    assert downloads._deferred_callables == {}
+    with pytest.raises(MediaFileStorageError):
+        downloads._storage.get_file(file)
+
+
 def test_the_test_ids_that_scripts_and_styles_rely_on_are_there():
     folder = Path(streamlit.__file__).parent / "static" / "static"
     shipped = "".join(path.read_text("utf-8") for path in folder.rglob("*.js"))
@@ -133,6 +188,7 @@ def test_scripts_and_styles_rely_on_these_test_ids_and_no_others():
         (keep_compiled_functions, (), script_runner, "_clean_problem_modules"),
         (keep_uploads_in_memory, (2**20,), formparsers.MultiPartParser, "spool_max_size"),
         (forget_upload, ("a.png",), scriptrunner, "get_script_run_ctx"),
+        (keep_downloads, (), MediaFileManager, "execute_deferred"),
     ],
 )
 def test_what_has_moved_is_left_alone_and_logged_once(
