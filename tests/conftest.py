@@ -311,7 +311,7 @@ def opened(browser, server) -> Iterator[Callable]:
     def open_page(width: int = 1280, before=None, address: str = server, **options):
         page = browser.new_page(viewport={"width": width, "height": 1000}, **options)
         pages.append(page)
-        page.set_default_timeout(90_000)  # of a busy machine; nothing waits that long
+        page.set_default_timeout(180_000)  # of a busy machine; nothing waits that long
         page.on("console", note)
         page.add_init_script(_WATCHER)
         if before:

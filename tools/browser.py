@@ -60,7 +60,7 @@ def running_app(
     )
     url = f"http://localhost:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # of a busy machine
         while not _answers(f"{url}/_stcore/health"):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the server did not start")

@@ -127,7 +127,7 @@ def doubt(scale: float | None, confidence: float) -> str | None:
         return None
     reason = in_words(scale)
     if is_off(scale):
-        return f"{reason}: another magnification?"
+        return f"{reason} (another magnification?)"
     return (
         f"{reason}, where at least {100 * SURE:.0f} % confidence is expected; received "
         f"{100 * confidence:.1f} %"

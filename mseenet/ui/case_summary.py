@@ -39,7 +39,7 @@ def draw_summary(view: CaseView, card: Card, counts_alone: bool = False) -> None
     summary = summarize_case(
         [field.result for field in done], list(map(_slide, done)), answered=bool(evidence)
     )
-    tiles = [_tile(summary.fields, "fields analysed")]
+    tiles = [_tile(summary.fields, "fields analysed" if summary.fields != 1 else "field analysed")]
     if still_hidden(view):
         st.html(f'<ul class="mseenet-tiles">{"".join(tiles)}</ul>{_reader_tiles(done)}')
         return

@@ -99,7 +99,7 @@ def test_one_field(app, classifier, field_png):
     assert not app.exception
     (expected,) = classifier.predict([field_png])
     assert words.CLASS_TITLES[expected.class_name] in html(app)
-    assert tiles(app) == {"fields analysed": 1, expected.class_name: 1}
+    assert tiles(app) == {"field analysed": 1, expected.class_name: 1}
     benign = percent(expected.probabilities["Benign"])
     assert f"<b>benign {escape(benign)}</b>" in html(app)
     assert "counts as malignant" in html(app)
@@ -274,7 +274,7 @@ def test_a_field_without_cells_is_refused_with_a_reason(app, fields):
     upload(app, ("empty.png", encode(emptied)))
     assert not app.exception
     assert "no nucleated cell found" in app.warning[0].value
-    assert tiles(app) == {"fields analysed": 1, "rejected": 1}
+    assert tiles(app) == {"field analysed": 1, "rejected": 1}
     assert pictures(app)["cells"] == []
     assert "0 nucleated cells found by colour." in captions(app)
 
@@ -441,7 +441,7 @@ def test_a_rejected_field_is_shown_without_a_class(app, monkeypatch, foreign):
     assert not app.get("plotly_chart")
     assert pictures(app)["heat"] is None  # the field alone
     assert app.warning[0].value.startswith(words.REJECTED)
-    assert tiles(app) == {"fields analysed": 1, "rejected": 1}
+    assert tiles(app) == {"field analysed": 1, "rejected": 1}
     next(t for t in app.toggle if t.key.startswith("include-")).set_value(True).run()
     assert len(app.get("plotly_chart")) == 1
     assert pictures(app)["heat"]
