@@ -29,7 +29,7 @@ def main() -> None:
     st.set_page_config("MSEENet", page_icon=page_icon(), layout="wide")
     require_limits()
     view = current_view()
-    draw_header(view.unsaved() or view.laboratory.unsaved(), session_mark())
+    draw_header(view.unsaved() or view.laboratory.unsaved(), session_mark(), view.held())
     require_sign_in()
     admit()
     keep_uploads_in_memory(upload_limit() + 2**20)  # and what frames it in a request

@@ -14,7 +14,7 @@ from mseenet.case.summary import CaseSummary, answer_text, summarize_case
 from mseenet.case.verdicts import CHOICES
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.card import Card
-from mseenet.ui.charts import spread_dots
+from mseenet.ui.charts import plot, spread_dots
 from mseenet.ui.frame import plain
 from mseenet.ui.session import CaseView
 from mseenet.ui.verdict import draw_agreement, still_hidden
@@ -92,11 +92,10 @@ def _draw_spread(summary: CaseSummary, done: list[Field], evidence: str) -> None
         )
         for item in summary.slides
     ]
-    st.plotly_chart(
+    plot(
         spread_dots(rows),
-        key="spread-dots",
-        config={"displayModeBar": False},
-        alt="Calibrated probabilities of each class, a dot for each field, a row for each slide",
+        "Calibrated probabilities of each class, a dot for each field, a row for each slide",
+        "spread-dots",
     )
     st.html(_table_of_slides(summary))
     if text := answer_text(summary):

@@ -151,6 +151,17 @@ def spread_dots(
     )
 
 
+def plot(figure: go.Figure, alt: str, key: str) -> None:
+    """Draws a chart as wide as its place.
+
+    Args:
+        figure: The chart.
+        alt: What it shows, in words.
+        key: Of the widget.
+    """
+    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
+
+
 def preload() -> None:
     """Lets the browser fetch what draws tables and charts before there is a field to draw.
 

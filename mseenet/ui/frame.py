@@ -158,12 +158,13 @@ def page_scripts() -> tuple[str, ...]:
         return (_SCRIPT,)
 
 
-def draw_header(open_case: bool, mark: str = "") -> None:
+def draw_header(open_case: bool, mark: str = "", held: str = "") -> None:
     """Draws title and purpose, and the line that never leaves the screen.
 
     Args:
         open_case: Whether the browser is to ask before the page is left.
         mark: Of the session, for `page.js`.
+        held: What would be lost with the session, keys of `LOST` in `page.js`.
     """
     st.html(_STYLE)
     scripts = "".join(f"<script>{script}</script>" for script in page_scripts())
@@ -174,7 +175,7 @@ def draw_header(open_case: bool, mark: str = "") -> None:
     )
     marks = '<i class="mseenet-open-case" hidden></i>' if open_case else ""
     if mark:
-        marks += f'<i class="mseenet-session" data-mark="{mark}" hidden></i>'
+        marks += f'<i class="mseenet-session" data-mark="{mark}" data-held="{held}" hidden></i>'
     st.html(f'<p class="mseenet-research" role="note">{words.RESEARCH_USE}{marks}</p>')
 
 

@@ -99,6 +99,12 @@ class Laboratory:
         """Whether something would be lost with this session."""
         return self.running or (self.report is not None and not self.downloaded)
 
+    def held(self) -> str:
+        """What the user would miss: "fields", "report", or nothing."""
+        if self.report is not None:
+            return "" if self.downloaded else "report"
+        return "" if self.check is None else "fields"
+
     def _let_go(self) -> None:
         self.check, self.running, self.lost, self._of_case = None, False, None, False
         self._share.end()

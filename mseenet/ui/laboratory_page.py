@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from mseenet.case.fields import problems_of, server_full
@@ -22,6 +21,7 @@ from mseenet.laboratory.colour import TrainingFields, read_training_fields
 from mseenet.laboratory.figures import FEWEST_OF_A_CLASS, FEWEST_SLIDES
 from mseenet.laboratory.verify import Check
 from mseenet.ui.bundle import unbundled
+from mseenet.ui.charts import plot
 from mseenet.ui.evaluation_charts import confusion_heatmap, percentage
 from mseenet.ui.frame import plain
 from mseenet.ui.intake import contents_of
@@ -376,7 +376,11 @@ def _draw_confusion(confusion: list[list[int]]) -> None:
         f"{name} {row[i]} of {sum(row)}"
         for i, (name, row) in enumerate(zip(CLASS_NAMES, confusion, strict=True))
     )
-    _plot(confusion_heatmap(confusion), f"Confusion matrix. Called right: {right}.", "confusion")
+    plot(
+        confusion_heatmap(confusion),
+        f"Confusion matrix. Called right: {right}.",
+        "laboratory-confusion",
+    )
     st.caption(
         "A row is a given class, with counts and percent of the row; refused fields are in none."
     )
@@ -390,7 +394,11 @@ def _draw_reliability(calibration: dict[str, Any]) -> None:
         f"confidence {percentage(b['confidence'])}, right {percentage(b['accuracy'])} of {b['n']}"
         for b in calibration["bins"]
     )
-    _plot(reliability_dots(calibration["bins"]), f"Reliability diagram: {dots}.", "reliability")
+    plot(
+        reliability_dots(calibration["bins"]),
+        f"Reliability diagram: {dots}.",
+        "laboratory-reliability",
+    )
     st.caption(
         "A dot holds the fields of one range of confidence; the larger, the more fields. On the "
         "dotted line confidence and accuracy agree, below it the network is too sure."
@@ -405,19 +413,9 @@ def _draw_appearance(appearance: dict[str, dict[str, Any]]) -> None:
             with column:
                 measure = appearance[name]
                 st.subheader(page.TITLES[name], anchor=False)
-                _plot(
+                plot(
                     distribution(measure),
                     f"{page.TITLES[name]}, {distribution_text(measure)}.",
-                    name,
+                    f"laboratory-{name}",
                 )
                 st.caption(plain(page.measure_sentence(name, measure)))
-
-
-def _plot(figure: go.Figure, alt: str, key: str) -> None:
-    st.plotly_chart(
-        figure,
-        width="stretch",
-        key=f"laboratory-{key}",
-        config={"displayModeBar": False},
-        alt=alt,
-    )

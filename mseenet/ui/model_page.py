@@ -13,6 +13,7 @@ from mseenet.case import words
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.calibration import temperature_text
 from mseenet.inference.classifier import Classifier
+from mseenet.ui.charts import plot
 from mseenet.ui.evaluation_charts import (
     accuracy_by_split,
     audit_bars,
@@ -272,13 +273,15 @@ def _draw_confusion(evaluation: dict) -> None:
             for record in (figures["malignant"][m] for m in ("called_benign", "called_malignant"))
         )
         errors = f"Malignant called Benign: {missed}. Benign called malignant: {alarms}. "
-    _plot(
+    plot(
         confusion_heatmap(confusion, figures.get("by_class")),
         f"Confusion matrix, {chosen}, n = {figures['n']:,}. Called right: {right}.",
+        f"chart-confusion-{chosen}",
+    )
+    st.caption(
         "A row is a true class, with counts and percent of the row; the diagonal is right. "
         + errors
-        + "Shares of classes are those of the dataset, not of a clinic. Intervals show on pointing.",
-        f"confusion-{chosen}",
+        + "Shares of classes are those of the dataset, not of a clinic. Intervals show on pointing."
     )
 
 
@@ -567,17 +570,7 @@ def _draw_chart(
     title: str, scope: str, figure: go.Figure, alt: str, caption: str, key: str
 ) -> None:
     _draw_title(title, scope)
-    _plot(figure, alt, caption, key)
-
-
-def _plot(figure: go.Figure, alt: str, caption: str, key: str) -> None:
-    st.plotly_chart(
-        figure,
-        width="stretch",
-        key=f"chart-{key}",
-        config={"displayModeBar": False},
-        alt=alt,
-    )
+    plot(figure, alt, f"chart-{key}")
     st.caption(caption)
 
 

@@ -30,34 +30,53 @@
     if (mark && !event.persisted) navigator.sendBeacon(atServer(`/_stcore/mseenet/closed/${mark}`));
   });
 
-  // Streamlit connects again by itself. If the server no longer has the case, the page would look
-  // alive, and be replaced by an empty one with the next click.
+  // Streamlit connects again by itself. If the server no longer has the session, the page would
+  // look alive, and be replaced by an empty one with the next click.
   const Socket = window.WebSocket;
   window.WebSocket = class extends Socket {
     constructor(...details) {
       super(...details);
       const mark = markOfSession(); // of what is shown, which a new session may replace
-      const hadCase = Boolean(document.querySelector(".st-key-case"));
+      const held = heldBySession();
       if (!mark || !String(details[0]).includes("/_stcore/stream")) return;
       this.addEventListener("open", async () => {
         const answer = await fetch(atServer(`/_stcore/mseenet/open/${mark}`)).catch(() => null);
-        if (answer?.status === 410) lose(hadCase);
+        if (answer?.status === 410) lose(held);
       });
     }
   };
 
-  function lose(hadCase) {
+  // What is lost, and how to have it again.
+  const LOST = {
+    case: [
+      "this case",
+      "If you saved the case, add the saved file; if not, add the images again.",
+    ],
+    fields: ["the fields of your laboratory", "Hand the labelled fields over again."],
+    report: [
+      "the report on your laboratory, which was not downloaded",
+      "For the same report hand the same fields over again.",
+    ],
+  };
+
+  function heldBySession() {
+    const held = document.querySelector(".mseenet-session")?.dataset.held.split(" ") ?? [];
+    if (document.querySelector(".st-key-case")) held.push("case"); // since the page was drawn
+    return Object.keys(LOST).filter((name) => held.includes(name));
+  }
+
+  function lose(held) {
     if (gone) return;
     gone = true;
-    if (!hadCase) return location.reload(); // nothing is lost
+    if (!held.length) return location.reload(); // nothing is lost
     const note = document.createElement("div");
     note.className = "mseenet-lost";
     note.setAttribute("role", "alert");
     const text = document.createElement("p");
     text.textContent =
-      "The server no longer has this case: it was started again, or the page was cut off for too " +
-      "long. What is below is only the last picture of it, and nothing on it works any more. If " +
-      "you saved the case, begin anew and add the saved file; if not, add the images again.";
+      `The server no longer has ${held.map((name) => LOST[name][0]).join(" and ")}: it was started ` +
+      "again, or the page was cut off for too long. What is below is only the last picture of the " +
+      `page, and nothing on it works any more. Begin anew. ${held.map((name) => LOST[name][1]).join(" ")}`;
     const button = document.createElement("button");
     button.textContent = "Begin anew";
     button.addEventListener("click", () => location.reload());

@@ -163,6 +163,10 @@ class CaseView:
         """Whether something would be lost with this session."""
         return bool(self.case.fields) and self.saved != self._state()
 
+    def held(self) -> str:
+        """What the session has that the user would miss, for `draw_header`."""
+        return f"{'case' if self.case.fields else ''} {self.laboratory.held()}".strip()
+
     def _state(self) -> object:
         """All of a case that the user or the network has added to it."""
         # The widget knows of a change before the case does.

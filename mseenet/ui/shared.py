@@ -127,14 +127,14 @@ def privacy() -> str:
     return f"{words.PRIVACY} {words.PIXELS_SENT}" if sent else words.PRIVACY
 
 
-def draw_error(words: str, error: MSEENetError) -> None:
+def draw_error(text: str, error: MSEENetError) -> None:
     """Says what cannot be done, and why."""
-    st.error(words, icon=":material/error:")
+    st.error(text, icon=":material/error:")
     st.code(str(error), language=None, wrap_lines=True)
 
 
-def _end(words: str, error: MSEENetError) -> NoReturn:
-    draw_error(words, error)
+def _end(text: str, error: MSEENetError) -> NoReturn:
+    draw_error(text, error)
     st.stop()
     raise error  # not reached: `stop` ends the page
 

@@ -122,8 +122,10 @@ def test_the_page_says_what_the_command_says(
         assert of_page.encode() == Path(tmp_path / name).read_bytes()
 
     assert laboratory_of(app).unsaved()
+    assert app.session_state["case-view"].held() == "report"
     press(app, "download-verification.json")
     assert not laboratory_of(app).unsaved()
+    assert app.session_state["case-view"].held() == ""
     press(app, "laboratory-anew")
     assert laboratory_of(app).report is None
     assert app.file_uploader
@@ -219,6 +221,7 @@ def test_a_new_case_leaves_a_report_and_forgets_fields_of_the_case(monkeypatch, 
     laboratory = state["case-view"].laboratory
     laboratory.take_case(case)
     assert laboratory.remark == ""
+    assert state["case-view"].held() == "case fields"
     session.new_case()
     assert laboratory.check is None
     assert state["case-view"].laboratory is laboratory

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import encode
+from test_laboratory_browser import archive
 
 from tools.browser import free_port, running_app, wait_for
 
@@ -11,21 +12,23 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def case_page(opened, ungated_weights, fields):
-    """Gives a page with a case of two fields, its server's address and what ends the server."""
+def restartable(ungated_weights):
+    """Gives a server's address, and what starts it again."""
     port = free_port()
-    server = running_app(ungated_weights, port=port)
-    address = server.__enter__()
-    running = [server]
+    with ExitStack() as running:
+        address = running.enter_context(running_app(ungated_weights, port=port))
 
-    def restart():
-        stop()
-        running.append(running_app(ungated_weights, port=port))
-        running[-1].__enter__()
+        def restart():
+            running.close()
+            running.enter_context(running_app(ungated_weights, port=port))
 
-    def stop():
-        running.pop().__exit__(None, None, None)
+        yield address, restart
 
+
+@pytest.fixture
+def case_page(opened, restartable, fields):
+    """Gives a page with a case of two fields, and what starts its server again."""
+    address, restart = restartable
     page = opened(address=address)
     files = [
         {"name": f"{i}.png", "mimeType": "image/png", "buffer": encode(field)}
@@ -34,8 +37,7 @@ def case_page(opened, ungated_weights, fields):
     page.locator("input[type=file]").first.set_input_files(files)
     page.locator(".st-key-case .mseenet-tiles").wait_for()
     page.locator(".st-key-save-case button").first.wait_for()
-    yield page, restart
-    stop()
+    return page, restart
 
 
 def test_a_case_that_a_restarted_server_has_lost_is_said_to_be_lost(case_page):
@@ -54,6 +56,35 @@ def test_a_case_that_a_restarted_server_has_lost_is_said_to_be_lost(case_page):
     note.get_by_role("button", name="Begin anew").click()
     page.locator(".mseenet-steps").wait_for()
     assert page.locator(".mseenet-lost, .st-key-case").count() == 0
+
+
+def test_fields_and_a_report_that_are_lost_are_said_to_be_lost(opened, restartable):
+    address, restart = restartable
+    page = opened(address=address)
+    page.get_by_role("link", name="Your laboratory").click()
+    lost = page.get_by_role("alert").filter(has_text="The server no longer has")
+    start = page.get_by_role("button", name="Start the check")
+
+    def hand_over():
+        page.get_by_text("Put the fields into a ZIP").wait_for()
+        page.locator("input[type=file]").first.set_input_files(
+            {"name": "fields.zip", "mimeType": "application/zip", "buffer": archive()}
+        )
+        start.wait_for()
+
+    hand_over()
+    restart()
+    lost.filter(has_text="the fields of your laboratory").wait_for()
+    assert start.is_visible()
+    with page.expect_navigation():
+        lost.get_by_role("button", name="Begin anew").click()
+    hand_over()
+    start.click()
+    download = page.get_by_role("button", name="Report for programs")
+    download.wait_for()
+    restart()
+    lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
+    assert download.is_visible()
 
 
 def test_a_page_without_a_case_goes_on_with_the_new_server(opened, ungated_weights, fields):
