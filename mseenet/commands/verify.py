@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     from mseenet.laboratory.adapt import adapt
     from mseenet.laboratory.colour import TRAINING_PATH, read_training_fields
     from mseenet.laboratory.fields import find_fields, read_fields, see_fields
-    from mseenet.laboratory.foreign import find_foreign
+    from mseenet.laboratory.foreign import find_foreign, read_foreign
     from mseenet.laboratory.page import report_html, report_json
     from mseenet.laboratory.verify import verify
 
@@ -98,8 +98,9 @@ def main(argv: list[str] | None = None) -> int:
     adapted = None
     if arguments.adapt:
         fields = read_fields(*found, progress=console.progress)
+        others = {kind: read_foreign(files) for kind, files in foreign.items()}
         now = datetime.now().astimezone()
-        adaptation = adapt(loaded(), fields, training, name, now, foreign)
+        adaptation = adapt(loaded(), fields, training, name, now, others)
         adapted, report = adaptation.profile, adaptation.report
     else:
         seen = see_fields(*found, progress=console.progress)

@@ -5,11 +5,10 @@ slides are dealt to a few folds, and each fold is answered with a profile made f
 The profile that is written is made from all of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
@@ -17,14 +16,15 @@ from scipy.optimize import minimize, minimize_scalar
 from mseenet.config import CLASS_NAMES
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.card import Card, NoveltyGate
-from mseenet.inference.classifier import Classifier
+from mseenet.inference.classifier import ROWS, Observed
+from mseenet.inference.normalisation import Normalisation
 from mseenet.inference.novelty import Novelty
 from mseenet.inference.profile import SiteProfile
 from mseenet.laboratory.answers import Answers, answer, joined, look_at
-from mseenet.laboratory.colour import TrainingFields, estimate
-from mseenet.laboratory.fields import LaboratoryFields, SeenFields
+from mseenet.laboratory.colour import TAKEN, TrainingFields, estimate
+from mseenet.laboratory.fields import Images, LaboratoryFields, SeenFields
 from mseenet.laboratory.figures import conclusion, figures_of, judge_criteria, verification
-from mseenet.laboratory.foreign import read_foreign
+from mseenet.laboratory.foreign import ForeignImages
 from mseenet.metrics import cross_entropy, selective_threshold, softmax
 
 FOLDS = 5
@@ -72,42 +72,54 @@ class Adaptation:
     report: dict[str, Any]
 
 
+class Network(Protocol):
+    """Who answers: the weights without a profile, such as a `Classifier`."""
+
+    @property
+    def card(self) -> Card:
+        """Of the weights."""
+
+    def observe(self, fields: np.ndarray) -> Observed:
+        """As `Classifier.observe`; `ROWS` fields at most, which go through it in one batch."""
+
+    def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `Classifier.last_layer`."""
+
+
 def adapt(
-    classifier: Classifier,
+    network: Network,
     fields: LaboratoryFields,
     training: TrainingFields,
     name: str,
     made: datetime,
-    foreign: Mapping[str, Sequence[Path]] | None = None,
+    foreign: Mapping[str, ForeignImages] | None = None,
 ) -> Adaptation:
     """Makes a profile, tries it on slides left out, and says whether it may be used.
 
+    `takes` tells how often images are taken for that, and nothing else takes long.
+
     Args:
-        classifier: The weights without a profile.
+        network: The weights without a profile.
         fields: The laboratory's.
         training: What the training fields look like.
         name: Of the profile.
         made: When.
         foreign: Images that are to be refused, by kind.
-
-    Raises:
-        UsageError: No image of a kind can be read.
     """
-    others = {kind: read_foreign(files) for kind, files in (foreign or {}).items()}
-    card = classifier.card
-    before = _answers(classifier, None, fields.images, fields.sizes)
+    others = foreign or {}
+    card = network.card
+    before = _answers(network, None, fields.images, fields.sizes)
     foreign_before = {
-        kind: _answers(classifier, None, other.images, other.sizes)
-        for kind, other in others.items()
+        kind: _answers(network, None, other.images, other.sizes) for kind, other in others.items()
     }
     report = verification(card, fields, before, training, made, foreign_before)
-    if reason := _unfit(card, fields):
+    if reason := unfit(card, fields):
         return Adaptation(None, report | {"adaptation": {"written": False, "because": [reason]}})
 
-    after = crossfitted(classifier, fields, training)
-    profile = fit(classifier, fields, training, name)
+    after = crossfitted(network, fields, training)
+    profile = fit(network, fields, training, name)
     foreign_after = {
-        kind: _answers(classifier, profile, other.images, other.sizes)
+        kind: _answers(network, profile, other.images, other.sizes)
         for kind, other in others.items()
     }
     reasons = objections(fields.labels, before, after, foreign_before, foreign_after)
@@ -204,7 +216,22 @@ def objections(
     return found
 
 
-def folds_of(fields: LaboratoryFields) -> list[np.ndarray]:
+def takes(card: Card, fields: SeenFields, foreign: int = 0) -> int:
+    """How many images `adapt` takes in all, each as often as it takes it.
+
+    Args:
+        card: Of the weights.
+        fields: The laboratory's.
+        foreign: How many images are to be refused.
+    """
+    count = len(fields.labels)
+    if unfit(card, fields):
+        return count + foreign
+    fitted = count + sum(count - len(tested) for tested in folds_of(fields))
+    return (TAKEN + 1) * fitted + 2 * (count + foreign)
+
+
+def folds_of(fields: SeenFields) -> list[np.ndarray]:
     """Fields of the slides that are left out together, positions int, each field once.
 
     Slides of a class go to different folds as far as there are folds.
@@ -216,36 +243,37 @@ def folds_of(fields: LaboratoryFields) -> list[np.ndarray]:
     return [np.flatnonzero(of_field == fold) for fold in range(count)]
 
 
-def crossfitted(
-    classifier: Classifier, fields: LaboratoryFields, training: TrainingFields
-) -> Answers:
+def crossfitted(network: Network, fields: LaboratoryFields, training: TrainingFields) -> Answers:
     """Answers to each field with a profile from slides of other folds."""
     folds = folds_of(fields)
     parts = []
     for tested in folds:
         rest = np.setdiff1d(np.arange(len(fields.labels)), tested)
-        profile = fit(classifier, fields.chosen(rest), training, "fold")
-        parts.append(_answers(classifier, profile, fields.images[tested], fields.sizes[tested]))
+        profile = fit(network, fields.chosen(rest), training, "fold")
+        left_out = fields.chosen(tested)
+        parts.append(_answers(network, profile, left_out.images, left_out.sizes))
     return joined(parts, folds)
 
 
 def fit(
-    classifier: Classifier, fields: LaboratoryFields, training: TrainingFields, name: str
+    network: Network, fields: LaboratoryFields, training: TrainingFields, name: str
 ) -> SiteProfile:
     """A profile from labelled fields; nothing in it was tried on anything.
 
     Args:
-        classifier: The weights without a profile.
+        network: The weights without a profile.
         fields: Of two slides or more.
         training: What the training fields look like.
         name: Of the profile.
     """
-    card, labels = classifier.card, fields.labels
-    assert card.novelty is not None  # see `_unfit`
-    change = estimate(list(fields.images), labels, training)
-    observed = classifier.observe(np.stack([change.apply(rgb) for rgb in fields.images]))
+    card, labels = network.card, fields.labels
+    assert card.novelty is not None  # see `unfit`
+    change = estimate(fields.images, labels, training)
+    parts = [part for _, _, part in _observed(network, change, fields.images)]
+    columns = [np.concatenate(column) for column in list(zip(*parts, strict=True))[:3]]
+    observed = Observed(columns[0], columns[1], columns[2], None)
     slides = [fields.slides == slide for slide in dict.fromkeys(fields.slides)]
-    kernel, bias = classifier.last_layer()
+    kernel, bias = network.last_layer()
 
     own = card.novelty.reference
     distances, logits = np.zeros(len(labels)), np.zeros_like(observed.logits)
@@ -367,20 +395,35 @@ def refitted(
 
 
 def _answers(
-    classifier: Classifier, profile: SiteProfile | None, images: np.ndarray, sizes: np.ndarray
+    network: Network, profile: SiteProfile | None, images: Images, sizes: np.ndarray
 ) -> Answers:
     """What a classifier would say that was loaded with the profile."""
-    if profile is None:
-        return answer(classifier.card, classifier.observe(images), look_at(images, sizes))
-    prepared = np.stack([profile.normalisation.apply(rgb) for rgb in images])
-    observed = classifier.observe(prepared)
-    if profile.layer is not None:
-        kernel, bias = profile.layer
-        observed = observed._replace(logits=observed.pooled @ kernel + bias)
-    return answer(profile.applied_to(classifier.card), observed, look_at(prepared, sizes))
+    card, change, layer = network.card, None, None
+    if profile is not None:
+        card, change, layer = profile.applied_to(card), profile.normalisation, profile.layer
+    parts, rows = [], []
+    for batch, pixels, observed in _observed(network, change, images):
+        logits = observed.logits if layer is None else observed.pooled @ layer[0] + layer[1]
+        looked = look_at(pixels, sizes[batch])
+        parts.append(answer(card, observed._replace(logits=logits), looked))
+        rows.append(batch)
+    return joined(parts, rows)
 
 
-def _unfit(card: Card, fields: LaboratoryFields) -> str | None:
+def _observed(
+    network: Network, change: Normalisation | None, images: Images
+) -> Iterator[tuple[np.ndarray, list[np.ndarray], Observed]]:
+    """What the network makes of images, by `ROWS`, so that it is free for others in between.
+
+    Yields:
+        Positions of a few, int (n,); their pixels, changed; and what the network makes of these.
+    """
+    for batch in np.split(np.arange(len(images)), range(ROWS, len(images), ROWS)):
+        pixels = [images[i] if change is None else change.apply(images[i]) for i in batch]
+        yield batch, pixels, network.observe(np.stack(pixels))
+
+
+def unfit(card: Card, fields: SeenFields) -> str | None:
     """Why nothing can be adapted; None if it can."""
     if card.novelty is None:
         return "These weights have no novelty gate, and a profile needs one."

@@ -1,6 +1,6 @@
 """What a network says of a laboratory's fields, as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -85,13 +85,14 @@ class Looked:
     cells: tuple[NucleatedCells, ...]
 
 
-def look_at(images: np.ndarray, sizes: np.ndarray) -> Looked:
+def look_at(images: Iterable[np.ndarray], sizes: np.ndarray) -> Looked:
     """Checks quality and finds cells, as `Classifier.predict` does.
 
     Args:
-        images: Squeezed RGB pixels, uint8 (N, 224, 224, 3) in [0, 255].
+        images: Squeezed RGB pixels of N fields, each uint8 (224, 224, 3) in [0, 255].
         sizes: Height and width as decoded, int (N, 2).
     """
+    images = tuple(images)
     with ThreadPoolExecutor() as pool:
         shapes = [(int(height), int(width)) for height, width in sizes]
         findings = tuple(pool.map(check_quality, images, shapes))

@@ -38,6 +38,9 @@ QUANTILES = np.linspace(0, 1, 101)
 ROUNDS = 2
 """Nuclei are found better once the colours have been changed, and the change is better then."""
 
+TAKEN = 2 + ROUNDS
+"""How often `estimate` takes each image."""
+
 SMALLEST_ZOOM = 0.03
 """Cells that differ less in size are left as they are."""
 
@@ -163,9 +166,8 @@ def estimate(
     coarse = np.stack([_coarse(rgb) for rgb in images])
     light = (falling_light(coarse) - training.light).astype(np.float32)
     evened = Normalisation(light, np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0)
-    flat = [evened.coloured(rgb) for rgb in images]
     # At first nuclei cannot be trusted: a cast may make none of the pixels look like one.
-    source = _everything(flat)
+    source = _everything(evened.coloured(rgb) for rgb in images)
     target = _mixed(training.nuclei, training.rest, COVERED)
     matrix, offset = transport(source, target)
     found = Normalisation(light, matrix, offset, 1.0)
@@ -230,12 +232,15 @@ def _mixed(nuclei: Moments, rest: Moments, share: float) -> Moments:
     )
 
 
-def _everything(images: Sequence[np.ndarray]) -> Moments:
+def _everything(images: Iterable[np.ndarray]) -> Moments:
     """Moments of every fourth pixel of fields."""
     outside = ~scale_bar_corner((IMAGE_SIZE, IMAGE_SIZE))
     outside[1::2] = outside[:, 1::2] = False
-    density = np.concatenate([density_of(rgb)[outside] for rgb in images]).astype(float)
-    return Moments(density.mean(axis=0), np.cov(density, rowvar=False))
+    found = []
+    for rgb in images:  # one at a time: the densities of all would take a megabyte a field
+        density = density_of(rgb)[outside].astype(float)
+        found.append((Moments(density.mean(axis=0), np.cov(density, rowvar=False, ddof=0)), 1.0))
+    return _pooled(found)
 
 
 def _groups(looks: Sequence[Appearance], labels: np.ndarray) -> tuple[Moments, Moments]:

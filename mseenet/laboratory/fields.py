@@ -109,21 +109,54 @@ class SeenFields:
         return counted(zip(self.labels, self.slides, strict=True))
 
 
+class Images(Sequence[np.ndarray]):
+    """RGB pixels of N squeezed images, each uint8 (224, 224, 3) in [0, 255].
+
+    Some of them, chosen, are no copies: a laboratory's fields take hundreds of megabytes.
+
+    Args:
+        images: Of each its pixels.
+        taken: Called when one is handed out, as a measure of the work that is done.
+    """
+
+    def __init__(
+        self, images: Iterable[np.ndarray], taken: Callable[[], None] = lambda: None
+    ) -> None:
+        self._images = tuple(images)
+        self._taken = taken
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, place):
+        """One image; or several, as a tuple."""
+        found = self._images[place]
+        self._taken()
+        return found
+
+    def chosen(self, rows: np.ndarray) -> Self:
+        """Some of the images, by position or as a mask."""
+        rows = np.arange(len(self))[rows]
+        return type(self)((self._images[i] for i in rows), self._taken)
+
+
 @dataclass(frozen=True, eq=False)
 class LaboratoryFields(SeenFields):
     """Fields that were read, with their pixels.
 
     Attributes:
-        images: RGB pixels, squeezed, uint8 (N, 224, 224, 3) in [0, 255].
+        images: Pixels of the N fields.
         sizes: Height and width of each field as decoded, int (N, 2).
     """
 
-    images: np.ndarray
+    images: Images
     sizes: np.ndarray
 
     def chosen(self, rows: np.ndarray) -> Self:
         """Some of the fields, by position or as a mask."""
-        return replace(super().chosen(rows), images=self.images[rows], sizes=self.sizes[rows])
+        return replace(
+            super().chosen(rows), images=self.images.chosen(rows), sizes=self.sizes[rows]
+        )
 
 
 def counted(known: Iterable[tuple[int, str]]) -> dict[str, dict[str, int]]:
@@ -337,7 +370,7 @@ def read_fields(
             sizes.append(rgb.shape[:2])
             found.append(seen(field, images[-1]))
     known = vars(together(found, reader.problems))
-    return LaboratoryFields(**known, images=np.stack(images), sizes=np.array(sizes))
+    return LaboratoryFields(**known, images=Images(images), sizes=np.array(sizes))
 
 
 class _LabelledFile(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from mseenet.errors import UsageError
 from mseenet.imaging.decoding import ImageError, decode_image, squeeze
 from mseenet.imaging.formats import SUFFIXES, is_image
+from mseenet.laboratory.fields import Images
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,11 +17,11 @@ class ForeignImages:
     """Images of one kind that are to be refused.
 
     Attributes:
-        images: RGB pixels, squeezed, uint8 (N, 224, 224, 3) in [0, 255].
-        sizes: Height and width as decoded, int (N, 2).
+        images: Pixels of the N images.
+        sizes: Height and width of each as decoded, int (N, 2).
     """
 
-    images: np.ndarray
+    images: Images
     sizes: np.ndarray
 
 
@@ -58,4 +59,4 @@ def read_foreign(files: Sequence[Path]) -> ForeignImages:
         sizes.append(rgb.shape[:2])
     if not images:
         raise UsageError(f"{files[0].parent}: expected images that can be read, found none")
-    return ForeignImages(np.stack(images), np.array(sizes))
+    return ForeignImages(Images(images), np.array(sizes))

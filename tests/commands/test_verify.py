@@ -78,7 +78,7 @@ def test_what_is_verified_is_what_predict_says(laboratory, gated_classifier):
     fields = read_fields(find_fields(laboratory)[0])
     answers = answer(
         gated_classifier.card,
-        gated_classifier.observe(fields.images),
+        gated_classifier.observe(np.stack(fields.images)),
         look_at(fields.images, fields.sizes),
     )
     predictions = {

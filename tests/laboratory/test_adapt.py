@@ -1,21 +1,31 @@
 """Site profiles: how slides are left out, what each part does, and when none is written."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
+from mseenet.imaging.appearance import appearance_of
+from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.calibration import Calibration
+from mseenet.inference.classifier import ROWS
 from mseenet.inference.novelty import Novelty
 from mseenet.laboratory.adapt import (
+    adapt,
     extended,
     folds_of,
     may_refit,
     objections,
     refitted,
+    takes,
     warmed,
     without_adapted,
 )
 from mseenet.laboratory.answers import Answers, joined
-from mseenet.laboratory.fields import LaboratoryFields
+from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory.fields import Images, LaboratoryFields
+from mseenet.laboratory.foreign import ForeignImages
 from mseenet.metrics import cross_entropy
 
 
@@ -30,7 +40,7 @@ def laboratory(labels, slides) -> LaboratoryFields:
         marks=tuple(map(str, range(count))),
         sources=(b"",) * count,
         problems=(),
-        images=images,
+        images=Images(images),
         sizes=np.full((count, 2), 224),
     )
 
@@ -145,3 +155,37 @@ def test_the_last_layer_waits_for_slides():
     many = laboratory(np.repeat([0, 1, 2, 3], 3), [f"{i}" for i in range(12)])
     assert not may_refit(few)
     assert may_refit(many)
+
+
+def test_the_work_is_known_before_and_asks_the_network_in_small_parts(gated_classifier):
+    count, taken, asked = 14, [], []
+    labels, slides = np.arange(count) % 4, [f"{i % 7}" for i in range(count)]
+    images = [render_field(STYLES[label], i) for i, label in enumerate(labels)]
+    looks = [appearance_of(rgb) for rgb in images]
+    fields = replace(
+        laboratory(labels, slides),
+        images=Images(images, lambda: taken.append(1)),
+        looks=tuple(looks),
+    )
+    foreign = {"noise": ForeignImages(Images(images[:2], lambda: taken.append(1)), fields.sizes)}
+
+    class Watched:
+        card, last_layer = gated_classifier.card, gated_classifier.last_layer
+
+        def observe(self, pixels):
+            asked.append(len(pixels))
+            return gated_classifier.observe(pixels)
+
+    training, now = read_training_fields(), datetime(2026, 11, 27, tzinfo=UTC)
+    for foreign_images in ({}, foreign):
+        taken.clear()
+        adaptation = adapt(Watched(), fields, training, "x", now, foreign_images)
+        assert len(taken) == takes(gated_classifier.card, fields, 2 * len(foreign_images))
+        assert adaptation.report["adaptation"]["folds"] == 5
+    assert max(asked) == ROWS
+    taken.clear()
+    few = fields.chosen(np.array([0, 7]))
+    assert (
+        "1 slides" in adapt(Watched(), few, training, "x", now).report["adaptation"]["because"][0]
+    )
+    assert len(taken) == takes(gated_classifier.card, few) == 2

@@ -74,7 +74,7 @@ def test_one_bad_field_spoils_no_other_and_repeats_count_once(tmp_path, fields):
     write(tmp_path / "Benign" / "s" / "bad.png", encode(fields[1])[:200])
     read = read_fields(*find_fields(tmp_path))
     assert read.names == ("Benign/s/a.png",)
-    assert read.images.shape == (1, 224, 224, 3)
+    assert [image.shape for image in read.images] == [(224, 224, 3)]
     assert read.sizes.tolist() == [[224, 224]]
     assert sorted(p.split()[0].rstrip(":") for p in read.problems) == [
         "Benign/s/again.png",
