@@ -8,6 +8,8 @@ read has the same error, and neither files nor their names leave this process.
 Bodies are plain arrays in the order of their axes. A request holds uint8 (N, 224, 224, 3). Outputs
 are little-endian float32 (N, C + 2), or (N, C + 2 + 224 * 224) with heatmaps: for each field the
 probabilities, the novelty, the logarithm of the size and the heatmap, as in `classifier.Outputs`.
+For site profiles there are the last layer, (F + 1, C), its bias last, and the features of fields,
+(N, D + F + C): `frozen`, `pooled` and `logits` of `classifier.Observed`.
 """
 
 import http.client
@@ -19,6 +21,7 @@ import urllib.parse
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -287,20 +290,39 @@ class RemoteClassifier(Classifier):
         """Does nothing: what is compiled is the service's."""
 
     def observe(self, fields: np.ndarray) -> Observed:
-        """A service does not tell features.
+        """As `Classifier.observe`, of `MOST_FIELDS` fields at most.
 
         Raises:
-            ServerError: Always.
+            ServerError: The service does not answer.
         """
-        raise ServerError(f"{self._line.server}: a service does not tell features")
+        if self.card.novelty is None:
+            raise ServerError(f"{self._line.server}: expected weights with a novelty gate")
+        widths = [self.card.novelty.reference.means.shape[1], *self._layer[0].shape]
+        size = 4 * len(fields) * sum(widths)
+        content = self._line.ask("POST", "/v1/network/features", {}, fields, size)
+        frozen, pooled, logits = np.split(
+            _array(content, len(fields), sum(widths)), np.cumsum(widths)[:2], axis=1
+        )
+        sizes = None if self._sizes is None else self._sizes.logarithms(frozen)
+        return Observed(frozen, pooled, logits, sizes)
 
     def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
-        """A service does not tell its weights.
+        """As `Classifier.last_layer`.
 
         Raises:
-            ServerError: Always.
+            ServerError: The service does not answer.
         """
-        raise ServerError(f"{self._line.server}: a service does not tell its weights")
+        return self._layer
+
+    @cached_property
+    def _layer(self) -> tuple[np.ndarray, np.ndarray]:
+        content = self._line.ask("GET", "/v1/network/layer", {})
+        rows = len(content) // (4 * len(CLASS_NAMES))
+        try:
+            layer = _array(content, rows, len(CLASS_NAMES))
+        except ValueError as error:
+            raise ServerError(f"{self._line.server}: expected a last layer ({error})") from error
+        return layer[:-1], layer[-1]
 
     def _heatmap(self, pixels: np.ndarray, class_name: str, method: str) -> np.ndarray:
         query = {"class": class_name, "method": method}

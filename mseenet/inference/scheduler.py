@@ -9,13 +9,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mseenet.errors import MSEENetError
 from mseenet.imaging.decoding import ImageSource
-from mseenet.inference.classifier import ROWS, Classifier, Prediction
+from mseenet.inference.classifier import ROWS, Classifier, Observed, Prediction
 
 TICKET = 60.0
 """Seconds for which an owner without a job keeps its place in line."""
@@ -37,7 +39,7 @@ class Place(NamedTuple):
 
 
 class Job:
-    """Images of one owner on their way through the network; made by `Scheduler.submit`.
+    """Images of one owner on their way through the network; made by `Scheduler`.
 
     Attributes:
         left: Images that have no answer yet.
@@ -48,13 +50,16 @@ class Job:
         self,
         owner: int,
         ticket: int,
-        images: Iterable[tuple[Any, ImageSource]],
-        answer: Callable[[Any, Prediction], None],
+        images: Iterable[tuple[Any, Any]],
+        answer: Callable[[Any, Any], None],
         wanted: Callable[[], bool],
+        batch: int = 0,
     ) -> None:
         self.owner, self.ticket = owner, ticket
         self.images = deque(images)
-        self.left = len(self.images)
+        self.observes = batch > 0  # the only item is a batch of so many images
+        self.weight = batch or 1
+        self.left = len(self.images) * self.weight
         self.error: BaseException | None = None
         self.wanted = wanted
         self._answer = answer
@@ -74,12 +79,12 @@ class Job:
             raise self.error
         return ended
 
-    def answer(self, tag: Any, prediction: Prediction) -> None:
+    def answer(self, tag: Any, answer: Prediction | Observed) -> None:
         """Hands an answer on, unless the job has ended."""
         with self._lock:
             if not self.ended.is_set():
-                self._answer(tag, prediction)
-                self.left -= 1
+                self._answer(tag, answer)
+                self.left -= self.weight
 
     def cancel(self) -> None:
         """Gives up all that has no answer yet; once this returns, none comes any more."""
@@ -89,7 +94,7 @@ class Job:
 
 
 class _Reading(NamedTuple):
-    """An image that is being decoded, with what its answer belongs to."""
+    """An image that is being decoded, or a batch, with what its answer belongs to."""
 
     job: Job
     tag: Any
@@ -137,8 +142,31 @@ class Scheduler:
             answer: Called with tag and prediction as soon as there is one, in another thread.
             wanted: Asked before each batch; when it says no, the rest is given up.
         """
+        return self._submitted(owner, images, answer, wanted)
+
+    def observe(
+        self,
+        owner: object,
+        fields: np.ndarray,
+        answer: Callable[[Observed], None],
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Job:
+        """Hands fields over for `Classifier.observe`; they are one batch, so its bits are the same.
+
+        Args:
+            owner: As for `submit`, whose turns it takes.
+            fields: RGB pixels as the network is to see them, uint8 (n, 224, 224, 3) in [0, 255];
+                at most `ROWS`, so that others are not held up by more.
+            answer: Called with what the network makes of them, in another thread.
+            wanted: As for `submit`.
+        """
+        assert 0 < len(fields) <= ROWS
+        batch = [(None, fields)]
+        return self._submitted(owner, batch, lambda _, seen: answer(seen), wanted, len(fields))
+
+    def _submitted(self, owner: object, *details) -> Job:
         with self._changed:
-            job = Job(id(owner), self._ticket(id(owner)), images, answer, wanted)
+            job = Job(id(owner), self._ticket(id(owner)), *details)
             if not job.ended.is_set():
                 self._jobs.append(job)
                 self._jobs.sort(key=lambda job: job.ticket)
@@ -192,6 +220,8 @@ class Scheduler:
                 self._take(reading, ROWS)
             batch: list[_Reading] = []
             while reading and len(batch) < ROWS:
+                if batch and (batch[0].job.observes or reading[0].job.observes):
+                    break
                 item = reading.popleft()
                 if not item.job.ended.is_set():
                     batch.append(item)
@@ -205,9 +235,13 @@ class Scheduler:
         asked: dict[int, bool] = {}
         while len(reading) < most and (job := self._next(asked)) is not None:
             tag, image = job.images.popleft()
-            decoded = self._pool.submit(self._classifier.read, image, self._pool)
+            if job.observes:
+                decoded: Future = Future()
+                decoded.set_result(image)
+            else:
+                decoded = self._pool.submit(self._classifier.read, image, self._pool)
             reading.append(_Reading(job, tag, decoded))
-            self._quantum -= 1
+            self._quantum -= job.weight
         return bool(reading)
 
     def _next(self, asked: dict[int, bool]) -> Job | None:
@@ -238,7 +272,7 @@ class Scheduler:
                 self._fail(item.job, error)
         started = time.monotonic()
         try:
-            predictions = self._classifier.answers(fields)
+            answers = self._asked(fields, batch[0].job.observes)
         except MSEENetError as error:  # no case is to blame, and none can be answered now
             with self._changed:
                 waiting = [job for job in self._jobs if not job.ended.is_set()]
@@ -250,9 +284,9 @@ class Scheduler:
                 self._fail(item.job, error)
             return
         took = time.monotonic() - started
-        for item, prediction in zip(items, predictions, strict=True):
+        for item, answer in zip(items, answers, strict=True):
             try:
-                item.job.answer(item.tag, prediction)
+                item.job.answer(item.tag, answer)
             except Exception as error:
                 self._fail(item.job, error)
         with self._changed:
@@ -261,10 +295,16 @@ class Scheduler:
                     job.ended.set()
             self._jobs = [job for job in self._jobs if not job.ended.is_set()]
             if items:
-                latest, known = took / len(items), self.seconds_per_image
+                images = sum(item.job.weight for item in items)
+                latest, known = took / images, self.seconds_per_image
                 self.seconds_per_image = (
                     latest if known is None else known + RECENT * (latest - known)
                 )
+
+    def _asked(self, fields: list, observes: bool) -> Sequence[Prediction | Observed]:
+        if observes:
+            return [self._classifier.observe(pixels) for pixels in fields]
+        return self._classifier.answers(fields)
 
     def _fail(self, job: Job, error: BaseException) -> None:
         job.error = error

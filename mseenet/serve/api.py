@@ -238,10 +238,23 @@ class Desk:
             1, lambda: self._network.heatmap.remote(content, class_name, method)
         )
 
-    def _fields(self, content: bytes, release: str) -> int:
-        """How many fields a request has."""
+    async def features(self, content: bytes, release: str) -> bytes:
+        """What the network makes of a request's fields before they are judged; as `outputs`."""
+        count = self._fields(content, release)
+        return await self._bare(count, lambda: self._network.features.remote(content))
+
+    async def layer(self, release: str) -> bytes:
+        """The network's last layer; as `outputs`."""
+        self._expect(release)
+        return await self._asked(self._network.layer.remote)
+
+    def _expect(self, release: str) -> None:
         if release != self.service.release:
             raise RefusedError(409, f"expected release {self.service.release}, received {release}")
+
+    def _fields(self, content: bytes, release: str) -> int:
+        """How many fields a request has."""
+        self._expect(release)
         try:
             return len(fields_of(content))
         except ValueError as error:
@@ -581,6 +594,30 @@ def _lend(app: FastAPI, desk: Desk, guarded: list) -> None:
         async with desk.content(request, FIELD_BYTES) as body:
             answer = await desk.heatmap(body, release, class_name, method)
         return Response(answer, media_type="application/octet-stream")
+
+    @app.post(
+        "/v1/network/features",
+        dependencies=guarded,
+        responses=_responses(*_ALL, 409, **_BYTES),
+        openapi_extra=fields,
+        response_class=Response,
+    )
+    async def features(request: Request, release: RELEASE) -> Response:
+        """For each field little-endian float32, for site profiles: the means of the frozen blocks'
+        output, what the last layer reads, and the logits that it makes of that."""
+        async with desk.content(request, MOST_FIELDS * FIELD_BYTES) as body:
+            answer = await desk.features(body, release)
+        return Response(answer, media_type="application/octet-stream")
+
+    @app.get(
+        "/v1/network/layer",
+        dependencies=guarded,
+        responses=_responses(401, 409, 422, 503, **_BYTES),
+        response_class=Response,
+    )
+    async def layer(release: RELEASE) -> Response:
+        """The last layer, little-endian float32: its kernel, and the bias as the last row."""
+        return Response(await desk.layer(release), media_type="application/octet-stream")
 
 
 def _images(name: str, body: bytes, limits: Limits) -> list[tuple[str, Callable[[], bytes]]]:

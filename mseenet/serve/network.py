@@ -4,6 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import numpy as np
 from ray import serve
 
 from mseenet.inference.card import WeightsError
@@ -75,3 +76,16 @@ class Network:
             return packed_array(self._classifier.heatmap(pixels, class_name, method))
 
         return await asyncio.to_thread(made)
+
+    async def features(self, fields: bytes) -> bytes:
+        """What the network makes of fields before calibration and gate, as `Observed`."""
+
+        def made() -> bytes:
+            observed = self._classifier.observe(fields_of(fields))
+            return packed_array(np.concatenate(observed[:3], axis=1))
+
+        return await asyncio.to_thread(made)
+
+    async def layer(self) -> bytes:
+        """The last layer, its bias as the last row, little-endian float32 (F + 1, C)."""
+        return packed_array(np.vstack(self._classifier.last_layer()))

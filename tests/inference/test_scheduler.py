@@ -34,6 +34,10 @@ class Counting:
             assert self.gate.acquire(timeout=60)
         return [Prediction("ok", reasons=(str(image),)) for image in images]
 
+    def observe(self, fields):
+        self.batches.append(fields)
+        return "observed", len(fields)
+
 
 def submitted(scheduler, name, count, answers, **options):
     """A job of `count` images, tagged and named by their number."""
@@ -72,6 +76,24 @@ def test_batches_are_filled_up_with_images_of_several_cases():
     gate.release(100)
     assert all(job.wait(60) for job in jobs)
     assert [len(batch) for batch in classifier.batches[1:]] == [ROWS] * 5
+
+
+def test_what_is_observed_takes_its_turn_as_a_batch_of_its_own():
+    gate = threading.Semaphore(0)
+    classifier = Counting(gate)
+    scheduler = Scheduler(classifier)
+    held(classifier, scheduler)
+    seen: list = []
+    jobs = [submitted(scheduler, "a", 7, [])]
+    jobs.append(scheduler.observe("p", np.zeros((5, 224, 224, 3), np.uint8), seen.append))
+    jobs += [submitted(scheduler, name, 20, []) for name in "bc"]
+    assert jobs[1].left == 5
+    gate.release(100)
+    assert all(job.wait(60) for job in jobs)
+    assert seen == [("observed", 5)]
+    assert jobs[1].left == 0
+    kinds = [len(batch) if isinstance(batch, list) else "p" for batch in classifier.batches[1:]]
+    assert kinds == [7, "p", ROWS, ROWS, ROWS, 4]
 
 
 def test_a_large_case_holds_up_a_small_one_by_two_batches():

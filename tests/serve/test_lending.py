@@ -80,6 +80,17 @@ def test_more_fields_than_a_request_holds_go_in_several(
         assert np.array_equal(part, np.concatenate(whole))
 
 
+def test_what_site_profiles_are_made_of_is_the_same(lent, gated_classifier, fields):
+    found: list = []
+    pixels = np.stack(fields)
+    assert Scheduler(lent).observe("a", pixels, found.append).wait(120)
+    for one, other in zip(*found, gated_classifier.observe(pixels), strict=True):
+        assert np.array_equal(one, other)
+        assert one.dtype == other.dtype == np.float32
+    for one, other in zip(lent.last_layer(), gated_classifier.last_layer(), strict=True):
+        assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("method", ["Grad-CAM", "Score-CAM"])
 def test_heatmaps_of_other_classes_and_methods(
     lent, gated_classifier, field_png, method, monkeypatch
