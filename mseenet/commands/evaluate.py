@@ -70,18 +70,15 @@ def main(argv: list[str] | None = None) -> int:
     classifier = Classifier.load(arguments.weights)
 
     test, recipe = split.indices(index.samples, "test"), card.content["training"]["recipe"]
+    fields, labels = images[test], index.labels[test]
     result: dict[str, Any] = {
         "release": card.release,
         "weights": card.sha256,
         "split": {name: card.content["split"].get(name) for name in ("protocol", "seed", "sha256")},
         "parts": measure_parts(classifier, split, index, images, groups),
-        "statuses": measure_statuses(classifier, images[test], groups[test], foreign),
-        "robustness": measure_robustness(
-            classifier, images[test], index.labels[test], groups[test]
-        ),
-        "stress": measure_stress(
-            classifier, images[test], index.labels[test], groups[test], recipe
-        ),
+        "statuses": measure_statuses(classifier, fields, labels, groups[test], foreign),
+        "robustness": measure_robustness(classifier, fields, labels, groups[test]),
+        "stress": measure_stress(classifier, fields, labels, groups[test], recipe),
     }
     if out_of_fold is None or card.novelty is None:
         console.say("unseen slides are left out: run mseenet crossvalidate first")

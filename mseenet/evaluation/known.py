@@ -18,8 +18,8 @@ from mseenet.metrics import grouped_proportion, measure, proportion
 from mseenet.training.dataset import DatasetError, DatasetIndex
 from mseenet.training.splits import SPLIT_NAMES, Split, read_split
 
-BRIGHTNESS_FACTORS = (0.8, 0.9, 1.1, 1.2)
-"""Light in which the gate should still let fields of known slides pass."""
+BRIGHTNESS_FACTORS = (0.6, 0.8, 0.9, 1.1, 1.2, 1.4)
+"""Light in which the gate should still let most fields of known slides pass."""
 
 
 def checked_split(card: Card, index: DatasetIndex) -> Split:
@@ -91,6 +91,7 @@ def measure_parts(
 def measure_statuses(
     classifier: Classifier,
     test: np.ndarray,
+    labels: np.ndarray,
     groups: np.ndarray,
     foreign: Mapping[str, Sequence[Path]],
 ) -> dict[str, dict[str, dict]]:
@@ -99,20 +100,22 @@ def measure_statuses(
     Args:
         classifier: Of the weights.
         test: Fields of the test part, uint8 (N, H, W, 3).
+        labels: Their classes, int (N,).
         groups: Which of them belong together, (N,).
         foreign: See `foreign_images`. Files that cannot be read do not count.
 
     Returns:
         By kind and status ("rejected", "review"), a record of `mseenet.metrics.proportion`;
-        of test fields, one of `grouped_proportion`.
+        of test fields, one of `grouped_proportion`, and by "right_of_ok" which proportion of
+        those without a remark are right (None where there are none).
     """
     sources: dict[str, Sequence[ImageSource]] = {"test": list(test)}
     for factor in BRIGHTNESS_FACTORS:
         sources[f"test, brightness x{factor}"] = [brightness(rgb, factor) for rgb in test]
-    results = {}
+    results: dict[str, dict] = {}
     for name, images in (sources | dict(foreign)).items():
-        stream = console.progress(classifier.stream(images), name, len(images))
-        statuses = np.array([prediction.status for prediction in stream])
+        predictions = list(console.progress(classifier.stream(images), name, len(images)))
+        statuses = np.array([prediction.status for prediction in predictions])
         readable = statuses != "error"
         results[name] = {
             status: proportion(int(np.sum(statuses == status)), int(readable.sum()))
@@ -120,6 +123,12 @@ def measure_statuses(
             else grouped_proportion(statuses == status, groups)
             for status in ("rejected", "review")
         }
+        if name in foreign:
+            continue
+        ok = statuses == "ok"
+        named = [CLASS_NAMES.index(str(p.class_name)) for p in predictions if p.status == "ok"]
+        right = np.array(named, int) == labels[ok]
+        results[name]["right_of_ok"] = grouped_proportion(right, groups[ok]) if ok.any() else None
     return results
 
 

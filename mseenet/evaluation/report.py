@@ -439,6 +439,7 @@ def _statuses(statuses: dict[str, dict]) -> list[str]:
             figures["rejected"]["n"],
             proportion_percent(figures["rejected"]),
             proportion_percent(figures["review"]),
+            proportion_percent(figures["right_of_ok"]) if figures.get("right_of_ok") else "-",
         ]
         for name, figures in statuses.items()
     ]
@@ -453,7 +454,7 @@ def _statuses(statuses: dict[str, dict]) -> list[str]:
         "copies in other light and its factor of 1.12 were chosen (on val). So refusals of test "
         "fields in other light are somewhat optimistic.",
         "",
-        *table(["images", "n:", "rejected", "to review"], rows),
+        *table(["images", "n:", "rejected", "to review", "right of the others"], rows),
     ]
 
 

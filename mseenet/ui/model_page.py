@@ -402,6 +402,11 @@ def _draw_refused(evaluation: dict) -> None:
             _with_interval(figures[status]["proportion"], figures[status]["interval_95"])
             for figures in statuses.values()
         ]
+    right = [figures.get("right_of_ok") for figures in statuses.values()]
+    columns["Right of the others (95 % interval)"] = [
+        _with_interval(record["proportion"], record["interval_95"]) if record else "-"
+        for record in right
+    ]
     st.table(
         columns,
         border="horizontal",

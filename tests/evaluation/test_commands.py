@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from mseenet.commands import audit, evaluate
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.evaluation.audit import occlude
-from mseenet.evaluation.known import foreign_images
+from mseenet.evaluation.known import BRIGHTNESS_FACTORS, foreign_images, measure_statuses
 from mseenet.evaluation.out_of_fold import OutOfFold, out_of_fold_csv
 from mseenet.evaluation.unseen import measure_unseen, out_of_fold_of, stress_of
 from mseenet.evaluation.unseen_stress import stress_npz
@@ -168,6 +169,31 @@ def parts(index, split, images):
 def right(classifier: Classifier, images, labels) -> int:
     predictions = classifier.predict(list(images), include_rejected=True)
     return sum(p.class_name == CLASS_NAMES[k] for p, k in zip(predictions, labels, strict=True))
+
+
+def test_of_fields_without_a_remark_the_report_says_how_many_are_right():
+    answers = [("ok", 0), ("ok", 1), ("ok", 2), ("review", 3), ("rejected", None), ("error", None)]
+
+    class Answering:
+        def stream(self, images):
+            for status, label in answers[: len(images)]:
+                name = None if label is None else CLASS_NAMES[label]
+                yield SimpleNamespace(status=status, class_name=name)
+
+    fields, labels, groups = (
+        np.zeros((5, 8, 8, 3), np.uint8),
+        np.array([0, 1, 1, 0, 0]),
+        np.arange(5),
+    )
+    found = measure_statuses(Answering(), fields, labels, groups, {"cats": ["a"] * 6})
+    assert (found["test"]["review"]["proportion"], found["cats"]["review"]["n"]) == (1 / 5, 5)
+    for factor in BRIGHTNESS_FACTORS:
+        record = found[f"test, brightness x{factor}"]["right_of_ok"]
+        assert (record["n"], record["proportion"]) == (3, pytest.approx(2 / 3))
+    assert "right_of_ok" not in found["cats"]
+    answers[:3] = [("review", 0)] * 3
+    statuses = measure_statuses(Answering(), fields, labels, groups, {})
+    assert statuses["test"]["right_of_ok"] is None
 
 
 def test_evaluate(weights, data, foreign, loaded, parts, capsys):
