@@ -363,6 +363,30 @@ def networks(request, monkeypatch, ungated_weights) -> dict[str, object]:
 
 
 @pytest.fixture
+def full_line(classifier, monkeypatch) -> Iterator[Callable[[], None]]:
+    """As many cases are in line for the classifier as may; gives what ends these.
+
+    Two have 100 fields each, for half a second a field.
+    """
+    from mseenet.ui.shared import scheduler_of
+
+    scheduler = scheduler_of(classifier)
+    owners = [object(), object()]
+    monkeypatch.setattr(scheduler, "_most_running", 1)
+    monkeypatch.setattr(scheduler, "_most_waiting", 1)
+    monkeypatch.setattr(scheduler, "seconds_per_image", 0.5)
+    for owner in owners:
+        scheduler.submit(owner, [], lambda *_: None, later=100)
+
+    def end() -> None:
+        for owner in owners:
+            scheduler.submit(owner, [], lambda *_: None)
+
+    yield end
+    end()
+
+
+@pytest.fixture
 def downloads(monkeypatch) -> dict:
     """What makes each download, by its key; the buttons are plain ones."""
     import streamlit as st

@@ -6,9 +6,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from mseenet.inference.classifier import Classifier
+
+
+class Watched:
+    """A classifier that notes what its network is asked, and does not answer while it is held.
+
+    Attributes:
+        asked: For each request when it came, by `time.monotonic`, and the upper left pixel of its
+            fields, uint8 (N, 3).
+        free: Clear while it is held.
+    """
+
+    def __init__(self, classifier: Classifier):
+        self._classifier = classifier
+        self.asked: list[tuple[float, np.ndarray]] = []
+        self.free = threading.Event()
+        self.free.set()
+
+    def __getattr__(self, name: str):
+        return getattr(self._classifier, name)
+
+    def outputs(self, fields: np.ndarray, *options):
+        self.asked.append((time.monotonic(), fields[:, 0, 0].copy()))
+        assert self.free.wait(120)
+        return self._classifier.outputs(fields, *options)
 
 
 class Handle:

@@ -20,6 +20,7 @@ class Limits:
         fields: Most fields in a case.
         server: All cases on the server together, in bytes, with uploads on their way into one.
         analyses: Cases that are analysed at the same time; others wait in line.
+        waiting: Cases that wait in line at the same time; others are to try again later.
     """
 
     file: int = 200 * MEGABYTE
@@ -27,6 +28,7 @@ class Limits:
     fields: int = 2000
     server: int = 4096 * MEGABYTE
     analyses: int = 32
+    waiting: int = 64
 
     @property
     def part(self) -> int:
@@ -48,6 +50,7 @@ VARIABLES = {
     "fields": ("MSEENET_MOST_FIELDS", 1),
     "server": ("MSEENET_ALL_CASES_MB", MEGABYTE),
     "analyses": ("MSEENET_MOST_ANALYSES", 1),
+    "waiting": ("MSEENET_MOST_WAITING", 1),
 }
 """For each limit the environment variable that sets it, and its unit."""
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,19 @@ TICKET = 60.0
 
 RECENT = 0.2
 """Weight of the latest batch in the time that an image takes."""
+
+
+class BusyError(MSEENetError):
+    """As many cases are analysed or wait in line as may; the message says how many.
+
+    Attributes:
+        seconds: Until one of them has ended, about; None while the speed is not known.
+        made: When that was, by `time.monotonic`.
+    """
+
+    def __init__(self, cases: int, seconds: float | None) -> None:
+        super().__init__(f"{cases} cases are analysed or wait in line, as many as may")
+        self.cases, self.seconds, self.made = cases, seconds, time.monotonic()
 
 
 class Place(NamedTuple):
@@ -93,6 +107,15 @@ class Job:
             self.ended.set()
 
 
+@dataclass
+class _Ticket:
+    """Holds an owner's place in line; see `Scheduler.submit`."""
+
+    number: int
+    used: float  # when it last had a job
+    later: int = 0
+
+
 class _Reading(NamedTuple):
     """An image that is being decoded, or a batch, with what its answer belongs to."""
 
@@ -112,15 +135,18 @@ class Scheduler:
     Args:
         classifier: Answers, with heatmaps of the predicted class and of rejected images too.
         most_running: So many owners at once take turns; those who came later wait in line.
+        most_waiting: So many may wait in line; those who come then have to come again.
     """
 
-    def __init__(self, classifier: Classifier, most_running: int = 32) -> None:
+    def __init__(
+        self, classifier: Classifier, most_running: int = 32, most_waiting: int = 64
+    ) -> None:
         self._classifier = classifier
-        self._most_running = most_running
+        self._most_running, self._most_waiting = most_running, most_waiting
         self._jobs: list[Job] = []  # in the order of their tickets
         self._turn = -1  # the ticket of the job that has it
         self._quantum = 0
-        self._tickets: dict[int, tuple[int, float]] = {}  # by owner: number, and when last used
+        self._tickets: dict[int, _Ticket] = {}  # by owner
         self._issued = 0
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(os.cpu_count(), "mseenet-decode")
@@ -133,6 +159,7 @@ class Scheduler:
         images: Iterable[tuple[Any, ImageSource]],
         answer: Callable[[Any, Prediction], None],
         wanted: Callable[[], bool] = lambda: True,
+        later: int = 0,
     ) -> Job:
         """Hands images over to be predicted.
 
@@ -141,8 +168,13 @@ class Scheduler:
             images: Each with a tag, for `answer`.
             answer: Called with tag and prediction as soon as there is one, in another thread.
             wanted: Asked before each batch; when it says no, the rest is given up.
+            later: Images of the same owner that come in its next jobs. Until then it is in line
+                all the same, but for no more than `TICKET` seconds from one job to the next.
+
+        Raises:
+            BusyError: The line is full, and the owner is not in it. Nothing was handed over.
         """
-        return self._submitted(owner, images, answer, wanted)
+        return self._submitted(owner, later, images, answer, wanted)
 
     def observe(
         self,
@@ -150,6 +182,7 @@ class Scheduler:
         fields: np.ndarray,
         answer: Callable[[Observed], None],
         wanted: Callable[[], bool] = lambda: True,
+        later: int = 0,
     ) -> Job:
         """Hands fields over for `Classifier.observe`; they are one batch, so its bits are the same.
 
@@ -159,14 +192,21 @@ class Scheduler:
                 at most `ROWS`, so that others are not held up by more.
             answer: Called with what the network makes of them, in another thread.
             wanted: As for `submit`.
+            later: As for `submit`.
+
+        Raises:
+            BusyError: As `submit`.
         """
         assert 0 < len(fields) <= ROWS
         batch = [(None, fields)]
-        return self._submitted(owner, batch, lambda _, seen: answer(seen), wanted, len(fields))
+        count = len(fields)
+        return self._submitted(owner, later, batch, lambda _, seen: answer(seen), wanted, count)
 
-    def _submitted(self, owner: object, *details) -> Job:
+    def _submitted(self, owner: object, later: int, *details) -> Job:
         with self._changed:
-            job = Job(id(owner), self._ticket(id(owner)), *details)
+            ticket = self._ticket(id(owner))
+            ticket.later = later
+            job = Job(id(owner), ticket.number, *details)
             if not job.ended.is_set():
                 self._jobs.append(job)
                 self._jobs.sort(key=lambda job: job.ticket)
@@ -186,8 +226,9 @@ class Scheduler:
             ahead = max(0, len(before) - self._most_running + 1)
             # Those in turn with it take as much of the network until it is done as it does.
             others = before if ahead else jobs[: self._most_running]
-            work = job.left + sum(
-                other.left if ahead else min(other.left, job.left + ROWS)
+            own = self._left(job)
+            work = own + sum(
+                self._left(other) if ahead else min(self._left(other), own + ROWS)
                 for other in others
                 if other is not job
             )
@@ -198,18 +239,46 @@ class Scheduler:
         """Whether a new case would have to wait in line."""
         return sum(not job.ended.is_set() for job in list(self._jobs)) >= self._most_running
 
-    def _ticket(self, owner: int) -> int:
+    def _left(self, job: Job) -> int:
+        """Images of a job, and of its owner's next ones, that have no answer yet."""
+        ticket = self._tickets.get(job.owner)
+        return job.left + (ticket.later if ticket else 0)
+
+    def _ticket(self, owner: int) -> _Ticket:
+        """The ticket of an owner, a new one if need be; raises a `BusyError` if none is left."""
         now = time.monotonic()
         held = {job.owner for job in self._jobs}
         self._tickets = {
-            known: (number, used)
-            for known, (number, used) in self._tickets.items()
-            if known in held or now - used < TICKET
+            known: ticket
+            for known, ticket in self._tickets.items()
+            if known in held or now - ticket.used < TICKET
         }
-        number, _ = self._tickets.get(owner, (self._issued, now))
-        self._issued += number == self._issued
-        self._tickets[owner] = number, now
-        return number
+        left = self._in_line()
+        if owner not in left and len(left) >= self._most_running + self._most_waiting:
+            raise BusyError(len(left), self._until_one_ends(left))
+        if owner not in self._tickets:
+            self._tickets[owner] = _Ticket(self._issued, now)
+            self._issued += 1
+        self._tickets[owner].used = now
+        return self._tickets[owner]
+
+    def _in_line(self) -> dict[int, int]:
+        """For each owner that is analysed or waits: images that have no answer yet."""
+        left = {owner: ticket.later for owner, ticket in self._tickets.items() if ticket.later}
+        left |= {job.owner: self._left(job) for job in self._jobs if not job.ended.is_set()}
+        return left
+
+    def _until_one_ends(self, left: dict[int, int]) -> float | None:
+        """Seconds, about, until the first of those who are analysed has all its answers."""
+        if self.seconds_per_image is None:
+            return None
+        by_ticket = sorted(left, key=lambda owner: self._tickets[owner].number)
+        running = [left[owner] for owner in by_ticket[: self._most_running]]
+        return self.seconds_per_image * sum(min(own, min(running) + ROWS) for own in running)
+
+    def _remove(self, job: Job) -> None:
+        self._jobs.remove(job)
+        self._tickets[job.owner].used = time.monotonic()
 
     def _run(self) -> None:
         reading: deque[_Reading] = deque()
@@ -251,8 +320,9 @@ class Scheduler:
                 asked[id(job)] = job.wanted()
             if not asked[id(job)]:
                 job.cancel()
+                self._tickets[job.owner].later = 0
             if job.ended.is_set():
-                self._jobs.remove(job)
+                self._remove(job)
         running = [job for job in self._jobs[: self._most_running] if job.images]
         if not running:
             return None
@@ -293,7 +363,8 @@ class Scheduler:
             for job in {id(item.job): item.job for item in items}.values():
                 if job.left == 0:
                     job.ended.set()
-            self._jobs = [job for job in self._jobs if not job.ended.is_set()]
+            for job in [job for job in self._jobs if job.ended.is_set()]:
+                self._remove(job)
             if items:
                 images = sum(item.job.weight for item in items)
                 latest, known = took / images, self.seconds_per_image

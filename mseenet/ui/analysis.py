@@ -1,14 +1,16 @@
 """Runs the network over the fields that wait, while the page stays usable."""
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import streamlit as st
 
 from mseenet.case.fields import Case, Field
+from mseenet.errors import MSEENetError
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.remote import ServerError
-from mseenet.inference.scheduler import Place
+from mseenet.inference.scheduler import BusyError, Place
 from mseenet.ui.frame import plain
 from mseenet.ui.session import CaseView
 from mseenet.ui.shared import draw_error, scheduler_of
@@ -21,14 +23,21 @@ drawing them takes longer than analysing a few more."""
 STEP = 0.5
 """Seconds, about, between two steps of the progress bar, where a click on Stop takes effect."""
 
+SHORTEST_WAIT = 5.0
+"""Seconds, at least, until a page for which there was no place in line tries again by itself."""
+
 SOON = 4.0
 """Seconds in which nobody reads a field, while drawing it slows the analysis of the others down by
 a fifth."""
 
-
 NO_SERVICE = (
-    "The service that holds the network does not answer. Nothing of this case is lost: the fields "
-    "that have no answer yet are analysed when you go on."
+    "The service that holds the network does not answer. Nothing is lost: the fields that have no "
+    "answer yet are analysed when you go on."
+)
+
+BUSY = (
+    "This server is busy: {cases} cases are being analysed or wait in line, and it takes no more. "
+    "Try again in {pause}; this page does so by itself while it is open. Nothing is lost."
 )
 
 
@@ -49,17 +58,43 @@ def draw_progress(view: CaseView):
     with st.container(horizontal=True, vertical_alignment="center", key="progress"):
         bar = st.progress(0.0)
         _show(bar, view.case, view.paused)
-        if st.button("Go on" if view.paused else "Stop", key="pause"):
+        busy = isinstance(view.problem, BusyError)
+        label = "Try again now" if busy else "Go on" if view.paused else "Stop"
+        if st.button(label, key="pause"):
             if view.paused:
                 view.go_on()
             else:
                 view.stop()
             st.rerun()
     if view.problem:
-        draw_error(NO_SERVICE, view.problem)
-    if waiting == total:
+        draw_problem(view.problem, view.go_on)
+    elif waiting == total:
         st.caption("Results appear here while the rest still runs.")
     return bar
+
+
+def draw_problem(problem: MSEENetError, go_on: Callable[[], None]) -> None:
+    """Says why an analysis has stopped by itself; one for which the line was full is tried again.
+
+    Args:
+        problem: What stopped it.
+        go_on: Lets it go on with the next run of the page.
+    """
+    if not isinstance(problem, BusyError):
+        draw_error(NO_SERVICE, problem)
+        return
+    pause = max(SHORTEST_WAIT, problem.seconds or 0)
+    end = problem.made + pause
+
+    @st.fragment(run_every=max(1.0, end - time.monotonic()))
+    def wait() -> None:
+        if time.monotonic() >= end:
+            go_on()
+            st.rerun()
+        about = "a moment" if problem.seconds is None else f"about {round(pause)} s"
+        st.warning(BUSY.format(cases=problem.cases, pause=about), icon=":material/hourglass_top:")
+
+    wait()
 
 
 def analyse_next(view: CaseView, classifier: Classifier, bar=None) -> None:
@@ -83,13 +118,19 @@ def analyse_next(view: CaseView, classifier: Classifier, bar=None) -> None:
 def analyse(view: CaseView, classifier: Classifier, fields: list[Field], bar=None) -> None:
     """Predicts fields of the case, which keeps each result at once; see `Scheduler`.
 
-    A service that does not answer stops the analysis; the fields without an answer wait.
+    A service that does not answer, or a line that is full, stops the analysis; the fields without
+    an answer wait.
     """
     case = view.case
     scheduler, session = scheduler_of(classifier), running_session()
     started, known = time.monotonic(), len(fields)
     images = [(field, field.content) for field in fields]
-    job = scheduler.submit(case, images, case.settle, lambda: is_connected(session))
+    later = len(case.waiting()) - known
+    try:
+        job = scheduler.submit(case, images, case.settle, lambda: is_connected(session), later)
+    except BusyError as error:
+        view.stop(error)
+        return
     del images
     try:
         # Whatever is drawn is where Streamlit ends a script that is no longer needed.

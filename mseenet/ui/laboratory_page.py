@@ -15,11 +15,12 @@ from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.remote import ServerError
-from mseenet.inference.scheduler import Place
+from mseenet.inference.scheduler import BusyError, Place
 from mseenet.laboratory import page
 from mseenet.laboratory.colour import TrainingFields, read_training_fields
 from mseenet.laboratory.figures import FEWEST_OF_A_CLASS, FEWEST_SLIDES
 from mseenet.laboratory.verify import Check
+from mseenet.ui.analysis import draw_problem
 from mseenet.ui.bundle import unbundled
 from mseenet.ui.charts import plot
 from mseenet.ui.evaluation_charts import confusion_heatmap, percentage
@@ -28,7 +29,7 @@ from mseenet.ui.intake import contents_of
 from mseenet.ui.laboratory import Laboratory
 from mseenet.ui.laboratory_charts import distribution, distribution_text, reliability_dots
 from mseenet.ui.session import CaseView, current_view, server_room
-from mseenet.ui.shared import draw_error, privacy, scheduler_of
+from mseenet.ui.shared import privacy, scheduler_of
 from mseenet.ui.streamlit_internals import is_connected, running_session
 
 WAYS = ("ZIP archive", "Open case")
@@ -75,11 +76,6 @@ ADAPTING = (
     "If fields are refused because stain, camera or magnification differ, a site profile may help. "
     "It is made by the command `mseenet verify --data DIR --adapt`, as that takes several times as "
     "long as this check, and used by `MSEENET_PROFILE=site-profile.json mseenet app`."
-)
-
-NO_SERVICE = (
-    "The service that holds the network does not answer. Nothing is lost: the fields that have no "
-    "answer yet are checked when you go on."
 )
 
 _VERDICT_ICONS = {
@@ -216,7 +212,7 @@ def _draw_check(laboratory: Laboratory, check: Check, classifier: Classifier) ->
         _run(laboratory, check, classifier, bar)
         return
     if laboratory.lost:
-        draw_error(NO_SERVICE, laboratory.lost)
+        draw_problem(laboratory.lost, lambda: _set_running(laboratory, True))
     if check.done:
         st.caption(f"Stopped after {check.done:,} of {len(check.fields):,} fields.")
     with st.container(horizontal=True):
@@ -239,7 +235,13 @@ def _run(laboratory: Laboratory, check: Check, classifier: Classifier, bar) -> N
     scheduler, session = scheduler_of(classifier), running_session()
     started, known = time.monotonic(), check.done
     _show(bar, check)
-    job = scheduler.submit(check, check.unanswered(), check.settle, lambda: is_connected(session))
+    try:
+        job = scheduler.submit(
+            check, check.unanswered(), check.settle, lambda: is_connected(session)
+        )
+    except BusyError as error:
+        laboratory.running, laboratory.lost = False, error
+        st.rerun()
     try:
         shown = time.monotonic()
         # Whatever is drawn is where Streamlit ends a script that is no longer needed.

@@ -50,7 +50,8 @@ def _load(folder: str) -> Classifier:
 @st.cache_resource(show_spinner=False, hash_funcs={Classifier: id, RemoteClassifier: id})
 def scheduler_of(classifier: Classifier) -> Scheduler:
     """What shares a classifier between the cases of all sessions."""
-    return Scheduler(classifier, page_limits().analyses)
+    limits = page_limits()
+    return Scheduler(classifier, limits.analyses, limits.waiting)
 
 
 def spare_the_network() -> None:

@@ -90,10 +90,10 @@ def test_what_is_left_over_of_a_full_case_is_not_unpacked(monkeypatch):
 def test_the_operator_sets_the_limits():
     assert configured_limits(environment={}) == Limits()
     environment = dict(
-        zip((v for v, _ in VARIABLES.values()), ("10", "20", "30", "40", "5"), strict=True)
+        zip((v for v, _ in VARIABLES.values()), ("10", "20", "30", "40", "5", "6"), strict=True)
     )
     limits = configured_limits(environment=environment)
-    assert limits == Limits(10 * MEGABYTE, 20 * MEGABYTE, 30, 40 * MEGABYTE, 5)
+    assert limits == Limits(10 * MEGABYTE, 20 * MEGABYTE, 30, 40 * MEGABYTE, 5, 6)
     assert str(limits) == (
         "At most 10 MB a file, and 30 fields or 20 MB a case; all cases on this server together "
         "at most 40 MB."

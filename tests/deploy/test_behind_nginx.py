@@ -1,5 +1,6 @@
 """deploy/nginx.conf in a real nginx, in front of two real servers, with TLS and sign-in."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -9,14 +10,19 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, sign_in_secrets
+from conftest import ROOT, encode, sign_in_secrets
+from loopback import Watched, served
 
-from tools.browser import free_port, running_app
+from mseenet.imaging.synthetic import STYLES, render_field
+from mseenet.ui.guard import READY
+from tools.browser import CHROMIUM, free_port, running_app
 
 NGINX, OPENSSL = (
     shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -31,7 +37,7 @@ pytestmark = [
 ]
 
 httpx = pytest.importorskip("httpx")
-websockets = pytest.importorskip("websockets.sync.client")
+websockets = pytest.importorskip("websockets")
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,33 @@ class Site:
         address: What people type.
         plain: The address without TLS.
         folder: Holds its certificate, logs and temporary files.
-        second: Stops the second of the two servers behind it.
+        servers: Ports of the two servers behind it.
+        second: Stops the second of them.
         start_second: Starts it again.
+        network: Of both.
     """
 
     address: str
     plain: str
     folder: Path
+    servers: list[int]
     second: ExitStack
     start_second: Callable[[], None]
+    network: Watched
 
     def client(self):
         trusted = ssl.create_default_context(cafile=self.folder / "certificate.pem")
         return httpx.Client(base_url=self.address, verify=trusted, timeout=60)
+
+    def requests(self, agent: str) -> list[tuple[str, list[int], str]]:
+        """What a browser of that name has asked: part, ports of the servers tried, status."""
+        lines = (self.folder / "agents.log").read_text().splitlines()
+        found = (line.split("|") for line in lines)
+        return [
+            (part, [int(address.rpartition(":")[2]) for address in tried.split(", ")], status)
+            for name, part, tried, status in found
+            if name == agent and tried != "-"
+        ]
 
 
 def adapted(folder: Path, secure: int, plain: int, servers: list[int]) -> str:
@@ -63,7 +83,9 @@ def adapted(folder: Path, secure: int, plain: int, servers: list[int]) -> str:
     changes = {
         " /tmp/": f" {folder}/",
         "/etc/nginx/certificates/": f"{folder}/",
-        "/dev/stdout": f"{folder}/access.log",
+        "/dev/stdout part;": f"{folder}/access.log part;\n"
+        "log_format agents '$http_user_agent|$logged_part|$upstream_addr|$status';\n"
+        f"access_log {folder}/agents.log agents;",
         "/dev/stderr": f"{folder}/error.log",
         "listen 8443": f"listen 127.0.0.1:{secure}",
         "listen 8080": f"listen 127.0.0.1:{plain}",
@@ -99,8 +121,8 @@ def listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def site(provider, tmp_path_factory) -> Iterator[Site]:
-    """Two servers without weights, which answer at once, behind nginx and a sign-in."""
+def site(provider, classifier, ungated_weights, tmp_path_factory) -> Iterator[Site]:
+    """Two servers behind nginx and a sign-in; a service that both ask has their network."""
     folder = tmp_path_factory.mktemp("nginx")
     subprocess.run(
         [
@@ -116,21 +138,37 @@ def site(provider, tmp_path_factory) -> Iterator[Site]:
     secrets = folder / "secrets.toml"
     secrets.write_text(sign_in_secrets(provider.issuer, address))
     (folder / "nginx.conf").write_text(adapted(folder, secure, plain, servers))
-    weights = folder / "no weights"
-    weights.mkdir()
+    network = Watched(classifier)
     with ExitStack() as first, ExitStack() as second:
+        service = first.enter_context(served(network))
 
-        def start_second() -> None:
-            second.enter_context(running_app(weights, port=servers[1], secrets=secrets))
+        def start(port: int, stack: ExitStack) -> None:
+            environment = {"MSEENET_SERVER": service.url}
+            server = running_app(ungated_weights, None, port, secrets, environment)
+            url = stack.enter_context(server)
+            deadline = time.monotonic() + 60
+            while httpx.get(url + READY).status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
-        first.enter_context(running_app(weights, port=servers[0], secrets=secrets))
-        start_second()
+        start(servers[0], first)
+        start(servers[1], second)
         first.enter_context(running_nginx(folder, secure))
-        yield Site(address, f"http://localhost:{plain}", folder, second, start_second)
+        yield Site(
+            *(address, f"http://localhost:{plain}", folder, servers, second),
+            *(lambda: start(servers[1], second), network),
+        )
 
 
 def run_page(site: Site, client) -> tuple[str, str]:
     """Opens the page as a browser does; gives the session's id and all that the page says."""
+    with ThreadPoolExecutor(1) as pool:  # in this thread Playwright has a loop of its own
+        return pool.submit(asyncio.run, _run_page(site, client)).result()
+
+
+async def _run_page(site: Site, client) -> tuple[str, str]:
+    """The client with threads reads in one and writes in another, and Python before 3.13.1 loses
+    what is written over TLS 1.3 while a ticket is read: one handshake in hundreds never ended."""
     from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -138,18 +176,20 @@ def run_page(site: Site, client) -> tuple[str, str]:
     message = BackMsg()
     message.rerun_script.query_string = ""
     session, said = "", ""
-    with websockets.connect(
-        site.address.replace("https", "wss") + "/_stcore/stream",
-        ssl=ssl.create_default_context(cafile=site.folder / "certificate.pem"),
-        origin=site.address,
-        subprotocols=["streamlit", client.cookies.get("_streamlit_xsrf") or "none"],
-        additional_headers={"Cookie": cookies},
-        open_timeout=60,
-        max_size=None,
-    ) as stream:
-        stream.send(message.SerializeToString())
+    async with (
+        asyncio.timeout(120),
+        websockets.connect(
+            site.address.replace("https", "wss") + "/_stcore/stream",
+            ssl=ssl.create_default_context(cafile=site.folder / "certificate.pem"),
+            origin=site.address,
+            subprotocols=["streamlit", client.cookies.get("_streamlit_xsrf") or "none"],
+            additional_headers={"Cookie": cookies},
+            max_size=None,
+        ) as stream,
+    ):
+        await stream.send(message.SerializeToString())
         while True:
-            answer = ForwardMsg.FromString(stream.recv(timeout=120))
+            answer = ForwardMsg.FromString(await stream.recv())
             if answer.WhichOneof("type") == "new_session":
                 session = answer.new_session.initialize.session_id
             said += str(answer.delta)
@@ -176,9 +216,12 @@ def test_headers_and_the_way_to_tls(site):
         assert headers["x-frame-options"] == "DENY"
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         cookie = headers["set-cookie"]
-        assert re.search("mseenet_server=[0-9a-f]{32}; Path=/; Secure; HttpOnly; SameSite", cookie)
+        assert re.search(
+            "mseenet_server=(first|second); Path=/; Secure; HttpOnly; SameSite", cookie
+        )
+        assert "mseenet_server" not in client.get("/").headers.get("set-cookie", "")
         assert client.get("/_stcore/metrics").status_code == 404
-        assert client.get("/ready").status_code == 503  # there are no weights to load
+        assert client.get(READY).status_code == 200
         assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
     moved = httpx.get(f"{site.plain}/model", follow_redirects=False)
     assert (moved.status_code, moved.headers["location"][:17]) == (301, "https://localhost")
@@ -199,6 +242,106 @@ def test_nobody_uploads_unsigned_and_logs_name_nothing(site):
     assert " PUT /_stcore/upload_file 403 " in log
     assert session not in log
     assert "patient" not in log
+
+
+def placed(site: Site, browser, port: int):
+    """A browser's context whose server is the one at that port, and its name in the log."""
+    for attempt in range(50):  # chance gives a browser a server
+        agent = f"browser {attempt} for {port}"
+        context = browser.new_context(
+            ignore_https_errors=True, base_url=site.address, user_agent=agent
+        )
+        if not site.requests(agent):
+            context.request.get("/_stcore/health")
+            if site.requests(agent)[-1][1] == [port]:
+                return context, agent
+        context.close()
+    raise AssertionError(f"nobody was given the server at port {port}")
+
+
+def signed_in(context):
+    """A page behind the sign-in."""
+    page = context.new_page()
+    page.set_default_timeout(90_000)
+    page.goto("/")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("Signed in as user@example.org").wait_for()
+    page.locator(".mseenet-steps").wait_for()
+    return page
+
+
+def add(page, contents: list[bytes]) -> None:
+    page.locator("input[type=file]").first.set_input_files(
+        [
+            {"name": f"{i}.png", "mimeType": "image/png", "buffer": content}
+            for i, content in enumerate(contents)
+        ]
+    )
+
+
+def analysed(page, count: int) -> None:
+    """Waits until so many fields are analysed, and can be taken away."""
+    page.locator(".mseenet-tiles li", has_text=re.compile(f"^{count} ?fields analysed")).wait_for()
+    page.get_by_role("heading", name="Take away").wait_for()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def taken_away(page) -> int:
+    """Rows of the table that the page lets a user take away."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV table").click()
+    return len(download.value.path().read_text("utf-8-sig").splitlines()) - 1
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_session_stays_with_its_server_and_only_its_own_restart_ends_it(site, browser):
+    sixty = [encode(render_field(STYLES[i % 2], i)) for i in range(60)]
+    first, second = site.servers
+    places = [placed(site, browser, port) for port in (first, second, second)]
+    (staying, stayed), (going, gone), (asking, asked) = places
+    stays, goes = signed_in(staying), signed_in(going)
+    add(goes, sixty)
+    analysed(goes, 60)
+    site.network.free.clear()
+    already = len(site.network.asked)
+    add(stays, sixty)
+    while len(site.network.asked) == already:
+        stays.wait_for_timeout(20)
+    # The other server is started again while this case is being analysed.
+    site.second.close()
+    lost = goes.get_by_role("alert").filter(has_text="no longer has this case")
+    lost.get_by_role("button", name="Begin anew").click()
+    goes.get_by_text("Signed in as user@example.org").wait_for()
+    goes.locator(".mseenet-steps").wait_for()
+    site.start_second()
+    site.network.free.set()
+    analysed(stays, 60)
+    assert taken_away(stays) == 60
+    assert stays.locator(".mseenet-lost").count() == 0
+    # Who went on with the first server stays there, also when nginx takes the other for alive.
+    deadline = time.monotonic() + 60
+    while asking.request.get("/_stcore/health") and site.requests(asked)[-1][1] != [second]:
+        assert time.monotonic() < deadline
+    add(goes, sixty[:3])
+    analysed(goes, 3)
+    assert taken_away(goes) == 3
+    for context, _ in places:
+        context.close()
+
+    def streams(agent: str) -> int:
+        return sum(part == "/_stcore/stream" for part, _, _ in site.requests(agent))
+
+    deadline = time.monotonic() + 30
+    while not streams(stayed) or streams(gone) < 3:  # noted when they end
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for agent, expected in ((stayed, [first]), (gone, [second, first])):
+        requests = site.requests(agent)
+        parts = {part for part, _, _ in requests}
+        assert {"/", "/_stcore/stream", "/_stcore/upload_file", "/media"} <= parts
+        ports = [tried[-1] for _, tried, _ in requests]
+        assert [port for port, _ in groupby(ports)] == expected
+        assert not [request for request in requests if request[2].startswith("5")]
 
 
 def test_one_server_may_be_restarted(site):

@@ -9,8 +9,9 @@ from conftest import encode
 
 from mseenet.errors import MSEENetError
 from mseenet.imaging.synthetic import STYLES, render_field
+from mseenet.inference import scheduler as scheduling
 from mseenet.inference.classifier import ROWS, Prediction
-from mseenet.inference.scheduler import Scheduler
+from mseenet.inference.scheduler import BusyError, Scheduler
 
 
 class Counting:
@@ -143,6 +144,65 @@ def test_an_owner_keeps_its_place_from_one_job_to_the_next():
     for job in (again, late):
         job.cancel()
     gate.release(100)
+
+
+def test_a_full_line_takes_nobody_in_and_says_when_to_come_again():
+    gate = threading.Semaphore(0)
+    classifier = Counting(gate)
+    scheduler = Scheduler(classifier, most_running=2, most_waiting=1)
+    jobs = [submitted(scheduler, name, count, []) for name, count in (("a", 100), ("b", 40))]
+    jobs.append(submitted(scheduler, "c", 10, []))
+    answers: list = []
+    with pytest.raises(BusyError, match=r"^3 cases ") as refused:
+        submitted(scheduler, "d", 5, answers)
+    assert refused.value.seconds is None  # nothing was measured yet
+    scheduler.seconds_per_image = 0.5
+    with pytest.raises(BusyError) as refused:
+        submitted(scheduler, "d", 5, answers)
+    # Until the 40 of b are answered, a has had its turn as often, and once more.
+    assert refused.value.seconds == 0.5 * (40 + 40 + ROWS)
+    gate.release(1000)
+    assert all(job.wait(60) for job in jobs)
+    assert answers == []
+    assert submitted(scheduler, "d", 5, answers).wait(60)
+    assert len(answers) == 5
+
+
+def test_a_case_that_comes_in_parts_is_in_line_between_them():
+    scheduler = Scheduler(Counting(), most_running=1, most_waiting=1)
+    assert submitted(scheduler, "parts", 10, [], owner="parts", later=90).wait(60)
+    gate = threading.Semaphore(0)
+    scheduler._classifier = Counting(gate)
+    other = submitted(scheduler, "other", 10, [])
+    with pytest.raises(BusyError) as refused:
+        submitted(scheduler, "third", 10, [])
+    assert refused.value.seconds == pytest.approx(90 * scheduler.seconds_per_image)
+    rest = submitted(scheduler, "rest", 90, [], owner="parts")
+    assert [scheduler.place(job).ahead for job in (rest, other)] == [0, 1]
+    gate.release(100)
+    assert all(job.wait(60) for job in (rest, other))
+    # With its last part its place is free.
+    assert submitted(scheduler, "third", 10, []).wait(60)
+
+
+def test_a_place_is_not_kept_for_long_nor_for_a_page_that_was_closed(monkeypatch):
+    gate = threading.Semaphore(0)
+    scheduler = Scheduler(Counting(gate), most_running=1, most_waiting=1)
+    there = True
+    closed = submitted(scheduler, "closed", 100, [], wanted=lambda: there, later=900)
+    gone = submitted(scheduler, "gone", 10, [], later=90)
+    with pytest.raises(BusyError):
+        submitted(scheduler, "next", 10, [])
+    there = False
+    gate.release(100)
+    assert closed.wait(60)
+    assert gone.wait(60)
+    assert submitted(scheduler, "next", 10, []).wait(60)  # in the place of the closed one
+    assert submitted(scheduler, "early", 10, [], later=10).wait(60)
+    with pytest.raises(BusyError):
+        submitted(scheduler, "last", 10, [])
+    monkeypatch.setattr(scheduling, "TICKET", 0.0)
+    assert submitted(scheduler, "last", 10, []).wait(60)
 
 
 def test_work_that_nobody_wants_ends_with_the_batch_at_work():

@@ -35,6 +35,7 @@ from mseenet.ui.charts import probability_bars
 from mseenet.ui.field_list import COLUMNS, ORDERS, TABLE_PAGE, order_of
 from mseenet.ui.pictures import bar_colors, heat_pixels
 from mseenet.ui.session import CaseView
+from mseenet.ui.shared import scheduler_of
 
 
 @pytest.fixture
@@ -611,6 +612,38 @@ def test_a_stopped_case_says_what_its_exports_lack(app, fields):
     view.paused = True
     app.run()
     assert "1 field waits for analysis and count" in captions(app)
+
+
+@pytest.mark.parametrize("way", ["button", "by itself"])
+def test_a_full_line_is_told_and_costs_nothing_of_the_case(app, fields, full_line, way):
+    upload(app, *((f"{i}.png", encode(field)) for i, field in enumerate(fields)))
+    view = app.session_state["case-view"]
+    assert len(view.case.waiting()) == 4
+    (told,) = app.warning
+    assert "busy: 2 cases are being analysed or wait in line" in told.value
+    assert "Try again in about 50 s" in told.value
+    app.button(key="pause").click().run()
+    assert len(app.warning) == 1
+    full_line()
+    app.run()
+    assert len(view.case.waiting()) == 4  # not before its time
+    if way == "button":
+        app.button(key="pause").click()
+    else:
+        view.problem.made -= 50
+    app.run()
+    assert not app.exception
+    assert not app.warning
+    assert tiles(app)["fields analysed"] == 4
+
+
+@pytest.mark.usefixtures("full_line")
+def test_a_full_line_names_no_time_before_the_speed_is_known(
+    app, classifier, field_png, monkeypatch
+):
+    monkeypatch.setattr(scheduler_of(classifier), "seconds_per_image", None)
+    upload(app, ("a.png", field_png))
+    assert "Try again in a moment" in app.warning[0].value
 
 
 def test_what_is_analysed_after_the_page_was_drawn_is_in_the_exports(app, fields, monkeypatch):

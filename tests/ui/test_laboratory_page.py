@@ -230,6 +230,17 @@ def test_a_new_case_leaves_a_report_and_forgets_fields_of_the_case(monkeypatch, 
     assert state["case-view"].laboratory.report == {"verdict": "holds"}
 
 
+def test_a_full_line_is_told_and_the_check_goes_on(app, archive, full_line):
+    hand_over(app, archive)
+    press(app, "laboratory-start")
+    assert any("Try again in about 50 s" in warning.value for warning in app.warning)
+    full_line()
+    laboratory_of(app).lost.made -= 50
+    app.run()
+    assert not app.exception
+    assert laboratory_of(app).report["fields"]["n"] == 8
+
+
 def test_an_answer_that_is_no_number_leaves_its_field_out(classifier, archive):
     check = Check(*fields_of_archive(archive))
     said = classifier.predict([f.source for f in check.fields], include_rejected=True)
