@@ -286,6 +286,7 @@ class Scheduler:
             with self._changed:
                 while not reading and not self._take(reading, 1):
                     self._changed.wait()
+                self._drop_ended({})  # of what was decoded, too
                 self._take(reading, ROWS)
             batch: list[_Reading] = []
             while reading and len(batch) < ROWS:
@@ -313,8 +314,12 @@ class Scheduler:
             self._quantum -= job.weight
         return bool(reading)
 
-    def _next(self, asked: dict[int, bool]) -> Job | None:
-        """The job whose turn it is: it has some until it has had `ROWS`, then the one behind it."""
+    def _drop_ended(self, asked: dict[int, bool]) -> None:
+        """Forgets the jobs that have ended, and those that nobody wants any more.
+
+        Args:
+            asked: Which are wanted, by their id; those that are not in it are asked and noted.
+        """
         for job in list(self._jobs):
             if id(job) not in asked:
                 asked[id(job)] = job.wanted()
@@ -323,6 +328,10 @@ class Scheduler:
                 self._tickets[job.owner].later = 0
             if job.ended.is_set():
                 self._remove(job)
+
+    def _next(self, asked: dict[int, bool]) -> Job | None:
+        """The job whose turn it is: it has some until it has had `ROWS`, then the one behind it."""
+        self._drop_ended(asked)
         running = [job for job in self._jobs[: self._most_running] if job.images]
         if not running:
             return None
