@@ -5,7 +5,7 @@ LOCKED ?= yes
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test test-cluster lint check format smoke benchmark screenshots lock clean
+.PHONY: app test test-cluster test-image lint check format smoke benchmark screenshots lock clean
 
 app: .venv/runtime  ## serve the page on http://localhost:8501
 	$(BIN)/python -m mseenet app
@@ -16,6 +16,9 @@ test: lint  ## linter, formatter, types, imports and all tests
 test-cluster: .venv/development  ## the tests that `test` leaves out: parts of Ray are killed
 	$(BIN)/python -m pytest -m cluster
 
+test-image: .venv/development  ## builds what deploy/Dockerfile says, as root, and starts it
+	$(BIN)/python -m pytest -m image
+
 lint: .venv/development  ## all of `test` but the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -23,7 +26,7 @@ lint: .venv/development  ## all of `test` but the tests
 	$(BIN)/lint-imports
 
 check: .venv/development  ## only the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow and not cluster"
+	$(BIN)/python -m pytest -m "not slow and not cluster and not image"
 
 format: .venv/development
 	$(BIN)/ruff check --fix .
