@@ -8,6 +8,9 @@ CLASS_NAMES = ("Benign", "Early Pre-B", "Pre-B", "Pro-B")
 IMAGE_SIZE = 224
 """Height and width of the network's input, in pixels."""
 
+FIELD_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
+"""Of one field's pixels as the network reads them, uint8 RGB."""
+
 SCALE_BAR_CORNER = 37
 """Side of the bottom-right corner that holds the dataset's burned-in scale bars, in pixels of
 a field of `IMAGE_SIZE`; of a field of another size, the same proportion of each side."""

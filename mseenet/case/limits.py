@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mseenet.config import FIELD_BYTES
 from mseenet.errors import UsageError
 
 MEGABYTE = 2**20
@@ -34,6 +35,11 @@ class Limits:
     def part(self) -> int:
         """Largest file of a saved case, in bytes: any image fits in, with what is said of it."""
         return self.file + min(self.file, MEGABYTE)
+
+    @property
+    def decoded(self) -> int:
+        """Most fields whose pixels may be held at once; they take as much as a case at most."""
+        return self.case // FIELD_BYTES
 
     def __str__(self) -> str:
         """The limits in words, to be read before an upload."""

@@ -30,9 +30,6 @@ from mseenet.files import write_atomically
 NAMES = ("verification.html", "verification.json")
 """Files that are written into --output."""
 
-PROFILE = "site-profile"
-"""How the names of a profile's files begin."""
-
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = console.command_parser("verify", __doc__)
@@ -70,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
     from mseenet.inference.classifier import Classifier
-    from mseenet.inference.profile import chosen_profile, profile_name
+    from mseenet.inference.profile import STEM, chosen_profile, profile_name
     from mseenet.laboratory.adapt import adapt
     from mseenet.laboratory.colour import TRAINING_PATH, read_training_fields
     from mseenet.laboratory.fields import find_fields, read_fields, see_fields
@@ -79,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     from mseenet.laboratory.verify import verify
 
     # All that can be refused is read before minutes of computing.
-    made = [*NAMES, *((f"{PROFILE}.json", f"{PROFILE}.npz") if arguments.adapt else ())]
+    made = [*NAMES, *((f"{STEM}.json", f"{STEM}.npz") if arguments.adapt else ())]
     refuse_to_overwrite(arguments.output, made, arguments.force)
     weights = arguments.weights or DEFAULT_WEIGHTS
     profile = None if arguments.adapt else chosen_profile(arguments.profile)
@@ -98,7 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     adapted = None
     if arguments.adapt:
         fields = read_fields(*found, progress=console.progress)
-        others = {kind: read_foreign(files) for kind, files in foreign.items()}
+        others = {
+            kind: read_foreign(arguments.foreign / kind, files) for kind, files in foreign.items()
+        }
         now = datetime.now().astimezone()
         adaptation = adapt(loaded(), fields, training, name, now, others)
         adapted, report = adaptation.profile, adaptation.report
@@ -112,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     print(summary(report))
     console.say(f"wrote {page} and {record}")
     if adapted is not None:
-        adapted.write(arguments.output / f"{PROFILE}.json")
-        console.say(f"wrote {arguments.output / PROFILE}.json and .npz: profile {adapted.title}")
+        adapted.write(arguments.output / f"{STEM}.json")
+        console.say(f"wrote {arguments.output / STEM}.json and .npz: profile {adapted.title}")
     return 0
 
 

@@ -37,6 +37,9 @@ KIND = "MSEENet site profile"
 PROFILE_VARIABLE = "MSEENET_PROFILE"
 """Environment variable that names the profile's JSON file for the page and for commands."""
 
+STEM = "site-profile"
+"""How the names of a new profile's files begin."""
+
 LONGEST_NAME = 60
 """Characters of a profile's name."""
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from mseenet import __version__
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE
+from mseenet.config import CLASS_NAMES, FIELD_BYTES, IMAGE_SIZE
 from mseenet.errors import MSEENetError, shown
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, read_card
 from mseenet.inference.classifier import Classifier, Observed, Outputs
@@ -44,9 +44,6 @@ TOKEN_VARIABLE = "MSEENET_SERVER_TOKEN"
 
 MOST_FIELDS = 32
 """Fields in a request, at most."""
-
-FIELD_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
-"""Bytes of a field in a request."""
 
 CONNECTING, ANSWERING = 10.0, 120.0
 """Seconds in which a service has to accept a connection, and then to answer: in its line may be

@@ -14,9 +14,10 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.card import Card, NoveltyGate
-from mseenet.inference.classifier import ROWS, Observed
+from mseenet.inference.classifier import NOT_FINITE, ROWS, Observed
 from mseenet.inference.normalisation import Normalisation
 from mseenet.inference.novelty import Novelty
 from mseenet.inference.profile import SiteProfile
@@ -105,6 +106,9 @@ def adapt(
         name: Of the profile.
         made: When.
         foreign: Images that are to be refused, by kind.
+
+    Raises:
+        UsageError: An answer of the network is no finite number.
     """
     others = foreign or {}
     card = network.card
@@ -420,7 +424,10 @@ def _observed(
     """
     for batch in np.split(np.arange(len(images)), range(ROWS, len(images), ROWS)):
         pixels = [images[i] if change is None else change.apply(images[i]) for i in batch]
-        yield batch, pixels, network.observe(np.stack(pixels))
+        observed = network.observe(np.stack(pixels))
+        if not all(np.isfinite(part).all() for part in observed[:3]):
+            raise UsageError(f"expected answers of which profiles can be made: {NOT_FINITE}")
+        yield batch, pixels, observed
 
 
 def unfit(card: Card, fields: SeenFields) -> str | None:

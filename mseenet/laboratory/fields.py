@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self
@@ -235,39 +235,63 @@ def fields_of_archive(
     pictures = {PurePosixPath(entry.name): entry for entry in contents.images}
     entries = pictures | {PurePosixPath(entry.name): entry for entry in contents.others}
 
-    def read(entry: Entry) -> bytes:
-        """Raises `ArchiveError`."""
-        data = entry.read(limits.file + 1)
-        if len(data) > limits.file:
-            raise ArchiveError(too_large(limits))
-        return data
-
     def read_table(name: PurePosixPath) -> bytes:
         try:
-            return read(entries[name])
+            return _read(entries[name], limits)
         except ArchiveError as error:
             raise UsageError(f"{TABLE}: {error}") from error
 
     found, problems = _labelled_files(entries, pictures.__contains__, read_table)
-    most = f"at most {limits.fields:,} labelled fields of {limits.case // MEGABYTE:,} MB together"
-    if len(found) > limits.fields:
-        raise UsageError(f"expected {most}; found {len(found):,}")
-    fields, size = [], 0
-    for file in found:
-        try:
-            data = read(entries[file.path])
-        except ArchiveError as error:
-            problems.append(f"{file.name}: {error}")
-            continue
-        size += len(data)
-        if size > limits.case:
-            raise UsageError(f"expected {most}; these unpack to more")
-        if share is not None and not share.take(len(data)):
-            raise UsageError(server_full(Room(limits.server)))
-        fields.append(LabelledField(file.name, file.slide, file.label, data))
+    unpacked = unpack([entries[file.path] for file in found], "labelled fields", limits, share)
+    fields = []
+    for file, data in zip(found, unpacked, strict=True):
+        if isinstance(data, ArchiveError):
+            problems.append(f"{file.name}: {data}")
+        else:
+            fields.append(LabelledField(file.name, file.slide, file.label, data))
     if not fields:
         raise UsageError(f"expected fields that can be read, found none ({problems[-1]})")
     return fields, problems
+
+
+def unpack(
+    entries: Sequence[Entry], what: str, limits: Limits, share: Share | None = None
+) -> Iterator[bytes | ArchiveError]:
+    """The content of each of an archive's files, or why it cannot be read.
+
+    Args:
+        entries: The files.
+        what: They are, in the plural.
+        limits: As for a case, for all of them.
+        share: What takes their bytes; whoever gives it ends it, also after an error.
+
+    Raises:
+        UsageError: They are more than they may be.
+    """
+    most = f"at most {limits.fields:,} {what} of {limits.case // MEGABYTE:,} MB together"
+    if len(entries) > limits.fields:
+        raise UsageError(f"expected {most}; found {len(entries):,}")
+    size = 0
+    for entry in entries:
+        try:
+            content = _read(entry, limits)
+        except ArchiveError as error:
+            yield error
+            continue
+        size += len(content)
+        if size > limits.case:
+            raise UsageError(f"expected {most}; these unpack to more")
+        if share is not None and not share.take(len(content)):
+            raise UsageError(server_full(Room(limits.server)))
+        yield content
+
+
+def _read(entry: Entry, limits: Limits) -> bytes:
+    """Raises `ArchiveError`."""
+    content = entry.read(limits.file + 1)
+    if len(content) > limits.file:
+        raise ArchiveError(too_large(limits))
+    return content
 
 
 def fields_of_case(fields: Iterable[Field]) -> list[LabelledField]:

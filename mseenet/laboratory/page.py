@@ -60,7 +60,7 @@ def report_html(report: Mapping[str, Any]) -> str:
         _listed(report["because"]),
         "<h2>Requirements</h2>",
         _criteria(report["criteria"]),
-        *_adaptation(report.get("adaptation")),
+        *_adaptation(report),
         "<h2>Fields</h2>",
         _table(CLASSES_HEAD, class_rows(report)),
         f"<p>{text(refused_sentence(report))}</p>",
@@ -146,8 +146,9 @@ def _criteria(criteria: Sequence[Mapping[str, Any]]) -> str:
     return _table(CRITERIA_HEAD, [criterion_row(c) for c in criteria])
 
 
-def _adaptation(adaptation: Mapping[str, Any] | None) -> list[str]:
+def _adaptation(report: Mapping[str, Any]) -> list[str]:
     """What came of a try to adapt; none without one."""
+    adaptation = report.get("adaptation")
     if adaptation is None:
         return []
     written = adaptation["written"]
@@ -159,14 +160,29 @@ def _adaptation(adaptation: Mapping[str, Any] | None) -> list[str]:
     if "criteria" in adaptation:
         parts += [
             f"<p>{text(ADAPTED)} {text(VERDICTS[adaptation['verdict']])}</p>",
-            _criteria(adaptation["criteria"]),
+            _table(ADAPTED_HEAD, adapted_rows(report)),
             _listed(adaptation["says"]),
         ]
-        parts += [
-            f"<p>{text(f'Of the foreign images, {kind}: {after} refused with it, {before} without.')}</p>"
-            for kind, (before, after) in adaptation["foreign_refused"].items()
-        ]
     return parts
+
+
+ADAPTED_HEAD = ("requirement", "without it", "with it", "required", "verdict with it")
+"""Columns of what changes with a profile; in brackets 95 % intervals."""
+
+
+def adapted_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Each requirement, and foreign images of each kind, under `ADAPTED_HEAD`."""
+    adaptation = report["adaptation"]
+    rows: list[tuple[str, ...]] = []
+    for before, after in zip(report["criteria"], adaptation["criteria"], strict=True):
+        shown = [f"{found} ({span})" for _, found, span, *_ in map(criterion_row, (before, after))]
+        _, _, _, required, verdict = criterion_row(after)
+        rows.append((before["title"], *shown, required, verdict))
+    for kind, refused in adaptation["foreign_refused"].items():
+        count = report["foreign"][kind]["n"]
+        shown = [f"{number:,} of {count:,}" for number in refused]
+        rows.append((f"foreign images refused: {kind}", *shown, "no fewer with it", ""))
+    return rows
 
 
 ADAPTED = (

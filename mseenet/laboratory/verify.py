@@ -111,6 +111,14 @@ class Check:
         """Notes an answer, with the probabilities of a rejected field, for `report`."""
         self._said[position] = replace(prediction, heatmap=None, nuclei=None)
 
+    def seen(self) -> SeenFields:
+        """The fields that could be read, once all are read.
+
+        Raises:
+            UsageError: There is none.
+        """
+        return together([one for one in self._seen if one is not None], self.problems)
+
     def report(self, card: Card, training: TrainingFields, made: datetime) -> dict[str, Any]:
         """What `verify` says of the same fields, once all are read and answered.
 

@@ -7,18 +7,22 @@ from functools import cache
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from mseenet.case.fields import problems_of, server_full
 from mseenet.case.labelled import labelled
-from mseenet.case.limits import MEGABYTE
+from mseenet.case.limits import MEGABYTE, Limits
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.inference.classifier import Classifier
+from mseenet.inference.profile import LONGEST_NAME, STEM, SiteProfile, profile_name
 from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import BusyError, Place
 from mseenet.laboratory import page
+from mseenet.laboratory.adapt import unfit
 from mseenet.laboratory.colour import TrainingFields, read_training_fields
 from mseenet.laboratory.figures import FEWEST_OF_A_CLASS, FEWEST_SLIDES
+from mseenet.laboratory.making import Making
 from mseenet.laboratory.verify import Check
 from mseenet.ui.analysis import draw_problem
 from mseenet.ui.bundle import unbundled
@@ -26,7 +30,7 @@ from mseenet.ui.charts import plot
 from mseenet.ui.evaluation_charts import confusion_heatmap, percentage
 from mseenet.ui.frame import plain
 from mseenet.ui.intake import contents_of
-from mseenet.ui.laboratory import Laboratory
+from mseenet.ui.laboratory import Laboratory, profile_archive
 from mseenet.ui.laboratory_charts import distribution, distribution_text, reliability_dots
 from mseenet.ui.session import CaseView, current_view, server_room
 from mseenet.ui.shared import privacy, scheduler_of
@@ -73,9 +77,32 @@ NO_VERDICTS = (
 )
 
 ADAPTING = (
-    "If fields are refused because stain, camera or magnification differ, a site profile may help. "
-    "It is made by the command `mseenet verify --data DIR --adapt`, as that takes several times as "
-    "long as this check, and used by `MSEENET_PROFILE=site-profile.json mseenet app`."
+    "If fields are refused because stain, camera or magnification differ, a site profile may help: "
+    "it changes colours and size of cells to those of training, and sets gate, thresholds and "
+    "temperature for your laboratory. It is tried on slides that have no part in it, and given out "
+    "only if it is better there, no answer gets worse, and no more foreign images pass."
+)
+
+FOREIGN = (
+    "A wider gate is worth nothing if it lets anything pass. So add images that should be refused, "
+    "such as smears of other diseases or blurred fields: a ZIP with a folder for each kind."
+)
+
+TAKES = (
+    "This takes several times as long as the check, and takes turns with the analyses of others. "
+    "Nothing of it stays on the server."
+)
+
+HAS_PROFILE = (
+    "This server uses the site profile {name}, and this report is with it. Another profile is made "
+    "from the weights as they are: on a server without one, or by `mseenet verify --adapt`."
+)
+
+USING = (
+    "Unpack both files into one folder, and name the JSON file where the network is used: "
+    "`MSEENET_PROFILE=site-profile.json mseenet app` for this page, `--profile site-profile.json` for "
+    "`mseenet predict` and `mseenet verify`. The proof that counts is another check with it, of other "
+    "slides, taken later."
 )
 
 _VERDICT_ICONS = {
@@ -105,7 +132,7 @@ def draw_laboratory_page(classifier: Classifier) -> None:
         st.html(_STYLE)
         st.header("Does it hold in your laboratory?", anchor="laboratory")
         if laboratory.report is not None:
-            _draw_report(laboratory, laboratory.report)
+            _draw_report(view, laboratory.report, classifier)
         elif laboratory.check is not None:
             _draw_check(laboratory, laboratory.check, classifier)
         else:
@@ -114,6 +141,7 @@ def draw_laboratory_page(classifier: Classifier) -> None:
 
 def _draw_intake(view: CaseView) -> None:
     laboratory, limits = view.laboratory, view.case.limits
+    st.session_state.pop("profile-name", None)  # it was that of other fields
     st.markdown(INTRODUCTION)
     if laboratory.problem:
         st.error(plain(laboratory.problem), icon=":material/folder_off:")
@@ -139,15 +167,23 @@ def _draw_intake(view: CaseView) -> None:
     )
     st.caption(privacy())
     if taken is not None:
-        files, left_out = unbundled(contents_of([taken]), limits)
-        if len(files) == 1:
-            with st.spinner("Reading the archive ...", show_time=True):
-                laboratory.take_archive(*files[0], limits, server_room())
+        archive, refused = _one_archive(taken, limits)
+        if archive is None:
+            laboratory.fail(refused)
         else:
-            refused = "; ".join(problems_of(left_out))
-            count = len(files) + len(left_out)
-            laboratory.fail(refused or f"expected one ZIP archive; received {count} files")
+            with st.spinner("Reading the archive ...", show_time=True):
+                laboratory.take_archive(*archive, limits, server_room())
         st.rerun()
+
+
+def _one_archive(taken: UploadedFile, limits: Limits) -> tuple[tuple[str, bytes] | None, str]:
+    """Name and content of the one file of an upload; or None, and what is wrong."""
+    files, left_out = unbundled(contents_of([taken]), limits)
+    if len(files) == 1:
+        return files[0], ""
+    refused = "; ".join(problems_of(left_out))
+    count = len(files) + len(left_out)
+    return None, refused or f"expected one ZIP archive; received {count} files"
 
 
 def _draw_case(view: CaseView) -> None:
@@ -261,7 +297,10 @@ def _run(laboratory: Laboratory, check: Check, classifier: Classifier, bar) -> N
         bar.progress(1.0, text="Working out the report")
         try:
             made = datetime.now().astimezone()
-            laboratory.finish(check.report(classifier.card, _training(), made))
+            report = check.report(classifier.card, _training(), made)
+            # With a profile in use none is made, so nothing more is needed of the fields.
+            kept = check.seen() if classifier.card.profile is None else None
+            laboratory.finish(report, kept)
         except UsageError as error:
             laboratory.fail(str(error))
     st.rerun()
@@ -296,7 +335,8 @@ def _draw_left_out(problems: Sequence[str]) -> None:
             st.caption(f"and {len(problems) - LISTED:,} more, which the report names.")
 
 
-def _draw_report(laboratory: Laboratory, report: dict[str, Any]) -> None:
+def _draw_report(view: CaseView, report: dict[str, Any], classifier: Classifier) -> None:
+    laboratory = view.laboratory
     verdict = report["verdict"]
     draw = {"holds": st.success, "does not hold": st.error, "cannot be said": st.warning}[verdict]
     draw(f"**{page.VERDICTS[verdict]}**", icon=_VERDICT_ICONS[verdict])
@@ -308,6 +348,9 @@ def _draw_report(laboratory: Laboratory, report: dict[str, Any]) -> None:
     st.header("The four requirements", anchor=False)
     rows = [page.criterion_row(criterion) for criterion in report["criteria"]]
     _draw_table(page.CRITERIA_HEAD, rows, "What is required, and what was found")
+    st.header("A site profile", anchor="profile")
+    with st.container(key="laboratory-profile"):
+        bar = _draw_profile(view, report, classifier)
     st.header("By class", anchor=False)
     _draw_table(page.CLASSES_HEAD, page.class_rows(report), "Right fields of each class")
     st.markdown(plain(page.refused_sentence(report)))
@@ -328,14 +371,170 @@ def _draw_report(laboratory: Laboratory, report: dict[str, Any]) -> None:
     _draw_left_out(report["fields"]["problems"])
     st.header("What this does not say", anchor=False)
     st.markdown("\n".join(f"- {sentence}" for sentence in page.LIMITS))
-    st.header("A site profile", anchor=False)
+    if laboratory.making is not None and bar is not None:  # at last, for all else to be there
+        _make_profile(laboratory, laboratory.making, classifier, bar)
+
+
+def _draw_profile(view: CaseView, report: dict[str, Any], classifier: Classifier):
+    """Draws what a profile is, the way to one, how far it is, or what came of it.
+
+    Returns:
+        The progress bar of a profile that is being made, for `_make_profile`; else None.
+    """
+    laboratory, profile = view.laboratory, classifier.card.profile
     st.markdown(ADAPTING)
+    if laboratory.making is not None:
+        return _draw_making(laboratory, laboratory.making)
+    if adaptation := report.get("adaptation"):
+        _draw_adaptation(laboratory, report, adaptation)
+    if laboratory.obstacle:
+        st.error(plain(laboratory.obstacle), icon=":material/folder_off:")
+    if profile is not None:
+        st.info(HAS_PROFILE.format(name=plain(profile.title)), icon=":material/info:")
+    elif laboratory.fields is not None:
+        if reason := unfit(classifier.card, laboratory.fields):
+            st.info(plain(reason), icon=":material/info:")
+        elif adaptation:
+            with st.expander("Make it anew", icon=":material/tune:"):
+                _draw_order(view, classifier)
+        else:
+            _draw_order(view, classifier)
+    return None
+
+
+def _draw_order(view: CaseView, classifier: Classifier) -> None:
+    """Draws the way to a profile: its name, foreign images, and the button."""
+    laboratory, limits = view.laboratory, view.case.limits
+    st.markdown(FOREIGN)
+    if laboratory.foreign:
+        counts = "; ".join(
+            f"{kind}: {len(images):,}" for kind, images in laboratory.foreign.items()
+        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Foreign images** of each kind: {plain(counts)}.", width="content")
+            st.button("Remove", key="laboratory-no-foreign", on_click=laboratory.forget_foreign)
+    else:
+        taken = st.file_uploader(
+            "ZIP archive of foreign images, a folder for each kind (optional)",
+            key=f"laboratory-foreign-{laboratory.intakes}",
+        )
+        st.caption(plain(str(limits)))
+        if taken is not None:
+            archive, refused = _one_archive(taken, limits)
+            if archive is None:
+                laboratory.refuse_foreign(refused)
+            else:
+                with st.spinner("Reading the archive ...", show_time=True):
+                    laboratory.take_foreign(*archive, limits, server_room())
+            st.rerun()
+    st.session_state.setdefault("profile-name", laboratory.suggested_name)
+    st.text_input("Name of the profile", key="profile-name", max_chars=LONGEST_NAME, width=360)
+    st.caption(TAKES)
+    st.button(
+        "Make a site profile",
+        key="laboratory-make",
+        type="primary",
+        on_click=lambda: laboratory.make_profile(
+            classifier,
+            scheduler_of(classifier),
+            _training(),
+            profile_name(st.session_state["profile-name"]),
+            limits,
+            server_room(),
+        ),
+    )
+
+
+def _draw_making(laboratory: Laboratory, making: Making):
+    """Draws how far a profile is; returns the progress bar while it is being made."""
+    if laboratory.running:
+        with st.container(horizontal=True, vertical_alignment="center", key="progress"):
+            bar = st.progress(0.0)
+            st.button(
+                "Stop", key="laboratory-stop", on_click=_set_running, args=(laboratory, False)
+            )
+        return bar
+    if laboratory.lost:
+        draw_problem(laboratory.lost, lambda: _set_running(laboratory, True))
+    st.caption(f"Stopped when {making.done / making.total:.0%} were done.")
+    with st.container(horizontal=True):
+        st.button(
+            "Go on",
+            key="laboratory-start",
+            type="primary",
+            on_click=_set_running,
+            args=(laboratory, True),
+        )
+        st.button("Give it up", key="laboratory-give-up", on_click=laboratory.forget_profile)
+    return None
+
+
+def _make_profile(laboratory: Laboratory, making: Making, classifier: Classifier, bar) -> None:
+    """Lets a profile be made while the page is looked at."""
+    session, started, known = running_session(), time.monotonic(), making.done
+    making.go_on()
+    try:
+        # Whatever is drawn is where Streamlit ends a script that is no longer needed.
+        while not making.wait(STEP) and making.lost is None and is_connected(session):
+            pace = (making.done - known) / (time.monotonic() - started)
+            _show_making(bar, making, pace, classifier.trouble)
+    finally:
+        making.rest()
+    if making.lost is not None:
+        laboratory.running, laboratory.lost = False, making.lost
+    elif making.wait(0):
+        laboratory.finish_profile()
+    else:
+        st.stop()  # the page draws itself anew once it is connected again
+    st.rerun()
+
+
+def _show_making(bar, making: Making, pace: float, trouble: str) -> None:
+    share, place = making.done / making.total, making.place
+    if trouble:
+        text = f"Waiting for the network after {share:.0%}: {plain(trouble)}"
+    elif place is not None and place.ahead:
+        text = f"This server is busy: {place.ahead} in line before this profile"
+    else:
+        text = f"Making the profile: {share:.0%}"
+        if pace > 0:
+            text += f", about {max(1, round((making.total - making.done) / pace)):,} s left"
+    bar.progress(min(1.0, share), text=text)
+
+
+def _draw_adaptation(
+    laboratory: Laboratory, report: dict[str, Any], adaptation: dict[str, Any]
+) -> None:
+    """Draws what came of a try to adapt."""
+    if adaptation["written"]:
+        st.success("**The profile may be used.**", icon=":material/check_circle:")
+    else:
+        st.warning("**No profile may be used.** Nothing is changed.", icon=":material/block:")
+    st.markdown("\n".join(f"- {plain(reason)}" for reason in adaptation["because"]))
+    if profile := laboratory.profile:
+        _draw_profile_files(laboratory, profile)
+    if "criteria" in adaptation:
+        st.markdown(f"{page.ADAPTED} In brackets 95 % intervals.")
+        _draw_table(page.ADAPTED_HEAD, page.adapted_rows(report), "What changes with a profile")
+        st.markdown(f"With it: **{page.VERDICTS[adaptation['verdict']]}**")
+        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in adaptation["says"]))
+
+
+def _draw_profile_files(laboratory: Laboratory, profile: SiteProfile) -> None:
+    st.download_button(
+        "Site profile",
+        profile_archive(profile),
+        f"{STEM}.zip",
+        "application/zip",
+        key="download-profile",
+        type="primary",
+        icon=":material/download:",
+        on_click=lambda: laboratory.untaken.discard("profile"),
+    )
+    st.markdown(f"{plain(profile.title)}. {USING}")
 
 
 def _draw_downloads(laboratory: Laboratory, report: dict[str, Any]) -> None:
-    def downloaded() -> None:
-        laboratory.downloaded = True
-
     with st.container(horizontal=True, vertical_alignment="center"):
         for label, name, mime, make in (
             ("Report for people", "verification.html", "text/html", page.report_html),
@@ -348,10 +547,10 @@ def _draw_downloads(laboratory: Laboratory, report: dict[str, Any]) -> None:
                 mime,
                 key=f"download-{name}",
                 icon=":material/download:",
-                on_click=downloaded,
+                on_click=lambda: laboratory.untaken.discard("report"),
             )
         with st.popover("Check other fields"):
-            st.markdown("This forgets the report.")
+            st.markdown("This forgets the report, and a profile with it.")
             st.button(
                 "Forget and begin anew",
                 key="laboratory-anew",

@@ -57,6 +57,10 @@
       "the report on your laboratory, which was not downloaded",
       "For the same report hand the same fields over again.",
     ],
+    profile: [
+      "the site profile, which was not downloaded",
+      "For the same profile hand the same fields over again, and make it anew.",
+    ],
   };
 
   function heldBySession() {

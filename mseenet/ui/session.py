@@ -34,6 +34,7 @@ SETTINGS = (
     "slides",
     "mark-fields",
     "laboratory-way",
+    "profile-name",
 )
 """Names of the widgets whose values belong to the session."""
 
