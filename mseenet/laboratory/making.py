@@ -9,13 +9,14 @@ from datetime import datetime
 import numpy as np
 
 from mseenet.case.limits import Share
+from mseenet.errors import MSEENetError
 from mseenet.imaging.decoding import ImageSource, decode_image, squeeze
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import ROWS, Classifier, Observed
 from mseenet.inference.remote import ServerError
-from mseenet.inference.scheduler import Job, Place, Scheduler
+from mseenet.inference.scheduler import BusyError, Job, Place, Scheduler
 from mseenet.laboratory.adapt import Adaptation, adapt, takes
-from mseenet.laboratory.colour import TrainingFields
+from mseenet.laboratory.colour import TAKEN, TrainingFields
 from mseenet.laboratory.fields import Images, LaboratoryFields, SeenFields
 from mseenet.laboratory.foreign import ForeignImages, read_foreign
 
@@ -51,7 +52,7 @@ class Making:
     Attributes:
         done: How many images were taken, each as often as it was.
         total: How many will have been.
-        lost: Why the network does not answer; the work rests until `go_on` then.
+        lost: Why the network does not answer, or takes no more; the work rests until `go_on` then.
         adaptation: What came of it; None before that.
         error: Why nothing can come of it.
     """
@@ -71,7 +72,7 @@ class Making:
         self._training, self._name, self._share = training, name, share
         self.done = 0
         self.total = self._takes(sum(map(len, foreign.values())))
-        self.lost: ServerError | None = None
+        self.lost: MSEENetError | None = None
         self.adaptation: Adaptation | None = None
         self.error: Exception | None = None
         self._job: Job | None = None
@@ -121,11 +122,12 @@ class Making:
         while not answers:
             self._hold()
             with self._aside():
-                job = self._scheduler.observe(self, fields, answers.append, self._going.is_set)
-                self._job = job
                 try:
-                    job.wait()
-                except ServerError as error:
+                    self._job = self._scheduler.observe(
+                        self, fields, answers.append, self._going.is_set, self._later()
+                    )
+                    self._job.wait()
+                except (BusyError, ServerError) as error:
                     self._lose(error)
         return answers[0]
 
@@ -138,6 +140,10 @@ class Making:
                     return self._classifier.last_layer()
             except ServerError as error:
                 self._lose(error)
+
+    def _later(self) -> int:
+        """How many images the network will be asked about after these."""
+        return (self.total - self.done) // (TAKEN + 1)
 
     def _takes(self, foreign: int) -> int:
         """How many images are taken: each once to be read, and what `adapt` takes."""
@@ -200,7 +206,7 @@ class Making:
         if self._unwanted:
             raise _EndedError
 
-    def _lose(self, error: ServerError) -> None:
+    def _lose(self, error: MSEENetError) -> None:
         self.lost = error
         self._going.clear()
 

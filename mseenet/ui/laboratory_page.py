@@ -120,6 +120,8 @@ _STYLE = """
 .st-key-laboratory th { color: inherit !important; }
 .st-key-laboratory .js-plotly-plot :is([class$="tick"] text, [class$="title"], .annotation-text,
   .hoverlayer text) { fill: currentColor !important; }
+/* What the progress of a profile takes the place of: Streamlit removes it only after the script. */
+.st-key-laboratory-profile:has(.st-key-progress) [data-stale="true"] { display: none; }
 </style>
 """
 
@@ -456,7 +458,7 @@ def _draw_making(laboratory: Laboratory, making: Making):
         return bar
     if laboratory.lost:
         draw_problem(laboratory.lost, lambda: _set_running(laboratory, True))
-    st.caption(f"Stopped when {making.done / making.total:.0%} were done.")
+    st.caption(f"Stopped after {_done(making)}.")
     with st.container(horizontal=True):
         st.button(
             "Go on",
@@ -490,16 +492,20 @@ def _make_profile(laboratory: Laboratory, making: Making, classifier: Classifier
 
 
 def _show_making(bar, making: Making, pace: float, trouble: str) -> None:
-    share, place = making.done / making.total, making.place
+    place = making.place
     if trouble:
-        text = f"Waiting for the network after {share:.0%}: {plain(trouble)}"
+        text = f"Waiting for the network after {_done(making)}: {plain(trouble)}"
     elif place is not None and place.ahead:
         text = f"This server is busy: {place.ahead} in line before this profile"
     else:
-        text = f"Making the profile: {share:.0%}"
+        text = f"Making the profile: {_done(making)}"
         if pace > 0:
             text += f", about {max(1, round((making.total - making.done) / pace)):,} s left"
-    bar.progress(min(1.0, share), text=text)
+    bar.progress(min(1.0, making.done / making.total), text=text)
+
+
+def _done(making: Making) -> str:
+    return f"{100 * making.done / making.total:.0f} %"
 
 
 def _draw_adaptation(
@@ -531,7 +537,7 @@ def _draw_profile_files(laboratory: Laboratory, profile: SiteProfile) -> None:
         icon=":material/download:",
         on_click=lambda: laboratory.untaken.discard("profile"),
     )
-    st.markdown(f"{plain(profile.title)}. {USING}")
+    st.markdown(f"**{plain(profile.title)}**: {USING[0].lower()}{USING[1:]}")
 
 
 def _draw_downloads(laboratory: Laboratory, report: dict[str, Any]) -> None:

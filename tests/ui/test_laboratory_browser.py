@@ -10,7 +10,7 @@ from test_browser import findings_of_axe, settled
 
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.synthetic import STYLES, render_field
-from tools.browser import CHROMIUM
+from tools.browser import CHROMIUM, running_app
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,3 +56,47 @@ def test_a_zip_goes_in_and_the_report_comes_out(page, temporary_folder):
     assert report["fields"]["n"] == 8
     assert "bad.png" in report["fields"]["problems"][0]
     assert [path for path in temporary_folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def gated_server(tmp_path_factory):
+    """Address of a server whose weights have a gate, and its folder for temporary files."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with running_app(temporary=folder) as address:
+        yield address, folder
+
+
+def test_a_site_profile_is_made_stopped_and_gone_on_with(opened, gated_server):
+    address, folder = gated_server
+    page = opened(address=address)
+    page.get_by_role("link", name="Your laboratory").click()
+    page.get_by_text("Put the fields into a ZIP").wait_for()
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": "fields.zip", "mimeType": "application/zip", "buffer": archive()}
+    )
+    page.get_by_role("button", name="Start the check").click()
+    make = page.get_by_role("button", name="Make a site profile")
+    make.wait_for()
+    settled(page)
+    assert findings_of_axe(page) == []
+    make.click()
+    page.get_by_text("Making the profile").wait_for()
+    make.wait_for(state="hidden")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Go on").wait_for()
+    assert page.get_by_text("Stopped after").is_visible()
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_text("may be used.").wait_for()
+    for width in (1280, 420):
+        page.set_viewport_size({"width": width, "height": 1000})
+        settled(page)
+        assert findings_of_axe(page) == []
+        main = page.locator("[data-testid=stMain]")
+        assert main.evaluate("main => main.scrollWidth <= main.clientWidth")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report for programs").click()
+    adaptation = json.loads(download.value.path().read_bytes())["adaptation"]
+    assert page.get_by_text(adaptation["because"][0]).is_visible()
+    given = page.get_by_role("button", name="Site profile", exact=True)
+    assert given.count() == adaptation["written"]
+    assert [path for path in folder.rglob("*") if path.is_file()] == []

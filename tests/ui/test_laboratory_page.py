@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import encode
 from streamlit.testing.v1 import AppTest
@@ -16,10 +17,15 @@ from mseenet import cli
 from mseenet.case.fields import Case
 from mseenet.case.limits import Limits, Room
 from mseenet.case.verdicts import Verdict
-from mseenet.config import CLASS_NAMES
+from mseenet.config import CLASS_NAMES, FIELD_BYTES
 from mseenet.errors import UsageError
 from mseenet.imaging.synthetic import STYLES, render_field
+from mseenet.inference.card import DEFAULT_WEIGHTS
 from mseenet.inference.classifier import NOT_FINITE, Prediction
+from mseenet.inference.profile import profile_name, read_profile
+from mseenet.inference.remote import ServerError
+from mseenet.inference.scheduler import Scheduler
+from mseenet.laboratory import adapt
 from mseenet.laboratory.colour import read_training_fields
 from mseenet.laboratory.fields import LabelledField, fields_of_archive, see_fields
 from mseenet.laboratory.page import VERDICTS
@@ -70,6 +76,27 @@ def app(networks, ungated_weights, monkeypatch) -> AppTest:
     return AppTest.from_function(shown, default_timeout=120).run()
 
 
+@pytest.fixture
+def gated_app(networks, monkeypatch) -> AppTest:
+    """A page with the project's weights, where two parts of the slides are left out in turn."""
+    monkeypatch.setenv("MSEENET_WEIGHTS", str(DEFAULT_WEIGHTS))
+    monkeypatch.setattr(adapt, "FOLDS", 2)
+    return AppTest.from_function(shown, default_timeout=120).run()
+
+
+def write(files: dict[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def verify(*arguments) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["verify", *map(str, arguments)])
+    return end.value.code
+
+
 def hand_over(app: AppTest, content: bytes) -> AppTest:
     app.file_uploader[0].set_value(("fields.zip", content, "application/zip"))
     return app.run()
@@ -107,15 +134,10 @@ def test_the_page_says_what_the_command_says(
     assert "bad.png: " in text(app)
     assert "no clearance as a medical device" in text(app)
 
-    for name, content in files.items():
-        path = tmp_path / "data" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    write(files, tmp_path / "data")
     monkeypatch.setattr("mseenet.inference.classifier.Classifier.load", lambda *_, **__: classifier)
     arguments = ["--data", tmp_path / "data", "--output", tmp_path, "--weights", ungated_weights]
-    with pytest.raises(SystemExit) as end:
-        cli.main(["verify", *map(str, arguments)])
-    assert end.value.code == 0
+    assert verify(*arguments) == 0
     made = json.loads((tmp_path / "verification.json").read_bytes())["made"]
     for name in ("verification.json", "verification.html"):
         of_page = downloads[f"download-{name}"].decode().replace(report["made"], made)
@@ -298,3 +320,174 @@ def test_charts_show_both_distributions_or_the_one_that_is_known():
     assert list(dots.x) == [60, 90]
     assert dots.marker.size[1] > dots.marker.size[0]
     assert list(line.x) == list(line.y)
+
+
+FOREIGN = {"noise": 2, "plain": 1}
+
+
+@pytest.fixture(scope="module")
+def strangers() -> dict[str, bytes]:
+    """Images of two kinds that are no fields."""
+    random = np.random.default_rng(0)
+    return {
+        f"{kind}/{i}.png": encode(random.integers(0, 255, (224, 224, 3), np.uint8))
+        for kind, count in FOREIGN.items()
+        for i in range(count)
+    }
+
+
+def test_the_page_makes_the_profile_of_the_command(
+    gated_app, downloads, archive, files, strangers, gated_classifier, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(adapt, "objections", lambda *_: [])
+    app, room = gated_app, Room(2**26)
+    monkeypatch.setattr("mseenet.ui.laboratory_page.server_room", lambda: room)
+    press(hand_over(app, archive), "laboratory-start")
+    assert "tried on slides that have no part in it" in text(app)
+    assert app.text_input(key="profile-name").value == "fields"
+    app.text_input(key="profile-name").set_value("Site A").run()
+    before, fields = laboratory_of(app).report, room.taken
+    hand_over(app, packed(strangers))
+    assert "noise: 2; plain: 1" in text(app)
+    assert room.taken > fields
+    press(app, "laboratory-make")
+    assert not app.exception
+    laboratory = laboratory_of(app)
+    assert laboratory.making is None
+    assert {key: laboratory.report[key] for key in before if key not in ("made", "foreign")} == {
+        key: before[key] for key in before if key not in ("made", "foreign")
+    }
+    assert "The profile may be used" in text(app)
+    assert "MSEENET_PROFILE=site-profile.json mseenet app" in text(app)
+    (table,) = (t.value for t in app.table if "Without it" in t.value)
+    assert len(table) == 4 + len(FOREIGN)
+    assert re.fullmatch(r"[\d.]+ % \([\d.]+-[\d.]+\)", table["With it"][0].replace("\\", ""))
+    assert table["Without it"].tolist()[4:] == ["2 of 2", "1 of 1"]
+
+    write(files, tmp_path / "data")
+    write(strangers, tmp_path / "foreign")
+    load = "mseenet.inference.classifier.Classifier.load"
+    monkeypatch.setattr(load, lambda *_, **__: gated_classifier)
+    arguments = ["--data", tmp_path / "data", "--foreign", tmp_path / "foreign", "--adapt"]
+    assert verify(*arguments, "--name", "Site A", "--output", tmp_path) == 0
+    made = json.loads((tmp_path / "verification.json").read_bytes())["made"]
+    for name in ("verification.json", "verification.html"):
+        of_page = downloads[f"download-{name}"].decode().replace(laboratory.report["made"], made)
+        assert of_page.encode() == Path(tmp_path / name).read_bytes()
+    with zipfile.ZipFile(io.BytesIO(downloads["download-profile"])) as unpacked:
+        unpacked.extractall(tmp_path / "page")
+    assert read_profile(tmp_path / "page" / "site-profile.json").name == "Site A"
+    for name in ("site-profile.json", "site-profile.npz"):
+        of_page = (tmp_path / "page" / name).read_bytes()
+        of_page = of_page.replace(laboratory.report["made"].encode(), made.encode())
+        assert of_page == (tmp_path / name).read_bytes()
+
+    view = app.session_state["case-view"]
+    assert view.held() == "report profile"
+    press(press(app, "download-verification.json"), "download-profile")
+    assert view.held() == ""
+    assert not laboratory.unsaved()
+    press(app, "laboratory-anew")
+    assert laboratory.profile is None
+    assert room.taken == 0
+
+
+def test_a_profile_that_is_of_no_use_is_not_given_out(gated_app, archive, monkeypatch):
+    monkeypatch.setattr(adapt, "objections", lambda *_: ["Not *better*."])
+    app = gated_app
+    press(press(hand_over(app, archive), "laboratory-start"), "laboratory-make")
+    assert not app.exception
+    assert "No profile may be used" in text(app)
+    assert "Not *better*." in text(app)
+    assert laboratory_of(app).profile is None
+    assert app.session_state["case-view"].held() == "report"
+    assert [part.label for part in app.expander if part.label == "Make it anew"]
+    assert app.button(key="laboratory-make")
+
+
+def test_a_lost_service_and_stop_lose_nothing_of_a_profile(
+    gated_app, archive, gated_classifier, monkeypatch
+):
+    app, observe, asked = gated_app, gated_classifier.observe, []
+
+    def lost(fields):
+        asked.append(len(fields))
+        if len(asked) == 3:
+            raise ServerError("http://a: does not answer")
+        return observe(fields)
+
+    monkeypatch.setattr(gated_classifier, "observe", lost)
+    press(press(hand_over(app, archive), "laboratory-start"), "laboratory-make")
+    assert "The service that holds the network does not answer" in text(app)
+    assert "http://a: does not answer" in app.code[0].value
+    assert re.search(r"Stopped after \d+ %", text(app))
+    assert laboratory_of(app).held() == "fields report"
+    before = len(asked)
+    press(app, "laboratory-start")
+    assert not app.exception
+    assert laboratory_of(app).report["adaptation"]["folds"] == 2
+    whole = len(asked)
+    press(app, "laboratory-make")
+    assert len(asked) - whole == whole - 1  # what was lost was asked again, and nothing else
+    assert before == 3
+
+
+def test_why_no_profile_can_be_made_is_said(app, archive):
+    press(hand_over(app, archive), "laboratory-start")
+    assert "These weights have no novelty gate" in text(app)
+    assert "laboratory-make" not in [button.key for button in app.button]
+
+
+def test_foreign_images_that_cannot_be_used_are_said(gated_app, archive, strangers):
+    app = gated_app
+    press(hand_over(app, archive), "laboratory-start")
+    hand_over(app, packed({"a.png": b"x"}))
+    assert "fields: 1" in text(app)  # the folder that `packed` adds
+    press(app, "laboratory-no-foreign")
+    assert laboratory_of(app).foreign == {}
+    hand_over(app, b"no archive")
+    assert "fields.zip: expected a readable ZIP archive" in text(app)
+    hand_over(app, packed(strangers))
+    assert "expected a readable ZIP archive" not in text(app)
+    assert laboratory_of(app).foreign.keys() == FOREIGN.keys()
+
+
+def test_pixels_are_counted_and_limited(archive, gated_classifier):
+    laboratory, room = Laboratory(), Room(2**26)
+    laboratory.take_archive("x.zip", archive, Limits(), room)
+    fields = see_fields(laboratory.check.fields)
+    laboratory.finish({"verdict": "holds"}, fields)
+    held = room.taken
+    assert held > 0
+    used = (gated_classifier, Scheduler(gated_classifier), read_training_fields(), "site")
+    laboratory.make_profile(*used, Limits(case=FIELD_BYTES), room)
+    assert "at most 1 fields and foreign images" in laboratory.obstacle
+    room.take(int(room.left) - 1)
+    laboratory.make_profile(*used, Limits(), room)
+    assert "server is full" in laboratory.obstacle
+    assert laboratory.making is None
+    room.give_back(2**26 - 1 - held)
+    laboratory.make_profile(*used, Limits(), room)
+    assert room.taken == held + len(fields.labels) * FIELD_BYTES
+    assert laboratory.held() == "fields report"
+    laboratory.forget()
+    assert room.taken == 0
+
+
+def test_with_its_case_the_fields_of_a_report_end(archive, gated_classifier):
+    case, room = Case(), Room()
+    case.take_in([("a.png", fields_of_archive(archive)[0][0].source)])
+    verdicts(case, blind=True)
+    laboratory = Laboratory()
+    laboratory.take_case(case)
+    assert laboratory.suggested_name == profile_name("")
+    laboratory.finish({"verdict": "holds"}, see_fields(laboratory.check.fields))
+    used = (gated_classifier, Scheduler(gated_classifier), read_training_fields(), "site")
+    laboratory.make_profile(*used, Limits(), room)
+    assert room.taken == FIELD_BYTES
+    laboratory.forget_case()
+    assert laboratory.fields is None
+    assert laboratory.making is None
+    assert room.taken == 0
+    assert laboratory.report == {"verdict": "holds"}
+    assert "has ended" in laboratory.obstacle
