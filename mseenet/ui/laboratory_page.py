@@ -89,7 +89,7 @@ FOREIGN = (
 )
 
 TAKES = (
-    "This takes several times as long as the check, and takes turns with the analyses of others. "
+    "This takes about ten times as long as the check, and takes turns with the analyses of others. "
     "Nothing of it stays on the server."
 )
 
@@ -473,13 +473,15 @@ def _draw_making(laboratory: Laboratory, making: Making):
 
 def _make_profile(laboratory: Laboratory, making: Making, classifier: Classifier, bar) -> None:
     """Lets a profile be made while the page is looked at."""
-    session, started, known = running_session(), time.monotonic(), making.done
+    session, seen = running_session(), [(time.monotonic(), making.done)]
     making.go_on()
     try:
         # Whatever is drawn is where Streamlit ends a script that is no longer needed.
         while not making.wait(STEP) and making.lost is None and is_connected(session):
-            pace = (making.done - known) / (time.monotonic() - started)
-            _show_making(bar, making, pace, classifier.trouble)
+            seen.append((time.monotonic(), making.done))
+            # What comes first is quicker than the rest: the latter half tells the pace.
+            (since, before), (now, done) = seen[len(seen) // 2 - 1], seen[-1]
+            _show_making(bar, making, (done - before) / (now - since), classifier.trouble)
     finally:
         making.rest()
     if making.lost is not None:
@@ -497,6 +499,8 @@ def _show_making(bar, making: Making, pace: float, trouble: str) -> None:
         text = f"Waiting for the network after {_done(making)}: {plain(trouble)}"
     elif place is not None and place.ahead:
         text = f"This server is busy: {place.ahead} in line before this profile"
+    elif making.done >= making.total:
+        text = "Working out the report"
     else:
         text = f"Making the profile: {_done(making)}"
         if pace > 0:
