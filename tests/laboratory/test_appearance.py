@@ -1,6 +1,7 @@
 """How fields look, and how far a stated change of the colours is found and undone."""
 
 import json
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -137,3 +138,16 @@ def test_a_change_that_is_none_is_refused():
     ):
         with pytest.raises(ValueError, match="expected"):
             Normalisation(*bad)
+
+
+def test_more_fields_take_hardly_more_memory(home, training):
+    images, labels = home
+
+    def peak(times: int) -> int:
+        tracemalloc.start()
+        estimate(images * times, np.tile(labels, times), training)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(3) - peak(1) < 2 * len(images) * 60_000  # the pixels alone are 150,528 bytes each

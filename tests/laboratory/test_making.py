@@ -11,7 +11,7 @@ from mseenet.case.limits import Room, Share
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.remote import ServerError
-from mseenet.inference.scheduler import Scheduler
+from mseenet.inference.scheduler import BusyError, Scheduler
 from mseenet.laboratory import making as module
 from mseenet.laboratory.adapt import adapt
 from mseenet.laboratory.colour import read_training_fields
@@ -124,6 +124,26 @@ def test_a_lost_network_is_said_and_gone_on_from(begun, gated_classifier):
     assert making.error is None
     assert making.done == making.total
     assert making.adaptation.report["fields"]["n"] == 8
+
+
+def test_a_full_line_is_said_and_gone_on_from(begun, monkeypatch):
+    observe, busy = Scheduler.observe, [BusyError(3, 7.0)]
+
+    def full(self, *arguments):
+        if busy:
+            raise busy.pop()
+        return observe(self, *arguments)
+
+    monkeypatch.setattr(Scheduler, "observe", full)
+    making = begun(foreign={})
+    making.go_on()
+    while making.lost is None:
+        assert not making.wait(0.01)
+    assert making.lost.cases == 3
+    making.go_on()
+    assert making.wait(MINUTES)
+    assert making.error is None
+    assert making.adaptation is not None
 
 
 def test_it_rests_between_steps_and_gives_its_room_back_when_it_is_given_up(begun, room):
