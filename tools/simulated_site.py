@@ -1,6 +1,6 @@
 """A laboratory that does not exist: fields of the dataset as another one might have taken them.
 
-    python -m tools.simulated_site --data DIR --out DIR
+    python -m tools.simulated_site --data DIR --out DIR [--weights DIR]
 
 No labelled fields of a second laboratory are at hand. So series of captures that the network
 of `tools.fold_network` never saw get another stain, another camera, smaller cells, dark corners
@@ -10,6 +10,9 @@ adaptation undoes such changes, and nothing of any laboratory that exists.
 Writes `adapt` and `test` of the simulated site and the same fields unchanged in `home-adapt` and
 `home-test`, each with folders of classes and, in these, of slides. A slide is a series, or a
 range of captures of a long one. Series of `adapt` are none of `test`.
+
+With --weights it also prints what such a network says of the test fields, as they are and at the
+simulated site, without a profile and with one from the fields of `adapt`.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.files import own_folder, write_atomically
 from mseenet.imaging.decoding import decode_image, squeeze
 from mseenet.imaging.perturbations import EOSIN, HAEMATOXYLIN
+from mseenet.laboratory.colour import TRAINING_PATH, read_training_fields
 from mseenet.training.dataset import Sample, index_dataset
 from mseenet.training.series import SIBLING_FOLDS, find_captures, part_names, read_captures
 
@@ -42,6 +46,9 @@ ADAPT = (
 
 EACH = 10
 """Fields of each of these that are taken."""
+
+TESTED = 40
+"""Fields of each other part that are taken."""
 
 
 @dataclass(frozen=True)
@@ -159,16 +166,59 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="of `tools.fold_network`")
+    parser.add_argument(
+        "--training-fields",
+        type=Path,
+        default=TRAINING_PATH,
+        metavar="FILE",
+        help="of these weights, as `tools.training_fields` writes it (default: the release's)",
+    )
     arguments = parser.parse_args()
     own_folder(arguments.out, PURPOSE)
     samples = list(index_dataset(arguments.data, console.progress).samples)
     assert {part[0] for part in ADAPT} == set(CLASS_NAMES)
     for part, members in parts_of_fold(samples).items():
-        if part in ADAPT:
-            spread = np.linspace(0, len(members) - 1, EACH).round().astype(int)
-            write_fields(arguments.out, Site(), part, [members[i] for i in spread], "adapt")
-        else:
-            write_fields(arguments.out, Site(), part, members, "test")
+        kind, count = ("adapt", EACH) if part in ADAPT else ("test", TESTED)
+        spread = np.linspace(0, len(members) - 1, count).round().astype(int)
+        write_fields(arguments.out, Site(), part, [members[i] for i in spread], kind)
+    if arguments.weights:
+        measure(arguments.out, arguments.weights, arguments.training_fields)
+
+
+def measure(site: Path, weights: Path, look: Path) -> None:
+    """Prints a row of refusals, accuracy and calibration for each way to answer the test fields.
+
+    The profile is the one of all fields of `adapt`, whether or not `mseenet verify` would write it.
+    """
+    from mseenet.inference.classifier import Classifier
+    from mseenet.laboratory.adapt import answers_with, fit
+    from mseenet.laboratory.fields import find_fields, read_fields
+    from mseenet.laboratory.figures import figures_of, percent, span
+
+    network = Classifier.load(weights)
+    kinds = ("adapt", "test", "home-test")
+    fields = {kind: read_fields(*find_fields(site / kind)) for kind in kinds}
+    profile = fit(network, fields["adapt"], read_training_fields(look), "simulated")
+    print("| tested | n | refused | right of the named | calibration error |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, kind, used in (
+        ("home", "home-test", None),
+        ("simulated site, profile", "test", profile),
+        ("simulated site, no profile", "test", None),
+    ):
+        tested = fields[kind]
+        answers = answers_with(network, used, tested.images, tested.sizes)
+        found = figures_of(tested, answers)
+        cells = [
+            f"{percent(value)} ({span(*entry['interval_95'])})"
+            for entry, value in (
+                (found["refused"], found["refused"]["proportion"]),
+                (found["accuracy"], found["accuracy"]["proportion"]),
+                (found["calibration"], found["calibration"]["error"]),
+            )
+        ]
+        print("|", " | ".join([name, str(len(tested.labels)), *cells]), "|")
 
 
 if __name__ == "__main__":

@@ -5,24 +5,24 @@ slides are dealt to a few folds, and each fold is answered with a profile made f
 The profile that is written is made from all of them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from mseenet.config import CLASS_NAMES
-from mseenet.errors import UsageError
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.card import Card, NoveltyGate
-from mseenet.inference.classifier import NOT_FINITE, ROWS, Observed
-from mseenet.inference.normalisation import Normalisation
+from mseenet.inference.classifier import Observed
 from mseenet.inference.novelty import Novelty
 from mseenet.inference.profile import SiteProfile
+from mseenet.laboratory import alignment, colour
+from mseenet.laboratory.alignment import Network, aligned, observe_all
 from mseenet.laboratory.answers import Answers, answer, joined, look_at
-from mseenet.laboratory.colour import TAKEN, TrainingFields, estimate
+from mseenet.laboratory.colour import TrainingFields, estimate
 from mseenet.laboratory.fields import Images, LaboratoryFields, SeenFields
 from mseenet.laboratory.figures import conclusion, figures_of, judge_criteria, verification
 from mseenet.laboratory.foreign import ForeignImages
@@ -73,20 +73,6 @@ class Adaptation:
     report: dict[str, Any]
 
 
-class Network(Protocol):
-    """Who answers: the weights without a profile, such as a `Classifier`."""
-
-    @property
-    def card(self) -> Card:
-        """Of the weights."""
-
-    def observe(self, fields: np.ndarray) -> Observed:
-        """As `Classifier.observe`; `ROWS` fields at most, which go through it in one batch."""
-
-    def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `Classifier.last_layer`."""
-
-
 def adapt(
     network: Network,
     fields: LaboratoryFields,
@@ -112,9 +98,10 @@ def adapt(
     """
     others = foreign or {}
     card = network.card
-    before = _answers(network, None, fields.images, fields.sizes)
+    before = answers_with(network, None, fields.images, fields.sizes)
     foreign_before = {
-        kind: _answers(network, None, other.images, other.sizes) for kind, other in others.items()
+        kind: answers_with(network, None, other.images, other.sizes)
+        for kind, other in others.items()
     }
     report = verification(card, fields, before, training, made, foreign_before)
     if reason := unfit(card, fields):
@@ -123,7 +110,7 @@ def adapt(
     after = crossfitted(network, fields, training)
     profile = fit(network, fields, training, name)
     foreign_after = {
-        kind: _answers(network, profile, other.images, other.sizes)
+        kind: answers_with(network, profile, other.images, other.sizes)
         for kind, other in others.items()
     }
     reasons = objections(fields.labels, before, after, foreign_before, foreign_after)
@@ -231,8 +218,9 @@ def takes(card: Card, fields: SeenFields, foreign: int = 0) -> int:
     count = len(fields.labels)
     if unfit(card, fields):
         return count + foreign
-    fitted = count + sum(count - len(tested) for tested in folds_of(fields))
-    return (TAKEN + 1) * fitted + 2 * (count + foreign)
+    fits = [count, *(count - len(tested) for tested in folds_of(fields))]
+    aligned = alignment.TAKEN * sum(min(fit, alignment.MOST) for fit in fits)
+    return (colour.TAKEN + 1) * sum(fits) + aligned + 2 * (count + foreign)
 
 
 def folds_of(fields: SeenFields) -> list[np.ndarray]:
@@ -255,7 +243,7 @@ def crossfitted(network: Network, fields: LaboratoryFields, training: TrainingFi
         rest = np.setdiff1d(np.arange(len(fields.labels)), tested)
         profile = fit(network, fields.chosen(rest), training, "fold")
         left_out = fields.chosen(tested)
-        parts.append(_answers(network, profile, left_out.images, left_out.sizes))
+        parts.append(answers_with(network, profile, left_out.images, left_out.sizes))
     return joined(parts, folds)
 
 
@@ -272,8 +260,8 @@ def fit(
     """
     card, labels = network.card, fields.labels
     assert card.novelty is not None  # see `unfit`
-    change = estimate(fields.images, labels, training)
-    parts = [part for _, _, part in _observed(network, change, fields.images)]
+    change = aligned(network, estimate(fields.images, labels, training), fields)
+    parts = [part for _, _, part in observe_all(network, change, fields.images)]
     columns = [np.concatenate(column) for column in list(zip(*parts, strict=True))[:3]]
     observed = Observed(columns[0], columns[1], columns[2], None)
     slides = [fields.slides == slide for slide in dict.fromkeys(fields.slides)]
@@ -398,7 +386,7 @@ def refitted(
     )
 
 
-def _answers(
+def answers_with(
     network: Network, profile: SiteProfile | None, images: Images, sizes: np.ndarray
 ) -> Answers:
     """What a classifier would say that was loaded with the profile."""
@@ -406,28 +394,12 @@ def _answers(
     if profile is not None:
         card, change, layer = profile.applied_to(card), profile.normalisation, profile.layer
     parts, rows = [], []
-    for batch, pixels, observed in _observed(network, change, images):
+    for batch, pixels, observed in observe_all(network, change, images):
         logits = observed.logits if layer is None else observed.pooled @ layer[0] + layer[1]
         looked = look_at(pixels, sizes[batch])
         parts.append(answer(card, observed._replace(logits=logits), looked))
         rows.append(batch)
     return joined(parts, rows)
-
-
-def _observed(
-    network: Network, change: Normalisation | None, images: Images
-) -> Iterator[tuple[np.ndarray, list[np.ndarray], Observed]]:
-    """What the network makes of images, by `ROWS`, so that it is free for others in between.
-
-    Yields:
-        Positions of a few, int (n,); their pixels, changed; and what the network makes of these.
-    """
-    for batch in np.split(np.arange(len(images)), range(ROWS, len(images), ROWS)):
-        pixels = [images[i] if change is None else change.apply(images[i]) for i in batch]
-        observed = network.observe(np.stack(pixels))
-        if not all(np.isfinite(part).all() for part in observed[:3]):
-            raise UsageError(f"expected answers of which profiles can be made: {NOT_FINITE}")
-        yield batch, pixels, observed
 
 
 def unfit(card: Card, fields: SeenFields) -> str | None:
