@@ -116,6 +116,9 @@ def adapt(
     reasons = objections(fields.labels, before, after, foreign_before, foreign_after)
     figures = figures_of(fields, after)
     criteria = judge_criteria(figures)
+    follows = conclusion(criteria, fields)
+    if follows["verdict"] == "does not hold":
+        reasons.append("With it, too, the network does not hold there.")
     record = {
         "written": not reasons,
         "because": reasons or ["Better on slides that had no part in it."],
@@ -123,8 +126,8 @@ def adapt(
         "tested_on": "slides that had no part in the adaptation",
         **figures,
         "criteria": criteria,
-        **{key: value for key, value in conclusion(criteria, fields).items() if key == "verdict"},
-        "says": conclusion(criteria, fields)["because"],
+        "verdict": follows["verdict"],
+        "says": follows["because"],
         "foreign_refused": {
             kind: [int((~said[kind].named).sum()) for said in (foreign_before, foreign_after)]
             for kind in foreign_before
@@ -219,7 +222,7 @@ def takes(card: Card, fields: SeenFields, foreign: int = 0) -> int:
     if unfit(card, fields):
         return count + foreign
     fits = [count, *(count - len(tested) for tested in folds_of(fields))]
-    aligned = alignment.TAKEN * sum(min(fit, alignment.MOST) for fit in fits)
+    aligned = sum(map(alignment.takes, fits))
     return (colour.TAKEN + 1) * sum(fits) + aligned + 2 * (count + foreign)
 
 

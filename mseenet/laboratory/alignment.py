@@ -50,9 +50,6 @@ DAMPINGS = (0.03, 0.3, 3.0)
 MOST = 40
 """Fields that are fitted to, the slides taking turns."""
 
-TAKEN = len(SIZES) + ROUNDS * (len(SPREAD) + len(DAMPINGS))
-"""How often `aligned` takes each of them."""
-
 SMALLEST_ZOOM = 0.03
 """Cells that differ less in size are left as they are."""
 
@@ -116,6 +113,11 @@ def aligned(network: Network, start: Normalisation, fields: LaboratoryFields) ->
     if abs(found.zoom - 1) < SMALLEST_ZOOM:
         return Normalisation(found.light, found.matrix, found.offset, 1.0)
     return found
+
+
+def takes(count: int) -> int:
+    """How many images `aligned` takes in all of so many fields, each as often as it takes it."""
+    return min(count, MOST) * (len(SIZES) + ROUNDS * (len(SPREAD) + len(DAMPINGS)))
 
 
 def observe_all(

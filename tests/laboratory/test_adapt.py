@@ -11,6 +11,7 @@ from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.classifier import ROWS
 from mseenet.inference.novelty import Novelty
+from mseenet.laboratory import alignment
 from mseenet.laboratory.adapt import (
     adapt,
     extended,
@@ -157,7 +158,11 @@ def test_the_last_layer_waits_for_slides():
     assert may_refit(many)
 
 
-def test_the_work_is_known_before_and_asks_the_network_in_small_parts(gated_classifier):
+def test_the_work_is_known_before_and_asks_the_network_in_small_parts(
+    gated_classifier, monkeypatch
+):
+    for name, value in (("MOST", 2), ("ROUNDS", 1), ("SIZES", (1.0,))):  # enough to count
+        monkeypatch.setattr(alignment, name, value)
     count, taken, asked = 14, [], []
     labels, slides = np.arange(count) % 4, [f"{i % 7}" for i in range(count)]
     images = [render_field(STYLES[label], i) for i, label in enumerate(labels)]
