@@ -48,7 +48,7 @@ EACH = 10
 """Fields of each of these that are taken."""
 
 TESTED = 40
-"""Fields of each other part that are taken."""
+"""Fields of each other part that are taken, if it has so many."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--swapped", action="store_true", help="adapt to the parts that are tested otherwise"
+    )
     parser.add_argument("--weights", type=Path, metavar="DIR", help="of `tools.fold_network`")
     parser.add_argument(
         "--training-fields",
@@ -179,7 +182,8 @@ def main() -> None:
     samples = list(index_dataset(arguments.data, console.progress).samples)
     assert {part[0] for part in ADAPT} == set(CLASS_NAMES)
     for part, members in parts_of_fold(samples).items():
-        kind, count = ("adapt", EACH) if part in ADAPT else ("test", TESTED)
+        adapts = (part in ADAPT) != arguments.swapped
+        kind, count = ("adapt", EACH) if adapts else ("test", min(TESTED, len(members)))
         spread = np.linspace(0, len(members) - 1, count).round().astype(int)
         write_fields(arguments.out, Site(), part, [members[i] for i in spread], kind)
     if arguments.weights:
