@@ -11,7 +11,7 @@ It goes to verification.html for people and verification.json for programs.
 With --adapt it also makes a site profile: colours and size of cells changed to those of training,
 the gate, thresholds and temperature of the laboratory. It is tried on slides left out of it, and
 site-profile.json and site-profile.npz are written only if it is better there, no answer gets
-worse, and no more foreign images pass. --profile FILE, or the setting MSEENET_PROFILE, uses it;
+worse, requirements can be met, and no more foreign images pass. --profile FILE, or the setting MSEENET_PROFILE, uses it;
 slides that it was made from are then left out of the report.
 
 With --foreign DIR each folder in DIR is a kind of image that should be refused.

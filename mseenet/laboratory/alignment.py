@@ -73,7 +73,7 @@ def aligned(network: Network, start: Normalisation, fields: LaboratoryFields) ->
 
     Args:
         network: With a novelty gate.
-        start: Where to begin; its size counts for nothing.
+        start: Where to begin, its size 1.
         fields: The laboratory's.
     """
     card = network.card

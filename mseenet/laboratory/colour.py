@@ -1,9 +1,9 @@
-"""What the training fields look like, and how to make a laboratory's fields look so.
+"""What the training fields look like, and how to give a laboratory's fields their colours.
 
 The colours of all pixels of a laboratory become, in mean and covariance, those of training: by
 the linear change that moves them least, which is the optimal transport between two normal
 distributions. Nuclei count in a fixed proportion, so that it does not matter how crowded the
-fields are. No label is needed but for the size of cells, which differs between the classes.
+fields are. Labels only make the classes count alike.
 
 Reference:
     F. Pitie, A. Kokaram, "The linear Monge-Kantorovitch linear colour mapping for
@@ -21,7 +21,7 @@ from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.errors import UsageError
 from mseenet.imaging.appearance import MEASURES, Appearance, Moments, appearance_of, density_of
 from mseenet.imaging.nuclei import scale_bar_corner
-from mseenet.inference.normalisation import ZOOM, Normalisation, surface_terms
+from mseenet.inference.normalisation import Normalisation, surface_terms
 
 TRAINING_PATH = Path(__file__).with_name("training_fields.json")
 """The training fields of the shipped weights, made by `tools.training_fields`."""
@@ -41,9 +41,6 @@ ROUNDS = 2
 TAKEN = 2 + ROUNDS
 """How often `estimate` takes each image."""
 
-SMALLEST_ZOOM = 0.03
-"""Cells that differ less in size are left as they are."""
-
 _COARSE = 8
 _TERMS = surface_terms(IMAGE_SIZE // _COARSE)
 
@@ -56,7 +53,6 @@ class TrainingFields:
         weights: SHA-256 of the network's weights file, in hex.
         n: How many fields.
         quantiles: By measure, float64 (101,), ascending.
-        sizes: Median diameter of the cells of each class, float64 (C,).
         nuclei: Mean colours of the nuclei, each class counting alike.
         rest: The same of all else.
         light: Of `falling_light`, float64 (5, 3).
@@ -65,7 +61,6 @@ class TrainingFields:
     weights: str
     n: int
     quantiles: dict[str, np.ndarray]
-    sizes: np.ndarray
     nuclei: Moments
     rest: Moments
     light: np.ndarray
@@ -78,7 +73,6 @@ class TrainingFields:
                 "weights": self.weights,
                 "n": self.n,
                 "quantiles": {name: _rounded(q) for name, q in self.quantiles.items()},
-                "sizes": _rounded(self.sizes),
                 "light": _rounded(self.light, 6),
                 "colours": {
                     name: {"mean": _rounded(m.mean, 6), "covariance": _rounded(m.covariance, 8)}
@@ -105,13 +99,12 @@ def read_training_fields(path: Path = TRAINING_PATH) -> TrainingFields:
             str(content["weights"]),
             int(content["n"]),
             {name: np.array(content["quantiles"][name], float) for name in MEASURES},
-            np.array(content["sizes"], float),
             colours["nuclei"],
             colours["rest"],
             np.array(content["light"], float),
         )
-        shapes = [result.sizes.shape, result.light.shape, result.rest.covariance.shape]
-        if shapes != [(len(CLASS_NAMES),), (5, 3), (3, 3)]:
+        shapes = [result.light.shape, result.rest.covariance.shape]
+        if shapes != [(5, 3), (3, 3)]:
             raise ValueError(f"arrays of shape {shapes}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
@@ -139,7 +132,6 @@ def describe(
         weights,
         len(looks),
         {name: quantiles_of(looks, name) for name in MEASURES},
-        _sizes(looks, labels),
         *_groups(looks, labels),
         falling_light(np.stack(coarse)),
     )
@@ -156,11 +148,11 @@ def quantiles_of(looks: Iterable[Appearance], measure: str) -> np.ndarray:
 def estimate(
     images: Sequence[np.ndarray], labels: np.ndarray, training: TrainingFields
 ) -> Normalisation:
-    """The change that makes fields of a laboratory look like those of training.
+    """The change that gives fields of a laboratory the colours of training; cells keep their size.
 
     Args:
         images: RGB pixels of each field, uint8 (224, 224, 3) in [0, 255].
-        labels: int (N,); classes count alike, and the size of cells is compared by class.
+        labels: int (N,); classes count alike.
         training: What they are to look like.
     """
     coarse = np.stack([_coarse(rgb) for rgb in images])
@@ -171,7 +163,6 @@ def estimate(
     target = _mixed(training.nuclei, training.rest, COVERED)
     matrix, offset = transport(source, target)
     found = Normalisation(light, matrix, offset, 1.0)
-    looks: list[Appearance] = []
     for _ in range(ROUNDS):
         looks = [appearance_of(found.coloured(rgb)) for rgb in images]
         more = transport(
@@ -179,7 +170,7 @@ def estimate(
             _mixed(training.nuclei, training.rest, NUCLEI),
         )
         found = Normalisation(light, *_combined((found.matrix, found.offset), more), 1.0)
-    return Normalisation(light, found.matrix, found.offset, _zoom(looks, labels, training))
+    return found
 
 
 def falling_light(coarse: np.ndarray) -> np.ndarray:
@@ -261,26 +252,6 @@ def _pooled(weighted: Sequence[tuple[Moments, float]]) -> Moments:
     within = np.einsum("n,nij->ij", weights, np.stack([m.covariance for m, _ in weighted]))
     gaps = means - mean
     return Moments(mean, within + (weights[:, None] * gaps).T @ gaps)
-
-
-def _sizes(looks: Sequence[Appearance], labels: np.ndarray) -> np.ndarray:
-    """Median diameter of the cells by class, float64 (C,); NaN for a class without cells."""
-    sizes = np.array([look.measures["size"] for look in looks])
-    found = np.full(len(CLASS_NAMES), np.nan)
-    for label in np.unique(labels):
-        known = sizes[(labels == label) & np.isfinite(sizes)]
-        if len(known):
-            found[label] = np.median(known)
-    return found
-
-
-def _zoom(looks: Sequence[Appearance], labels: np.ndarray, training: TrainingFields) -> float:
-    """By how much the cells are to be enlarged; 1 for what cannot be told from it."""
-    ratios = training.sizes / _sizes(looks, labels)
-    known = ratios[np.isfinite(ratios)]
-    # The median: a single series of a class may have cells of another size than the others.
-    factor = float(np.clip(np.median(known), *ZOOM)) if len(known) else 1.0
-    return round(factor, 3) if abs(factor - 1) >= SMALLEST_ZOOM else 1.0
 
 
 def _coarse(rgb: np.ndarray) -> np.ndarray:
