@@ -21,8 +21,9 @@ from typing import Protocol
 import numpy as np
 
 from mseenet.config import CLASS_NAMES
+from mseenet.errors import UsageError
 from mseenet.inference.card import Card
-from mseenet.inference.classifier import ROWS, Observed
+from mseenet.inference.classifier import NOT_FINITE, ROWS, Observed
 from mseenet.inference.normalisation import ZOOM, Normalisation
 from mseenet.laboratory.fields import Images, LaboratoryFields
 from mseenet.metrics import softmax
@@ -127,10 +128,16 @@ def observe_all(
 
     Yields:
         Positions of a few, int (n,); their pixels, changed; and what the network makes of these.
+
+    Raises:
+        UsageError: That is no finite number.
     """
     for batch in np.split(np.arange(len(images)), range(ROWS, len(images), ROWS)):
         pixels = [images[i] if change is None else change.apply(images[i]) for i in batch]
-        yield batch, pixels, network.observe(np.stack(pixels))
+        seen = network.observe(np.stack(pixels))
+        if not all(np.isfinite(part).all() for part in seen[:3]):
+            raise UsageError(f"expected answers of which profiles can be made: {NOT_FINITE}")
+        yield batch, pixels, seen
 
 
 def _moved(start: Normalisation, point: np.ndarray) -> Normalisation:

@@ -16,7 +16,7 @@ from mseenet.inference.classifier import ROWS, Classifier, Observed
 from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import BusyError, Job, Place, Scheduler
 from mseenet.laboratory.adapt import Adaptation, adapt, takes
-from mseenet.laboratory.colour import TAKEN, TrainingFields
+from mseenet.laboratory.colour import TrainingFields
 from mseenet.laboratory.fields import Images, LaboratoryFields, SeenFields
 from mseenet.laboratory.foreign import ForeignImages, read_foreign
 
@@ -142,8 +142,8 @@ class Making:
                 self._lose(error)
 
     def _later(self) -> int:
-        """How many images the network will be asked about after these."""
-        return (self.total - self.done) // (TAKEN + 1)
+        """How many images the network will be asked about after these, at most."""
+        return self.total - self.done
 
     def _takes(self, foreign: int) -> int:
         """How many images are taken: each once to be read, and what `adapt` takes."""
