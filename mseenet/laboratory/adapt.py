@@ -113,12 +113,11 @@ def adapt(
         kind: answers_with(network, profile, other.images, other.sizes)
         for kind, other in others.items()
     }
-    reasons = objections(fields.labels, before, after, foreign_before, foreign_after)
     figures = figures_of(fields, after)
     criteria = judge_criteria(figures)
     follows = conclusion(criteria, fields)
-    if follows["verdict"] == "does not hold":
-        reasons.append("With it, too, the network does not hold there.")
+    verdict = follows["verdict"]
+    reasons = objections(fields.labels, before, after, foreign_before, foreign_after, verdict)
     record = {
         "written": not reasons,
         "because": reasons or ["Better on slides that had no part in it."],
@@ -126,7 +125,7 @@ def adapt(
         "tested_on": "slides that had no part in the adaptation",
         **figures,
         "criteria": criteria,
-        "verdict": follows["verdict"],
+        "verdict": verdict,
         "says": follows["because"],
         "foreign_refused": {
             kind: [int((~said[kind].named).sum()) for said in (foreign_before, foreign_after)]
@@ -166,6 +165,7 @@ def objections(
     after: Answers,
     foreign_before: Mapping[str, Answers],
     foreign_after: Mapping[str, Answers],
+    verdict: str = "cannot be said",
 ) -> list[str]:
     """Why a profile may not be used, in sentences; none if it may.
 
@@ -175,12 +175,15 @@ def objections(
         after: With profiles that the field's slide had no part in.
         foreign_before: To images that are to be refused, by kind.
         foreign_after: The same with the profile.
+        verdict: Of `figures.conclusion` with the profile.
     """
     right_before, right_after = (a.predicted == labels for a in (before, after))
     useful_before, useful_after = (
         int((a.named & r).sum()) for a, r in ((before, right_before), (after, right_after))
     )
     found = []
+    if verdict == "does not hold":
+        found.append("With it, too, the network does not hold there.")
     if useful_after <= useful_before:
         found.append(
             f"Not better: {useful_after} of {len(labels)} fields are named rightly with it, "

@@ -89,6 +89,8 @@ def test_a_better_profile_has_no_objections():
     labels = np.repeat([0, 1, 2, 3], 5)
     before = said(labels, np.arange(20) < 8)
     assert objections(labels, before, said(labels), {}, {}) == []
+    (reason,) = objections(labels, before, said(labels), {}, {}, "does not hold")
+    assert "does not hold" in reason
 
 
 @pytest.mark.parametrize(

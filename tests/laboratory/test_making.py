@@ -25,6 +25,8 @@ MINUTES = 120  # in seconds
 @pytest.fixture(autouse=True)
 def few_folds(monkeypatch):
     monkeypatch.setattr("mseenet.laboratory.adapt.FOLDS", 2)
+    for name, value in (("MOST", 2), ("ROUNDS", 1), ("SIZES", (1.0,))):
+        monkeypatch.setattr(f"mseenet.laboratory.alignment.{name}", value)
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_a_site_profile_is_made_stopped_and_gone_on_with(opened, gated_server):
     page.get_by_role("button", name="Go on").wait_for()
     assert page.get_by_text("Stopped after").is_visible()
     page.get_by_role("button", name="Go on").click()
-    page.get_by_text("may be used.").wait_for()
+    page.get_by_text("may be used.").wait_for(timeout=300_000)  # the network looks 1,500 times
     for width in (1280, 420):
         page.set_viewport_size({"width": width, "height": 1000})
         settled(page)
