@@ -23,6 +23,21 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def hear_signals() -> None:
+    """Lets the commands that tests start, and end by signals, hear them.
+
+    What is ignored here (SIGINT in the background of a script, SIGHUP below `nohup`) would be
+    ignored there, too; a handler is not passed on.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+hear_signals()
+
+
 def encode_pil(image: Image.Image, image_format: str, **options) -> bytes:
     """Encodes a PIL image, of any mode that the format knows, in memory."""
     buffer = io.BytesIO()
