@@ -303,8 +303,11 @@ def server(ungated_weights, temporary_folder) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     """Headless Chromium with a camera that shows a test picture."""
+    from playwright.sync_api import expect
+
     from tools.browser import running_browser
 
+    expect.set_options(timeout=180_000)  # of a busy machine, as for pages below
     camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
     with running_browser(*camera) as browser:
         yield browser
