@@ -11,6 +11,7 @@ import secrets
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,7 @@ class Card:
     content: dict
     profile: "SiteProfile | None" = None
 
-    @property
+    @cached_property  # a page asks for each field of a case that was opened again
     def release(self) -> str:
         own = release_of(self.content)
         if self.profile is None:

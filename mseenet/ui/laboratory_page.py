@@ -1,7 +1,7 @@
 """The page on which a user tries whether the network holds for fields of the own laboratory."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from mseenet.case.fields import problems_of, server_full
 from mseenet.case.labelled import labelled
-from mseenet.case.limits import MEGABYTE, Limits
+from mseenet.case.limits import MEGABYTE, Limits, Room
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.inference.classifier import Classifier
@@ -169,23 +169,25 @@ def _draw_intake(view: CaseView) -> None:
     )
     st.caption(privacy())
     if taken is not None:
-        archive, refused = _one_archive(taken, limits)
-        if archive is None:
-            laboratory.fail(refused)
-        else:
-            with st.spinner("Reading the archive ...", show_time=True):
-                laboratory.take_archive(*archive, limits, server_room())
-        st.rerun()
+        _take(taken, limits, laboratory.take_archive, laboratory.fail)
 
 
-def _one_archive(taken: UploadedFile, limits: Limits) -> tuple[tuple[str, bytes] | None, str]:
-    """Name and content of the one file of an upload; or None, and what is wrong."""
+def _take(
+    taken: UploadedFile,
+    limits: Limits,
+    take: Callable[[str, bytes, Limits, Room], None],
+    refuse: Callable[[str], None],
+) -> None:
+    """Hands the one file of an upload on, or what is wrong with it, and draws the page anew."""
     files, left_out = unbundled(contents_of([taken]), limits)
     if len(files) == 1:
-        return files[0], ""
-    refused = "; ".join(problems_of(left_out))
-    count = len(files) + len(left_out)
-    return None, refused or f"expected one ZIP archive; received {count} files"
+        with st.spinner("Reading the archive ...", show_time=True):
+            take(*files[0], limits, server_room())
+    else:
+        refused = "; ".join(problems_of(left_out))
+        count = len(files) + len(left_out)
+        refuse(refused or f"expected one ZIP archive; received {count} files")
+    st.rerun()
 
 
 def _draw_case(view: CaseView) -> None:
@@ -422,13 +424,7 @@ def _draw_order(view: CaseView, classifier: Classifier) -> None:
         )
         st.caption(plain(str(limits)))
         if taken is not None:
-            archive, refused = _one_archive(taken, limits)
-            if archive is None:
-                laboratory.refuse_foreign(refused)
-            else:
-                with st.spinner("Reading the archive ...", show_time=True):
-                    laboratory.take_foreign(*archive, limits, server_room())
-            st.rerun()
+            _take(taken, limits, laboratory.take_foreign, laboratory.refuse_foreign)
     st.session_state.setdefault("profile-name", laboratory.suggested_name)
     st.text_input("Name of the profile", key="profile-name", max_chars=LONGEST_NAME, width=360)
     st.caption(TAKES)

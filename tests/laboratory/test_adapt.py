@@ -30,9 +30,12 @@ from mseenet.laboratory.foreign import ForeignImages
 from mseenet.metrics import cross_entropy
 
 
-def laboratory(labels, slides) -> LaboratoryFields:
+def laboratory(labels, slides, images: Images | None = None) -> LaboratoryFields:
+    """Fields of a laboratory; without images of theirs they are tiny, of any colours."""
     count = len(labels)
-    images = np.random.default_rng(0).integers(0, 255, (count, 4, 4, 3)).astype(np.uint8)
+    if images is None:
+        random = np.random.default_rng(0)
+        images = Images(random.integers(0, 255, (count, 4, 4, 3)).astype(np.uint8))
     return LaboratoryFields(
         names=tuple(map(str, range(count))),
         slides=np.array(slides),
@@ -41,7 +44,7 @@ def laboratory(labels, slides) -> LaboratoryFields:
         marks=tuple(map(str, range(count))),
         sources=(b"",) * count,
         problems=(),
-        images=Images(images),
+        images=images,
         sizes=np.full((count, 2), 224),
     )
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from test_adapt import laboratory
 
 from mseenet.inference.classifier import Observed
 from mseenet.inference.normalisation import Normalisation
@@ -18,7 +19,7 @@ from mseenet.laboratory import alignment
 from mseenet.laboratory.adapt import adapt, answers_with
 from mseenet.laboratory.alignment import aligned, takes
 from mseenet.laboratory.colour import read_training_fields
-from mseenet.laboratory.fields import Images, LaboratoryFields, find_fields, read_fields
+from mseenet.laboratory.fields import Images, find_fields, read_fields
 from mseenet.training.dataset import index_dataset
 from mseenet.training.series import find_captures, part_names, read_captures
 from tools.simulated_site import Site
@@ -52,21 +53,6 @@ class Colours:
         return Observed(frozen, frozen, np.zeros((len(frozen), 4), np.float32), None)
 
 
-def laboratory(images, labels, slides) -> LaboratoryFields:
-    count = len(labels)
-    return LaboratoryFields(
-        names=tuple(map(str, range(count))),
-        slides=np.array(slides),
-        labels=np.array(labels),
-        looks=(None,) * count,
-        marks=tuple(map(str, range(count))),
-        sources=(b"",) * count,
-        problems=(),
-        images=images,
-        sizes=np.full((count, 2), 224),
-    )
-
-
 def spot(grey: tuple[int, int, int]) -> np.ndarray:
     """A dark disc of a third of the field's width on a plain colour."""
     place = np.hypot(*np.mgrid[-112:112, -112:112])
@@ -86,7 +72,7 @@ def test_colours_and_size_are_brought_to_those_of_training():
         0.9,
     )
     taken = Images([site.apply(home[label]) for label in labels], lambda: seen.append(1))
-    fields = laboratory(taken, labels, [f"{i % 6}" for i in range(12)])
+    fields = laboratory(labels, [f"{i % 6}" for i in range(12)], taken)
     start = Normalisation(
         site.light, np.eye(3, dtype=np.float32), np.zeros(3, np.float32), site.zoom
     )
@@ -114,7 +100,7 @@ def test_slides_take_turns_where_there_are_many_fields(monkeypatch):
     identity = Normalisation(
         np.zeros((5, 3), np.float32), np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0
     )
-    aligned(Watched(np.zeros((4, 4))), identity, laboratory(Images(images), labels, slides))
+    aligned(Watched(np.zeros((4, 4))), identity, laboratory(labels, slides, Images(images)))
     unchanged = asked[alignment.SIZES.index(1.0)]
     assert unchanged[:, 0, 0, 0].tolist() == pytest.approx([150, 151, 157, 158], abs=1)
 

@@ -18,6 +18,16 @@ pytestmark = [
 ]
 
 
+def assert_fits(page) -> None:
+    """Everything on the page can be read, and nothing is too wide, on any screen."""
+    for width in (1280, 420):
+        page.set_viewport_size({"width": width, "height": 1000})
+        settled(page)
+        assert findings_of_axe(page) == []
+        main = page.locator("[data-testid=stMain]")
+        assert main.evaluate("main => main.scrollWidth <= main.clientWidth")
+
+
 def archive() -> bytes:
     """Two slides of a rendered field for each class, and a file that cannot be read."""
     buffer = io.BytesIO()
@@ -43,12 +53,7 @@ def test_a_zip_goes_in_and_the_report_comes_out(page, temporary_folder):
     assert findings_of_axe(page) == []
     page.get_by_role("button", name="Start the check").click()
     page.get_by_role("heading", name="The four requirements").wait_for()
-    for width in (1280, 420):
-        page.set_viewport_size({"width": width, "height": 1000})
-        settled(page)
-        assert findings_of_axe(page) == []
-        main = page.locator("[data-testid=stMain]")
-        assert main.evaluate("main => main.scrollWidth <= main.clientWidth")
+    assert_fits(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Report for programs").click()
     assert download.value.suggested_filename == "verification.json"
@@ -87,12 +92,7 @@ def test_a_site_profile_is_made_stopped_and_gone_on_with(opened, gated_server):
     assert page.get_by_text("Stopped after").is_visible()
     page.get_by_role("button", name="Go on").click()
     page.get_by_text("may be used.").wait_for(timeout=300_000)  # the network looks 1,500 times
-    for width in (1280, 420):
-        page.set_viewport_size({"width": width, "height": 1000})
-        settled(page)
-        assert findings_of_axe(page) == []
-        main = page.locator("[data-testid=stMain]")
-        assert main.evaluate("main => main.scrollWidth <= main.clientWidth")
+    assert_fits(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Report for programs").click()
     adaptation = json.loads(download.value.path().read_bytes())["adaptation"]
