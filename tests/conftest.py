@@ -135,6 +135,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=places.__getitem__)
 
 
+LONGEST_VALUE = 20
+"""Bytes, or characters, of a parameter that stand in the name of its test."""
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names long content by its parameter.
+
+    A ZIP file holds the time at which it was made: workers that collect the tests in different
+    seconds would see different names, and pytest-xdist then runs none.
+    """
+    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_VALUE else None
+
+
 @pytest.fixture(scope="session")
 def fields() -> list[np.ndarray]:
     """Four rendered fields, uint8 (224, 224, 3)."""

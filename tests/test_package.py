@@ -38,6 +38,10 @@ def test_workers_know_the_groups_of_tests(request):
     assert request.node.nodeid.endswith("@test_package.py")
 
 
+def test_names_of_tests_hold_no_content(request):
+    assert [item.nodeid for item in request.session.items if r"PK\x03" in item.nodeid] == []
+
+
 # Dependencies
 
 
