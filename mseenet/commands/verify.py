@@ -9,7 +9,7 @@ slides, and in what the fields look different from those of training; and what t
 It goes to verification.html for people and verification.json for programs.
 
 With --adapt it also makes a site profile: colours and size of cells changed to those of training,
-the gate, thresholds and temperature of the laboratory. It is tried on slides left out of it, and
+the gate, thresholds, also of image quality, and temperature of the laboratory. It is tried on slides left out of it, and
 site-profile.json and site-profile.npz are written only if it is better there, no answer gets
 worse, requirements can be met, and no more foreign images pass. --profile FILE, or the setting MSEENET_PROFILE, uses it;
 slides that it was made from are then left out of the report.
@@ -151,6 +151,12 @@ def summary(report: dict) -> str:
             f"  {kind}: {after} refused with it, {before} without it"
             for kind, (before, after) in adaptation.get("foreign_refused", {}).items()
         ]
+        if quality := adaptation.get("image_quality"):
+            without, _, with_it = quality["flagged"]
+            lines.append(
+                f"  flagged for image quality: {with_it} of {quality['n']} fields with it, "
+                f"{without} without it. {quality['because']}"
+            )
     return "\n".join(lines)
 
 

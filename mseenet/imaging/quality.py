@@ -9,10 +9,12 @@ Beside each threshold stand the values of the 2,507 training and validation fiel
 random split (seed 0), on which alone it was chosen, and of every fifth of them spoiled as
 stated: brightness or contrast times a factor, or blurred by a Gaussian. Thresholds leave
 room for brightness times 0.6 to 1.2 and contrast times 0.8 to 1.2, which the network tolerates;
-of fields at brightness x1.4 a tenth fails them.
+of fields at brightness x1.4 a tenth fails them. Four of them are different where a site profile
+has its own (`Thresholds`).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -69,6 +71,36 @@ _INSIDE_QUARTER = ~scale_bar_corner((IMAGE_SIZE // 4, IMAGE_SIZE // 4))
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """What a field is compared with, as far as a laboratory may have values of its own.
+
+    Attributes:
+        contrast: Smallest range of grey levels, see `LOW_RANGE`.
+        dark: Smallest grey level of plasma, see `DARK`.
+        sharpness: Smallest ratio of fine to coarse detail, see `SHARPNESS`.
+        stained: Smallest optical density of what is most like chromatin, see `STAINED`.
+    """
+
+    contrast: float = LOW_RANGE
+    dark: float = DARK
+    sharpness: float = SHARPNESS
+    stained: float = STAINED
+
+
+SHIPPED = Thresholds()
+"""Those that come with the project."""
+
+
+class Measures(NamedTuple):
+    """What is compared with `Thresholds`, by the same names and in the same units."""
+
+    contrast: float
+    dark: float
+    sharpness: float
+    stained: float
+
+
+@dataclass(frozen=True)
 class Finding:
     """Something about an image that speaks against classifying it.
 
@@ -87,7 +119,11 @@ class Finding:
     severe: bool = False
 
 
-def check_quality(rgb: np.ndarray, original: tuple[int, int] | None = None) -> tuple[Finding, ...]:
+def check_quality(
+    rgb: np.ndarray,
+    original: tuple[int, int] | None = None,
+    thresholds: Thresholds = SHIPPED,
+) -> tuple[Finding, ...]:
     """Looks for what makes an image unfit to be classified.
 
     What another finding makes meaningless is not looked for: nothing else in an image that
@@ -97,6 +133,8 @@ def check_quality(rgb: np.ndarray, original: tuple[int, int] | None = None) -> t
     Args:
         rgb: RGB pixels, uint8 (H, W, 3) in [0, 255], with at least one pixel.
         original: Height and width as decoded, if `rgb` was squeezed since.
+        thresholds: Of review. What refuses an image, its resolution and overexposure are judged
+            alike with any.
 
     Returns:
         The findings, none for a field like those that the network has learned; one alone
@@ -109,9 +147,8 @@ def check_quality(rgb: np.ndarray, original: tuple[int, int] | None = None) -> t
         return (Finding("low resolution", side, reason, severe=True),)
 
     field = squeeze(rgb)
-    grey = field @ _LUMA
-    fine = ndimage.gaussian_filter(grey, 1.0, truncate=3)  # noise is neither detail nor extreme
-    darkest, dark, plasma = np.quantile(fine[_INSIDE], _GREYS).tolist()
+    fine = _fine(field)
+    darkest, dark, plasma = _greys(fine)
     contrast = plasma - darkest
     if contrast < NO_PICTURE:
         reason = "one plain colour: there is nothing to classify"
@@ -124,22 +161,33 @@ def check_quality(rgb: np.ndarray, original: tuple[int, int] | None = None) -> t
             "are needed to show the chromatin"
         )
         findings.append(Finding("low resolution", side, reason))
-    if plasma < DARK:
+    if plasma < thresholds.dark:
         reason = "too dark: the empty plasma should look nearly white"
         findings.append(Finding("too dark", plasma, reason))
     if dark > BRIGHT:
         reason = "overexposed: nearly all of the field, cells included, is white"
         findings.append(Finding("too bright", dark, reason))
-    if contrast < LOW_RANGE:
+    if contrast < thresholds.contrast:
         reason = "low contrast: cells hardly stand out from the plasma"
         findings.append(Finding("low contrast", contrast, reason))
-    elif (stained := _stained(field)) < STAINED:
+    elif (stained := _stained(field)) < thresholds.stained:
         reason = "no stained nucleus in view: there seem to be only plasma and red cells"
         findings.append(Finding("nothing stained", stained, reason))
-    if side >= SMALLEST_SIDE and (sharpness := _sharpness(fine)) < SHARPNESS:
+    if side >= SMALLEST_SIDE and (sharpness := _sharpness(fine)) < thresholds.sharpness:
         reason = "out of focus: edges of cells and their chromatin are blurred"
         findings.append(Finding("out of focus", sharpness, reason))
     return tuple(findings)
+
+
+def measured(rgb: np.ndarray) -> Measures:
+    """All that `check_quality` compares with thresholds that a laboratory may have of its own.
+
+    Args:
+        rgb: RGB pixels, uint8 (224, 224, 3) in [0, 255].
+    """
+    fine = _fine(rgb)
+    darkest, _, plasma = _greys(fine)
+    return Measures(plasma - darkest, plasma, _sharpness(fine), _stained(rgb))
 
 
 def sharpness_of(rgb: np.ndarray) -> float:
@@ -148,7 +196,17 @@ def sharpness_of(rgb: np.ndarray) -> float:
     Args:
         rgb: RGB pixels, uint8 (224, 224, 3) in [0, 255].
     """
-    return _sharpness(ndimage.gaussian_filter(rgb @ _LUMA, 1.0, truncate=3))
+    return _sharpness(_fine(rgb))
+
+
+def _fine(field: np.ndarray) -> np.ndarray:
+    """Grey levels blurred by 1 pixel, as noise is neither detail nor extreme, float32 (224, 224)."""
+    return ndimage.gaussian_filter(field @ _LUMA, 1.0, truncate=3)
+
+
+def _greys(fine: np.ndarray) -> list[float]:
+    """Grey levels at the quantiles `_GREYS` of a field from `_fine`."""
+    return np.quantile(fine[_INSIDE], _GREYS).tolist()
 
 
 def _sharpness(fine: np.ndarray) -> float:

@@ -25,6 +25,7 @@ from mseenet.files import (
     sync,
     write_atomically,
 )
+from mseenet.imaging.quality import SHIPPED, Thresholds
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.novelty import Novelty
 from mseenet.inference.rules import rules
@@ -108,6 +109,7 @@ class Card:
         content: The whole card as it stands in the file.
         profile: The site profile whose calibration, gate and thresholds are in use; None for
             those of the card.
+        quality: Thresholds of image quality: the profile's, else the shipped ones.
         release: See `release_of`; with a profile, of both together.
     """
 
@@ -120,6 +122,7 @@ class Card:
     novelty: NoveltyGate | None
     content: dict
     profile: "SiteProfile | None" = None
+    quality: Thresholds = SHIPPED
 
     @cached_property  # a page asks for each field of a case that was opened again
     def release(self) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 from mseenet.config import CLASS_NAMES, FROZEN_LAYER, IMAGE_SIZE, TARGET_LAYER
 from mseenet.imaging.decoding import ImageError, ImageSource, decode_image, squeeze
 from mseenet.imaging.nuclei import FoundCells, NucleatedCells, find_cells, unpacked
-from mseenet.imaging.quality import Finding, check_quality
+from mseenet.imaging.quality import Finding, Thresholds, check_quality
 from mseenet.inference import cellularity, scale
 from mseenet.inference.cam import METHODS, CamExplainer
 from mseenet.inference.card import DEFAULT_WEIGHTS, Card, WeightsError, read_card
@@ -364,15 +364,11 @@ class Classifier:
     ) -> Iterator[Prediction]:
         # While the network works on one batch, its quality is checked and the next one decoded.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            upcoming = [
-                pool.submit(_read, image, pool, self._change)
-                for image in islice(images, batch_size)
-            ]
+            upcoming = [pool.submit(self.read, image, pool) for image in islice(images, batch_size)]
             while upcoming:
                 current = upcoming
                 upcoming = [
-                    pool.submit(_read, image, pool, self._change)
-                    for image in islice(images, batch_size)
+                    pool.submit(self.read, image, pool) for image in islice(images, batch_size)
                 ]
                 fields = [job.result() for job in current]
                 yield from self._predict_batch(fields, heatmaps, include_rejected, filled)
@@ -384,7 +380,7 @@ class Classifier:
             image: As for `mseenet.imaging.decoding.decode_image`.
             pool: Where its quality and its cells are looked at meanwhile.
         """
-        return _read(image, pool, self._change)
+        return _read(image, pool, self._change, self.card.quality)
 
     def answers(self, images: Sequence[ReadImage]) -> list[Prediction]:
         """Predicts images that were read, with heatmaps of the predicted class; a step of `stream`.
@@ -534,7 +530,10 @@ def judged(
 
 
 def _read(
-    source: ImageSource, pool: ThreadPoolExecutor, change: Normalisation | None
+    source: ImageSource,
+    pool: ThreadPoolExecutor,
+    change: Normalisation | None,
+    thresholds: Thresholds,
 ) -> _Field | ImageError:
     try:
         rgb = decode_image(source)
@@ -542,7 +541,7 @@ def _read(
         return error
     # What was decoded may be large; nothing holds it after this.
     field = _prepared(squeeze(rgb), change)
-    quality = pool.submit(check_quality, field, rgb.shape[:2])
+    quality = pool.submit(check_quality, field, rgb.shape[:2], thresholds)
     return _Field(field, quality, pool.submit(find_cells, field))
 
 

@@ -1,8 +1,8 @@
 """A site profile: what one laboratory needs so that the network holds there.
 
 It lies beside no weights and holds none but, where there were slides enough, the last layer:
-a change of colours and size (`mseenet.inference.normalisation`), a temperature, and the gate's
-reference and thresholds. It is of one release of the weights and refused for every other.
+a change of colours and size (`mseenet.inference.normalisation`), a temperature, the gate's
+reference and thresholds, and, where the laboratory's fields need them, thresholds of image quality. It is of one release of the weights and refused for every other.
 
 Two files: a JSON file that says what it is, and beside it a NumPy archive that the JSON file names
 with its SHA-256.
@@ -15,7 +15,7 @@ import os
 import re
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,15 @@ import numpy as np
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import MSEENetError
 from mseenet.files import write_atomically
+from mseenet.imaging.quality import SHIPPED, Thresholds
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.card import Card, NoveltyGate
 from mseenet.inference.normalisation import Normalisation
 from mseenet.inference.novelty import Novelty
 
-SCHEMA = 1
-"""Version of the files; others are refused."""
+SCHEMA, SCHEMA_OF_QUALITY = 1, 2
+"""Versions of the files: without and with thresholds of image quality. Others are refused, and an
+earlier program refuses the second, whose fields it would judge by other thresholds."""
 
 KIND = "MSEENet site profile"
 
@@ -51,6 +53,12 @@ MOST_REFERENCES = 64
 
 WIDEST_GATE = 1.5
 """A profile may let fields be this much farther from the reference than the card does."""
+
+LOOSEST = Thresholds(contrast=16.0, dark=65.0, sharpness=0.40, stained=0.041)
+"""No profile's thresholds of image quality are lower. Of every fifth of the training and validation
+fields (502) all are still flagged blurred by 3 pixels (sharpness, largest 0.399), at brightness
+x0.25 (plasma, largest 64.0) and at contrast x0.2 (stained, largest 0.0406); at contrast x0.1 nine
+in ten have a range of grey levels below 16, twice what is no picture at all."""
 
 _ARRAYS = ("light", "matrix", "offset", "means", "whitening")
 _LAYER = ("kernel", "bias")
@@ -74,6 +82,11 @@ class SiteProfile:
         layer: Kernel (F, C) and bias (C,) of the last layer instead of the weights'; None to
             leave it.
         content: All that its JSON file says, such as what it was made from.
+        quality: Thresholds of image quality instead of the shipped ones: of these none is higher,
+            of `LOOSEST` none lower.
+
+    Raises:
+        ValueError: A threshold of image quality is out of these bounds, or no number.
     """
 
     name: str
@@ -84,6 +97,15 @@ class SiteProfile:
     review_confidence: float
     layer: tuple[np.ndarray, np.ndarray] | None
     content: dict
+    quality: Thresholds = SHIPPED
+
+    def __post_init__(self):
+        for name, value in asdict(self.quality).items():
+            lowest, highest = (getattr(bounds, name) for bounds in (LOOSEST, SHIPPED))
+            try:
+                _number(value, lowest, highest)
+            except ValueError as error:
+                raise ValueError(f"image quality, {name}: {error}") from error
 
     @property
     def identity(self) -> str:
@@ -124,14 +146,18 @@ class SiteProfile:
             novelty=self.gate,
             review_confidence=self.review_confidence,
             profile=self,
+            quality=self.quality,
         )
 
     def _settings(self) -> dict:
+        # Without thresholds of its own it is, and is named, as before there were any.
+        own = {} if self.quality == SHIPPED else {"quality": asdict(self.quality)}
         return {
             "zoom": self.normalisation.zoom,
             "calibration": {"value": self.calibration.value, "slope": self.calibration.slope},
             "novelty": {"review": self.gate.review, "reject": self.gate.reject},
             "review_confidence": self.review_confidence,
+            **own,
         }
 
     def arrays(self) -> bytes:
@@ -162,7 +188,7 @@ class SiteProfile:
         arrays = self.arrays()
         record = self.content | {
             "kind": KIND,
-            "schema": SCHEMA,
+            "schema": SCHEMA if self.quality == SHIPPED else SCHEMA_OF_QUALITY,
             "name": self.name,
             "release": self.release,
             "identity": self.identity,
@@ -267,7 +293,25 @@ def _checked(content: dict, arrays: dict[str, np.ndarray]) -> SiteProfile:
         _number(content["review_confidence"], 0, 1),
         layer,
         content,
+        _thresholds(content),
     )
+
+
+def _thresholds(content: dict) -> Thresholds:
+    """Thresholds of image quality; the shipped ones for a profile without any of its own."""
+    if (content["schema"] == SCHEMA_OF_QUALITY) != ("quality" in content):
+        raise ValueError(
+            f"schema {content['schema']}: expected thresholds of image quality with schema "
+            f"{SCHEMA_OF_QUALITY}, and with no other"
+        )
+    if "quality" not in content:
+        return SHIPPED
+    record, known = content["quality"], {field.name for field in fields(Thresholds)}
+    if not isinstance(record, dict) or set(record) != known:
+        raise ValueError(
+            f"image quality: expected {', '.join(sorted(known))}; received {record!r:.80}"
+        )
+    return Thresholds(**record)
 
 
 def _number(value: Any, lowest: float, highest: float) -> float:
@@ -300,9 +344,10 @@ def _json(path: Path) -> dict:
         raise ProfileError(f"{path}: expected a readable JSON file ({error})") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ProfileError(f"{path}: expected a site profile, as `mseenet verify` writes it")
-    if content.get("schema") != SCHEMA or content.get("class_names") != list(CLASS_NAMES):
+    known = (SCHEMA, SCHEMA_OF_QUALITY)
+    if content.get("schema") not in known or content.get("class_names") != list(CLASS_NAMES):
         raise ProfileError(
-            f"{path}: expected schema {SCHEMA} and the classes {', '.join(CLASS_NAMES)}; this "
+            f"{path}: expected schema {SCHEMA} or {SCHEMA_OF_QUALITY} and the classes {', '.join(CLASS_NAMES)}; this "
             "profile is for another version"
         )
     return content

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from mseenet.config import CLASS_NAMES
+from mseenet.imaging.quality import SHIPPED, Measures, measured
 from mseenet.inference.calibration import BOUNDS, Calibration
 from mseenet.inference.card import Card, NoveltyGate
 from mseenet.inference.classifier import Observed
@@ -21,11 +22,12 @@ from mseenet.inference.novelty import Novelty
 from mseenet.inference.profile import SiteProfile
 from mseenet.laboratory import alignment, colour
 from mseenet.laboratory.alignment import Network, aligned, observe_all
-from mseenet.laboratory.answers import Answers, answer, joined, look_at
+from mseenet.laboratory.answers import Answers, answer, findings_of, joined, look_at
 from mseenet.laboratory.colour import TrainingFields, estimate
 from mseenet.laboratory.fields import Images, LaboratoryFields, SeenFields
 from mseenet.laboratory.figures import conclusion, figures_of, judge_criteria, verification
 from mseenet.laboratory.foreign import ForeignImages
+from mseenet.laboratory.thresholds import loosened, quality_record, too_few, useless
 from mseenet.metrics import cross_entropy, selective_threshold, softmax
 
 FOLDS = 5
@@ -58,6 +60,12 @@ HIGHEST_REVIEW = 0.97
 
 PROMISED = 0.99
 """Accuracy that answers without a remark are to reach."""
+
+
+UNASKED = (
+    "The shipped thresholds stay: no fields of two slides that are called right ask for others."
+)
+"""Why a profile has no thresholds of image quality though there are fields enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +115,15 @@ def adapt(
     if reason := unfit(card, fields):
         return Adaptation(None, report | {"adaptation": {"written": False, "because": [reason]}})
 
-    after = crossfitted(network, fields, training)
-    profile = fit(network, fields, training, name)
+    few = too_few(fields.slides, folds_of(fields))
+    shipped, after = crossfitted(network, fields, training, few is None)
+    profile = fit(network, fields, training, name, few is None)
+    kept = few or (UNASKED if profile.quality == SHIPPED else None)
+    if kept is None:
+        kept = useless(fields.labels, shipped, after)
+    if kept is not None:
+        profile, after = replace(profile, quality=SHIPPED), shipped
+    image_quality = quality_record(profile.quality, kept, (before, shipped, after))
     foreign_after = {
         kind: answers_with(network, profile, other.images, other.sizes)
         for kind, other in others.items()
@@ -131,6 +146,7 @@ def adapt(
             kind: [int((~said[kind].named).sum()) for said in (foreign_before, foreign_after)]
             for kind in foreign_before
         },
+        "image_quality": image_quality,
     }
     if reasons:
         return Adaptation(None, report | {"adaptation": record})
@@ -147,6 +163,7 @@ def adapt(
             "before": {c["name"]: c["value"] for c in report["criteria"]},
             "after": {c["name"]: c["value"] for c in criteria},
             "foreign_refused": record["foreign_refused"],
+            "image_quality": image_quality,
         },
     }
     return Adaptation(replace(profile, content=content), report | {"adaptation": record})
@@ -241,20 +258,37 @@ def folds_of(fields: SeenFields) -> list[np.ndarray]:
     return [np.flatnonzero(of_field == fold) for fold in range(count)]
 
 
-def crossfitted(network: Network, fields: LaboratoryFields, training: TrainingFields) -> Answers:
-    """Answers to each field with a profile from slides of other folds."""
+def crossfitted(
+    network: Network, fields: LaboratoryFields, training: TrainingFields, loosens: bool
+) -> tuple[Answers, Answers]:
+    """Answers to each field with a profile from slides of other folds.
+
+    Args:
+        network: The weights without a profile.
+        fields: The laboratory's.
+        training: What the training fields look like.
+        loosens: Whether the profiles may have thresholds of image quality.
+
+    Returns:
+        With the shipped thresholds of image quality, and with those of the profiles.
+    """
     folds = folds_of(fields)
     parts = []
     for tested in folds:
         rest = np.setdiff1d(np.arange(len(fields.labels)), tested)
-        profile = fit(network, fields.chosen(rest), training, "fold")
+        profile = fit(network, fields.chosen(rest), training, "fold", loosens)
         left_out = fields.chosen(tested)
-        parts.append(answers_with(network, profile, left_out.images, left_out.sizes))
-    return joined(parts, folds)
+        parts.append(answers_both_ways(network, profile, left_out.images, left_out.sizes))
+    shipped, own = zip(*parts, strict=True)
+    return joined(shipped, folds), joined(own, folds)
 
 
 def fit(
-    network: Network, fields: LaboratoryFields, training: TrainingFields, name: str
+    network: Network,
+    fields: LaboratoryFields,
+    training: TrainingFields,
+    name: str,
+    loosens: bool = True,
 ) -> SiteProfile:
     """A profile from labelled fields; nothing in it was tried on anything.
 
@@ -263,11 +297,16 @@ def fit(
         fields: Of two slides or more.
         training: What the training fields look like.
         name: Of the profile.
+        loosens: Whether it may have thresholds of image quality.
     """
     card, labels = network.card, fields.labels
     assert card.novelty is not None  # see `unfit`
     change = aligned(network, estimate(fields.images, labels, training), fields)
-    parts = [part for _, _, part in observe_all(network, change, fields.images)]
+    parts: list[Observed] = []
+    measures: list[Measures] = []
+    for _, pixels, part in observe_all(network, change, fields.images):
+        parts.append(part)
+        measures += map(measured, pixels)
     columns = [np.concatenate(column) for column in list(zip(*parts, strict=True))[:3]]
     observed = Observed(columns[0], columns[1], columns[2], None)
     slides = [fields.slides == slide for slide in dict.fromkeys(fields.slides)]
@@ -301,6 +340,10 @@ def fit(
     needed = selective_threshold(
         confident.max(axis=1), confident.argmax(axis=1) == labels, PROMISED
     )
+    quality = SHIPPED
+    if loosens:
+        good = (logits.argmax(axis=1) == labels) & (novelty < 1)
+        quality = loosened(measures, fields.slides, good, fields.sizes.min(axis=1))
     return SiteProfile(
         name,
         card.release,
@@ -310,6 +353,7 @@ def fit(
         max(card.review_confidence, min(needed, HIGHEST_REVIEW)),
         layer,
         {},
+        quality,
     )
 
 
@@ -396,16 +440,29 @@ def answers_with(
     network: Network, profile: SiteProfile | None, images: Images, sizes: np.ndarray
 ) -> Answers:
     """What a classifier would say that was loaded with the profile."""
+    return answers_both_ways(network, profile, images, sizes)[1]
+
+
+def answers_both_ways(
+    network: Network, profile: SiteProfile | None, images: Images, sizes: np.ndarray
+) -> tuple[Answers, Answers]:
+    """As `answers_with`: with the shipped thresholds of image quality, and with the profile's."""
     card, change, layer = network.card, None, None
     if profile is not None:
         card, change, layer = profile.applied_to(card), profile.normalisation, profile.layer
     parts, rows = [], []
-    for batch, pixels, observed in observe_all(network, change, images):
-        logits = observed.logits if layer is None else observed.pooled @ layer[0] + layer[1]
+    for batch, pixels, seen in observe_all(network, change, images):
+        logits = seen.logits if layer is None else seen.pooled @ layer[0] + layer[1]
+        observed = seen._replace(logits=logits)
         looked = look_at(pixels, sizes[batch])
-        parts.append(answer(card, observed._replace(logits=logits), looked))
+        shipped = own = answer(card, observed, looked)
+        if card.quality != SHIPPED:
+            findings = findings_of(pixels, sizes[batch], card.quality)
+            own = answer(card, observed, replace(looked, findings=findings))
+        parts.append((shipped, own))
         rows.append(batch)
-    return joined(parts, rows)
+    shipped_parts, own_parts = zip(*parts, strict=True)
+    return joined(shipped_parts, rows), joined(own_parts, rows)
 
 
 def unfit(card: Card, fields: SeenFields) -> str | None:

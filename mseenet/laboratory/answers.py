@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.nuclei import NucleatedCells, find_cells
-from mseenet.imaging.quality import Finding, check_quality
+from mseenet.imaging.quality import SHIPPED, Finding, Thresholds, check_quality
 from mseenet.inference.card import Card
 from mseenet.inference.classifier import Observed, Prediction, judged
 from mseenet.inference.scale import told
@@ -23,6 +24,14 @@ KINDS = (
     ("one plain colour", "nothing to classify"),
 )
 """How reasons of a refusal begin, and what they are counted as."""
+
+QUALITY = {
+    "contrast": "low contrast",
+    "dark": "too dark",
+    "sharpness": "out of focus",
+    "stained": "no stained nucleus",
+}
+"""How reasons begin that follow from each of `Thresholds`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +71,10 @@ class Answers:
             tuple(self.reasons[i] for i in rows),
         )
 
+    def flagged(self, begins: str) -> np.ndarray:
+        """Which fields have a reason that begins so, bool (N,)."""
+        return np.array([any(r.startswith(begins) for r in said) for said in self.reasons], bool)
+
     def refusals(self) -> dict[str, int]:
         """How many fields are refused for what, the most frequent reason first."""
         counts: dict[str, int] = {}
@@ -85,19 +98,29 @@ class Looked:
     cells: tuple[NucleatedCells, ...]
 
 
-def look_at(images: Iterable[np.ndarray], sizes: np.ndarray) -> Looked:
+def look_at(
+    images: Iterable[np.ndarray], sizes: np.ndarray, thresholds: Thresholds = SHIPPED
+) -> Looked:
     """Checks quality and finds cells, as `Classifier.predict` does.
 
     Args:
         images: Squeezed RGB pixels of N fields, each uint8 (224, 224, 3) in [0, 255].
         sizes: Height and width as decoded, int (N, 2).
+        thresholds: Of image quality.
     """
     images = tuple(images)
     with ThreadPoolExecutor() as pool:
-        shapes = [(int(height), int(width)) for height, width in sizes]
-        findings = tuple(pool.map(check_quality, images, shapes))
         cells = tuple(found.cells for found in pool.map(find_cells, images))
-    return Looked(findings, cells)
+    return Looked(findings_of(images, sizes, thresholds), cells)
+
+
+def findings_of(
+    images: Iterable[np.ndarray], sizes: np.ndarray, thresholds: Thresholds
+) -> tuple[tuple[Finding, ...], ...]:
+    """Checks quality alone; arguments as for `look_at`."""
+    shapes = [(int(height), int(width)) for height, width in sizes]
+    with ThreadPoolExecutor() as pool:
+        return tuple(pool.map(partial(check_quality, thresholds=thresholds), images, shapes))
 
 
 def answer(card: Card, observed: Observed, looked: Looked) -> Answers:

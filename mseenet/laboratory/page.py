@@ -10,6 +10,7 @@ import numpy as np
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.appearance import MEASURES
 from mseenet.laboratory.figures import FEWEST_OF_A_CLASS, FEWEST_SLIDES, percent, span
+from mseenet.laboratory.thresholds import QUALITY_HEAD, quality_rows
 
 TITLES = {
     "light": "Light",
@@ -163,6 +164,12 @@ def _adaptation(report: Mapping[str, Any]) -> list[str]:
             _table(ADAPTED_HEAD, adapted_rows(report)),
             _listed(adaptation["says"]),
         ]
+    if quality := adaptation.get("image_quality"):
+        parts += [
+            "<h3>Thresholds of image quality</h3>",
+            f"<p>{text(QUALITY)} {text(quality['because'])}</p>",
+            _table(QUALITY_HEAD, quality_rows(quality)),
+        ]
     return parts
 
 
@@ -188,6 +195,12 @@ def adapted_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 ADAPTED = (
     "Each slide is answered here with a profile made from other slides, so that the figures are of "
     "slides that had no part in the adaptation."
+)
+
+
+QUALITY = (
+    "How many fields are flagged, so that a person looks at them first; each slide is looked at with a "
+    "profile made from other slides."
 )
 
 

@@ -23,6 +23,7 @@ from mseenet.laboratory.adapt import unfit
 from mseenet.laboratory.colour import TrainingFields, read_training_fields
 from mseenet.laboratory.figures import FEWEST_OF_A_CLASS, FEWEST_SLIDES
 from mseenet.laboratory.making import Making
+from mseenet.laboratory.thresholds import QUALITY_HEAD, quality_rows
 from mseenet.laboratory.verify import Check
 from mseenet.ui.analysis import draw_problem
 from mseenet.ui.bundle import unbundled
@@ -524,6 +525,9 @@ def _draw_adaptation(
         _draw_table(page.ADAPTED_HEAD, page.adapted_rows(report), "What changes with a profile")
         st.markdown(f"With it: **{page.VERDICTS[adaptation['verdict']]}**")
         st.markdown("\n".join(f"- {plain(sentence)}" for sentence in adaptation["says"]))
+    if quality := adaptation.get("image_quality"):
+        st.markdown(f"**Thresholds of image quality.** {page.QUALITY} {plain(quality['because'])}")
+        _draw_table(QUALITY_HEAD, quality_rows(quality), "Thresholds of image quality")
 
 
 def _draw_profile_files(laboratory: Laboratory, profile: SiteProfile) -> None:

@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from mseenet.imaging.perturbations import blur, brightness, contrast
-from mseenet.imaging.quality import SMALLEST_SIDE, TINY_SIDE, check_quality
+from mseenet.imaging.quality import (
+    SMALLEST_SIDE,
+    TINY_SIDE,
+    Thresholds,
+    check_quality,
+    measured,
+)
 from mseenet.imaging.synthetic import STYLES, render_field
 
 
@@ -109,3 +115,22 @@ def test_the_image_is_not_changed(fields):
     before = fields[0].copy()
     check_quality(fields[0])
     np.testing.assert_array_equal(fields[0], before)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "finding"),
+    [
+        (lambda rgb: contrast(rgb, 0.12), "contrast", "low contrast"),
+        (lambda rgb: brightness(rgb, 0.25), "dark", "too dark"),
+        (lambda rgb: blur(rgb, 4.0), "sharpness", "out of focus"),
+        (lambda rgb: contrast(rgb, 0.2), "stained", "nothing stained"),
+    ],
+)
+def test_other_thresholds_flag_from_what_is_measured_on(fields, spoil, name, finding):
+    rgb = spoil(fields[0])
+    value = getattr(measured(rgb), name)
+    low = Thresholds(contrast=0.0, dark=0.0, sharpness=0.0, stained=0.0)
+    assert check_quality(rgb, None, low) == ()
+    (found,) = check_quality(rgb, None, replace(low, **{name: np.nextafter(value, np.inf)}))
+    assert (found.name, found.value) == (finding, value)
+    assert check_quality(rgb, None, replace(low, **{name: value})) == ()

@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mseenet.imaging.perturbations import blur, brightness
+from mseenet.imaging.quality import SHIPPED, Thresholds, measured
 from mseenet.inference.calibration import Calibration
 from mseenet.inference.card import DEFAULT_WEIGHTS, NoveltyGate, read_card
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.normalisation import Normalisation
 from mseenet.inference.profile import (
+    LOOSEST,
     PROFILE_VARIABLE,
     ProfileError,
     SiteProfile,
@@ -68,8 +71,10 @@ def test_identity_is_of_all_that_answers_depend_on(profile):
         replace(profile, normalisation=replace(profile.normalisation, zoom=1.2)),
         replace(profile, gate=replace(profile.gate, reject=16.0)),
         replace(profile, release="0" * 12),
+        replace(profile, quality=LOOSEST),
+        replace(profile, quality=Thresholds(sharpness=0.43)),
     )
-    assert len({profile.identity, *(other.identity for other in others)}) == 7
+    assert len({profile.identity, *(other.identity for other in others)}) == 9
     assert replace(profile, name="other", content={}).identity == profile.identity
 
 
@@ -77,6 +82,7 @@ def test_identity_is_of_all_that_answers_depend_on(profile):
     "change",
     [
         {"schema": 2},
+        {"schema": 3},
         {"kind": "letter"},
         {"zoom": 1.2},
         {"zoom": None},
@@ -98,6 +104,61 @@ def test_an_altered_profile_is_refused_in_one_line(profile, tmp_path, change):
     with pytest.raises(ProfileError, match="site") as error:
         read_profile(path)
     assert "\n" not in str(error.value)
+
+
+def test_thresholds_of_image_quality_come_back_and_are_used(profile, card, tmp_path):
+    path = tmp_path / "site.json"
+    own = Thresholds(contrast=20.0, dark=90.5, sharpness=0.42, stained=0.045)
+    replace(profile, quality=own).write(path)
+    assert json.loads(path.read_text(encoding="utf-8"))["schema"] == 2
+    again = read_profile(path)
+    assert again.quality == own
+    assert again.applied_to(card).quality == own
+    assert again.applied_to(card).release != profile.applied_to(card).release
+
+
+def test_a_profile_from_before_has_the_shipped_thresholds(profile, card, tmp_path):
+    path = tmp_path / "site.json"
+    profile.write(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["schema"] == 1
+    assert "quality" not in content
+    again = read_profile(path)
+    assert again.identity == profile.identity
+    assert again.applied_to(card).quality == SHIPPED == card.quality
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"sharpness": 0.1}, r"image quality, sharpness: .* \[0.4, 0.44\], got 0.1"),
+        ({"sharpness": 0.5}, r"image quality, sharpness: .* \[0.4, 0.44\], got 0.5"),
+        ({"dark": float("nan")}, "image quality, dark"),
+        ({"dark": float("-inf")}, "image quality, dark"),
+        ({"contrast": 0}, "image quality, contrast"),
+        ({"stained": "0.045"}, "image quality, stained: expected a number"),
+        ({"stained": True}, "image quality, stained: expected a number"),
+        ({"bright": 255}, "image quality: expected contrast, dark, sharpness, stained"),
+        (None, "image quality: expected contrast"),
+    ],
+)
+def test_absurd_thresholds_are_refused(profile, tmp_path, entry, said):
+    path = tmp_path / "site.json"
+    replace(profile, quality=Thresholds(sharpness=0.42)).write(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["quality"] = None if entry is None else content["quality"] | entry
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ProfileError, match=said):
+        read_profile(path)
+
+
+def test_thresholds_are_of_their_own_schema(profile, tmp_path):
+    path = tmp_path / "site.json"
+    profile.write(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | {"quality": {"sharpness": 0.42}}), encoding="utf-8")
+    with pytest.raises(ProfileError, match="schema 1: expected thresholds"):
+        read_profile(path)
 
 
 def test_damaged_or_missing_files_are_refused(profile, tmp_path):
@@ -151,3 +212,44 @@ def test_the_classifier_sees_the_changed_field(profile, card, fields, gated_clas
     expected = classifier.heatmap(fields[0], prediction.class_name)
     assert prediction.heatmap == pytest.approx(expected, abs=1e-3)
     assert prediction.nucleus_mask().shape == (224, 224)
+
+
+@pytest.fixture(scope="module")
+def loosest(card):
+    """With a profile that changes nothing but has the loosest thresholds that are allowed."""
+    unchanged = Normalisation(
+        np.zeros((5, 3), np.float32), np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0
+    )
+    profile = SiteProfile(
+        "x", card.release, unchanged, card.calibration, card.novelty, 0.9, None, {}, LOOSEST
+    )
+    return Classifier.load(DEFAULT_WEIGHTS, profile)
+
+
+def test_the_classifier_flags_by_the_profiles_thresholds(loosest, fields, gated_classifier):
+    soft = next(
+        rgb
+        for sigma in np.arange(1.0, 4.0, 0.05)
+        for rgb in [blur(fields[0], sigma)]
+        if measured(rgb).sharpness < 0.43
+    )
+    dim, spoiled = brightness(fields[0], 0.4), blur(brightness(fields[0], 0.2), 4.0)
+    expected = {"out of focus", "too dark"}
+    shipped, own = (
+        [
+            {reason.partition(":")[0] for reason in said.reasons} & expected
+            for said in classifier.predict([soft, dim, spoiled])
+        ]
+        for classifier in (gated_classifier, loosest)
+    )
+    assert shipped == [{"out of focus"}, {"too dark"}, expected]
+    assert own == [set(), set(), expected]
+
+
+def test_a_plain_colour_is_refused_with_any_thresholds(loosest):
+    noise = np.random.default_rng(0).normal(0, 5, (224, 224, 3))
+    plain = [np.full((224, 224, 3), grey, np.uint8) for grey in (0, 128, 255)]
+    noisy = [np.clip(rgb + noise, 0, 255).astype(np.uint8) for rgb in plain]
+    for prediction in loosest.predict([*plain, *noisy]):
+        assert prediction.status == "rejected"
+        assert "one plain colour" in prediction.reasons[0]

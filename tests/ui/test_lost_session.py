@@ -2,10 +2,14 @@
 
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 from conftest import encode
 from test_laboratory_browser import archive
 
+from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
+from mseenet.inference.normalisation import Normalisation
+from mseenet.inference.profile import LOOSEST, PROFILE_VARIABLE, SiteProfile
 from tools.browser import free_port, running_app, wait_for
 
 pytestmark = pytest.mark.slow
@@ -85,6 +89,61 @@ def test_fields_and_a_report_that_are_lost_are_said_to_be_lost(opened, restartab
     restart()
     lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
     assert download.is_visible()
+
+
+def test_a_profile_that_was_being_made_is_said_to_be_lost(opened):
+    port = free_port()
+    with ExitStack() as running:
+        page = opened(address=running.enter_context(running_app(port=port)))
+        page.get_by_role("link", name="Your laboratory").click()
+        page.get_by_text("Put the fields into a ZIP").wait_for()
+        page.locator("input[type=file]").first.set_input_files(
+            {"name": "fields.zip", "mimeType": "application/zip", "buffer": archive()}
+        )
+        page.get_by_role("button", name="Start the check").click()
+        page.get_by_role("button", name="Make a site profile").click()
+        page.get_by_text("Making the profile").wait_for()
+        running.close()
+        running.enter_context(running_app(port=port))
+        note = page.get_by_role("alert").filter(has_text="The server no longer has")
+        note.wait_for()
+        assert "the fields of your laboratory and the report on your" in note.inner_text()
+        note.get_by_role("button", name="Begin anew").click()
+        page.get_by_text("Put the fields into a ZIP").wait_for()
+        assert page.get_by_text("Making the profile").count() == 0
+
+
+def test_a_server_started_again_says_whether_its_profile_is_still_in_use(opened, fields, tmp_path):
+    card, path, port = read_card(DEFAULT_WEIGHTS), tmp_path / "site.json", free_port()
+    unchanged = Normalisation(
+        np.zeros((5, 3), np.float32), np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0
+    )
+    profile = SiteProfile(
+        "Haus", card.release, unchanged, card.calibration, card.novelty, 0.9, None, {}, LOOSEST
+    )
+    profile.write(path)
+    environment = {PROFILE_VARIABLE: str(path)}
+    with ExitStack() as running:
+        address = running.enter_context(running_app(port=port, environment=environment))
+        page = opened(address=address)
+        in_use = page.get_by_text(f"site profile {profile.title}")
+        in_use.wait_for()
+        file = {"name": "a.png", "mimeType": "image/png", "buffer": encode(fields[0])}
+        page.locator("input[type=file]").first.set_input_files(file)
+        page.locator(".st-key-save-case button").first.wait_for()
+        running.close()
+        running.enter_context(running_app(port=port, environment=environment))
+        note = page.get_by_role("alert").filter(has_text="no longer has this case")
+        note.wait_for()
+        note.get_by_role("button", name="Begin anew").click()
+        page.locator(".mseenet-steps").wait_for()
+        in_use.wait_for()
+        running.close()
+        path.unlink()
+        running.enter_context(running_app(port=port, environment=environment))
+        page.get_by_text("The site profile cannot be used, so nothing is predicted.").wait_for()
+        assert page.get_by_text(str(path)).first.is_visible()
+        assert page.locator("input[type=file]").count() == 0
 
 
 def test_a_page_without_a_case_goes_on_with_the_new_server(opened, ungated_weights, fields):
