@@ -142,7 +142,7 @@ def test_a_server_started_again_says_whether_its_profile_is_still_in_use(opened,
         path.unlink()
         running.enter_context(running_app(port=port, environment=environment))
         page.get_by_text("The site profile cannot be used, so nothing is predicted.").wait_for()
-        assert page.get_by_text(str(path)).first.is_visible()
+        page.locator("[data-testid=stCode]").filter(has_text=str(path)).wait_for()
         assert page.locator("input[type=file]").count() == 0
 
 
