@@ -21,6 +21,7 @@ from mseenet.imaging.areas import MOST_FIELDS, Area, Place, area_in
 from mseenet.imaging.cells import Cell, largest_evidence, measured
 from mseenet.imaging.decoding import ImageError, decode_image, squeeze
 from mseenet.imaging.formats import HEAD, is_image
+from mseenet.imaging.scans import one_of_several
 from mseenet.imaging.transplant import separate
 from mseenet.inference.classifier import NOT_FINITE, Prediction
 from mseenet.inference.heatmaps import COLOR_MAPS
@@ -44,6 +45,10 @@ NAMED_AT_MOST = 5
 """So many files of one kind are named in a message; the others are counted."""
 
 NOT_AN_IMAGE = "not an image"
+SEVERAL_FILES = (
+    "expected a picture in one file, got {kind}; scans of whole slides in several files are read by "
+    "`mseenet predict PATH`, with the extra `slides`"
+)
 HIDDEN = "hidden by a name that begins with a dot"
 REPEATED = "as the case already holds the same content"
 COPY = "another file of the same field, left out on request"
@@ -493,20 +498,32 @@ class Case:
             self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
             return
         added = Field(key, name, content, synthetic, origin=origin)
-        if error := _unreadable(content):
+        if error := _unreadable(name, content):
             self.settle(added, error)
-        elif self._has_room(0) and (area := area_in(content, self._room_for_fields())):
-            self._add_cuts(area, Original(key, name, area.picture.size, _overview(area)), origin)
-            return
+        elif self._has_room(0):
+            try:
+                area = area_in(content, self._room_for_fields())
+            except ImageError as error:
+                self.settle(added, Prediction("error", reasons=(str(error),)))
+            else:
+                if area is not None:
+                    original = Original(key, name, area.picture.size, _overview(area))
+                    self._add_cuts(area, original, origin)
+                    return
         self._put(added)
 
     def _add_cuts(self, area: Area, original: Original, origin: Origin | None) -> None:
         """Takes in the fields of a picture that is larger than one."""
         self.notices.append(f"{original.name}: {area.summary(self._room_for_fields())}.")
-        for place, rgb in area.fields():
+        for place in area.places:
+            name = placed_name(original.name, place)
+            try:
+                rgb = area.picture.read(place)
+            except ImageError as error:  # of one place: the others may be whole
+                self.left_out.append(LeftOut(name, str(error), origin=origin))
+                continue
             content = encoded(Image.fromarray(rgb), "PNG", compress_level=1)
             key = hashlib.sha256(content).hexdigest()
-            name = placed_name(original.name, place)
             if key in self.fields:  # such as a copy of the picture with other metadata
                 self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
             else:
@@ -619,8 +636,10 @@ def server_full(room: Room) -> str:
     )
 
 
-def _unreadable(content: bytes) -> Prediction | None:
-    """What is said of content that does not even begin as an image; None if it does."""
+def _unreadable(name: str, content: bytes) -> Prediction | None:
+    """What is said of content that is no image, or only a part of one; None if it may be one."""
+    if (kind := one_of_several(name, content)) is not None:
+        return Prediction("error", reasons=(SEVERAL_FILES.format(kind=kind),))
     if is_image(content[:HEAD]):
         return None
     try:

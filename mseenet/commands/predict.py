@@ -6,8 +6,9 @@ Each PATH is an image, a pattern such as 'in/*.jpg' (for shells that leave patte
 folder, which is searched for images at any depth. Results go to standard output (or --output),
 all else to standard error. An image unlike the fields that the network was validated on is
 rejected, and no class is named. A picture larger than one field (a stitched area, a photograph
-through an eyepiece, a scan of a slide) is cut into fields, each with a result and its place in the picture. JSON and CSV name the slide of an image: the folder that it lies
-in, or what --slides finds in its name. No file is ever overwritten without --force, and an input never.
+through an eyepiece, a scan of a slide) is cut into fields, each with a result and its place in the
+picture; the DICOM files of one series in a folder are one scan. JSON and CSV name the slide of an
+image: the folder that it lies in, or what --slides finds in its name. No file is ever overwritten without --force, and an input never.
 The exit status is 0 if every image was read, 1 if any was not, and 2 if the command, a folder or
 the weights cannot be used. For research use only.
 """
@@ -224,7 +225,22 @@ def find_images(paths: list[str], heatmaps: Path | None = None) -> tuple[list[Pa
         if not found and len(problems) == known and not (heatmaps and _same(path, heatmaps)):
             problems.append(f"{path}: expected images ({', '.join(_suffixes())}), found none")
         files += sorted(found)
-    return files, problems
+    return _once_a_series(files), problems
+
+
+def _once_a_series(files: list[Path]) -> list[Path]:
+    """Leaves out files of a scan in DICOM but the first: a scan has one for each level."""
+    from mseenet.imaging.dicom import series_of
+
+    known: set[tuple[Path, str]] = set()
+    kept = []
+    for file in files:
+        series = series_of(file)
+        if series is None or (file.parent, series) not in known:
+            kept.append(file)
+        if series is not None:
+            known.add((file.parent, series))
+    return kept
 
 
 class FieldOfFile(NamedTuple):
@@ -436,9 +452,10 @@ def _walk(folder: Path, problems: list[str], heatmaps: Path | None) -> Iterator[
 
 def _is_image(file: Path) -> bool:
     """Whether a file that was found in a folder is meant as an image: by its content or its name."""
+    from mseenet.imaging.dicom import series_of
     from mseenet.imaging.formats import is_image
 
-    return is_image(file) or _named_as_image(file)
+    return is_image(file) or _named_as_image(file) or series_of(file) is not None
 
 
 def _named_as_image(file: Path) -> bool:

@@ -21,11 +21,13 @@ from scipy import ndimage
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging import formats
 from mseenet.imaging.decoding import decode_image, squeeze
+from mseenet.imaging.dicom import series_of
 from mseenet.imaging.errors import ImageError
 from mseenet.imaging.nuclei import FoundCells, find_cells, stain, unpacked
 from mseenet.imaging.pixels import MAX_PIXELS
 from mseenet.imaging.scans import SUFFIXES, open_scan
 from mseenet.imaging.tiff import LARGEST_FILE
+from mseenet.imaging.tiles import TiledPicture, most_pixels
 from mseenet.imaging.transplant import separate
 
 SMALLEST_AREA = 2_000_000
@@ -214,18 +216,23 @@ def area_in(source: bytes | Path, most: int = MOST_FIELDS) -> Area | None:
     """Looks for the fields of an encoded picture.
 
     Args:
-        source: The content of a file, of any kind, or its path. Scans of whole slides
-            (`mseenet.imaging.scans`) are read from a path only.
+        source: The content of a file, of any kind, or its path. From a path scans of whole
+            slides are read, too (`mseenet.imaging.scans`); of content beyond `MAX_PIXELS`
+            pixels a tiled TIFF is (`mseenet.imaging.tiles`).
         most: As for `find_area`.
 
     Returns:
         None if it is a field as it is, or cannot be decoded: why, `decode_image` says.
 
     Raises:
-        ImageError: It is a scan of a slide that cannot be read or cut.
+        ImageError: It is a scan of a slide, or a TIFF beyond `MAX_PIXELS`, that cannot be read
+            or cut.
     """
-    if isinstance(source, Path) and _is_scan(source):
-        return find_area(open_scan(source), most, too_large=True)
+    if isinstance(source, Path):
+        if _is_scan(source):
+            return find_area(open_scan(source), most, too_large=True)
+    elif _is_large_tiff(source):
+        return find_area(TiledPicture(source), most, too_large=True)
     if _pixels(source) < SMALLEST_AREA:
         return None
     try:
@@ -235,8 +242,8 @@ def area_in(source: bytes | Path, most: int = MOST_FIELDS) -> Area | None:
 
 
 def _is_scan(path: Path) -> bool:
-    """Whether a file is named as a scan, or is a TIFF too large for `decode_image`."""
-    if path.suffix.lower() in SUFFIXES:
+    """Whether a file is named as a scan, is one in DICOM, or is a TIFF beyond `decode_image`."""
+    if path.suffix.lower() in SUFFIXES or series_of(path) is not None:
         return True
     try:
         with path.open("rb") as stream:
@@ -244,6 +251,15 @@ def _is_scan(path: Path) -> bool:
         return is_tiff and (path.stat().st_size > LARGEST_FILE or _pixels(path) > MAX_PIXELS)
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return False
+
+
+def _is_large_tiff(content: bytes) -> bool:
+    """Whether content is a TIFF that has a page of too many pixels for `decode_image`."""
+    if formats.identify(content[: formats.HEAD]) is not formats.TIFF:
+        return False
+    with contextlib.suppress(ImageError):  # what is damaged is named when it is decoded
+        return most_pixels(content) > MAX_PIXELS
+    return False
 
 
 def _pixels(source: bytes | Path) -> int:

@@ -1,11 +1,12 @@
 """Scans of whole slides, read by regions from their path; nothing else of them is in memory.
 
 OpenSlide reads them, which is in the extra `slides`. It needs a path, so that what is uploaded to
-the page, which is never written to a disk, cannot be read by it.
+the page, which is never written to a disk, cannot be read by it; of that `mseenet.imaging.tiles`
+reads the layout that most programs write.
 """
 
 import importlib.util
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svs", ".ndpi", ".scn", ".bif", ".svslide", ".mrxs", ".vms", ".vmu")
 """Endings of scanners' files, in lower case. A TIFF of any name may be a scan, too."""
+
+SEVERAL_FILES = {
+    ".mrxs": "one file of a MIRAX scan",
+    ".vms": "one file of a Hamamatsu scan",
+    ".vmu": "one file of a Hamamatsu scan",
+    ".dcm": "a DICOM file",
+}
+"""Endings of scans that lie in several files, and what a file of theirs is."""
 
 NOT_INSTALLED = (
     "expected OpenSlide, by which scans of slides are read and which is not installed; "
@@ -60,6 +69,20 @@ class Scan:
         # What was not scanned is transparent.
         white = Image.new("RGBA", region.size, "white")
         return np.asarray(Image.alpha_composite(white, region).convert("RGB"))
+
+
+def one_of_several(name: str, content: bytes) -> str | None:
+    """What a file is that is only a part of a scan, in words; None if it is a whole of its own.
+
+    The image in a MIRAX file, such as it is, is a thumbnail of the slide.
+
+    Args:
+        name: Of the file.
+        content: Its first 132 bytes, or more.
+    """
+    if content[128:132] == b"DICM":
+        return SEVERAL_FILES[".dcm"]
+    return SEVERAL_FILES.get(PurePosixPath(name.lower()).suffix)
 
 
 def open_scan(path: Path) -> Scan:

@@ -124,7 +124,7 @@ def decode_tiff(stream: BinaryIO) -> np.ndarray:
         # A damaged tag may ask a file on a disk for any number of bytes at once.
         stream = io.BytesIO(stream.read())
     with damage_named():
-        offsets = _directories(stream)
+        offsets = directories(stream)
         stream.seek(0)
         with TiffFile(stream) as tiff:
             pages = []
@@ -161,7 +161,7 @@ def _short(error: Exception) -> str:
     return str(error)[:200] or type(error).__name__
 
 
-def _directories(stream: BinaryIO) -> list[int]:
+def directories(stream: BinaryIO) -> list[int]:
     """Offsets of the pages' directories, each checked to lie in the file.
 
     Libraries stop without a word where the chain leaves the file, so that of a file that

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from conftest import encode
+from made_up_scans import TILE, tiled
 from PIL import Image
 
 from mseenet.case.archive import MAGIC
@@ -17,10 +18,13 @@ from mseenet.case.cells import geojson
 from mseenet.case.export import CaseContext, CaseField, case_csv, case_zip
 from mseenet.case.fields import OVERVIEW, REPEATED, Case, Source
 from mseenet.case.limits import Limits
+from mseenet.case.names import placed_name
 from mseenet.case.saved import MANIFEST, SavedCaseError, open_case, save_case
-from mseenet.imaging.areas import area_in
+from mseenet.imaging.areas import Area, Place, area_in
 from mseenet.imaging.decoding import decode_image, squeeze
+from mseenet.imaging.errors import TruncatedImageError
 from mseenet.imaging.nuclei import find_cells
+from mseenet.imaging.tiles import TiledPicture
 from mseenet.inference.classifier import Prediction
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
@@ -212,3 +216,70 @@ def test_outlines_lie_in_the_picture_that_the_field_was_cut_from(case):
         corners = np.array(polygon["geometry"]["coordinates"][0])
         assert (corners >= (x, y)).all()
         assert (corners <= (x + width, y + height)).all()
+
+
+BLOCKS = np.zeros((10, 11), int)
+BLOCKS[4, 5] = 1
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """A tiled TIFF of 8,448 x 7,680 pixels, one tile of it with cells."""
+    return tiled(BLOCKS, (1,), block=1)
+
+
+def test_a_tiled_picture_beyond_what_is_decoded_comes_in_as_its_fields(large):
+    case = Case()
+    case.take_in([("slide 7.tif", large)])
+    fields = list(case.fields.values())
+    assert 4 <= len(fields) <= 40
+    assert {field.slide for field in fields} == {"slide 7.tif"}
+    (original,) = {field.original for field in fields}
+    assert original.size == (8448, 7680)
+    overview = Image.open(io.BytesIO(original.overview))
+    assert overview.size == (OVERVIEW, round(OVERVIEW * 10 / 11))
+    for field in fields:
+        assert 4 * TILE < field.place.x + field.place.width / 2 < 7 * TILE
+        assert decode_image(field.content).shape[:2] == (field.place.height, field.place.width)
+    assert case.problems == []
+    opened = open_case(save_case(case, SOURCE, NOW), Limits())
+    assert [field.place for field in opened.fields] == [field.place for field in fields]
+
+
+def test_a_damaged_place_is_left_out_and_named_and_the_others_stay(large, monkeypatch):
+    places = tuple(Place(5 * TILE + x, 4 * TILE, 256, 192) for x in (0, 256, 512))
+    overview = np.zeros((10, 11, 3), np.uint8)
+    found = Area(TiledPicture(large), places, overview, 0, 0, 0, round_border=False)
+    read = TiledPicture.read
+
+    def damaged(picture, place, width=None):
+        if place == places[0]:
+            raise TruncatedImageError("expected a whole image, got a damaged tile")
+        return read(picture, place, width)
+
+    monkeypatch.setattr(TiledPicture, "read", damaged)
+    monkeypatch.setattr("mseenet.case.fields.area_in", lambda *_: found)
+    case = Case()
+    case.take_in([("a.tif", large)])
+    assert [field.place for field in case.fields.values()] == list(places[1:])
+    name = placed_name("a.tif", places[0])
+    assert case.problems == [f"{name}: expected a whole image, got a damaged tile"]
+
+
+@pytest.mark.parametrize(("name", "change", "words"), [
+    ("a.tif", lambda c: tiled(BLOCKS, (1,), 1, tags=((284, 3, 1, 2),)), "colours in separate planes"),
+    ("a.mrxs", lambda c: encode(np.zeros((50, 50, 3), np.uint8), "JPEG"), "one file of a MIRAX scan"),
+    ("a.VMS", lambda c: b"[Virtual Microscope Specimen]", "one file of a Hamamatsu scan"),
+    ("a.dcm", lambda c: bytes(128) + b"DICM" + bytes(100), "a DICOM file"),
+    ("a", lambda c: bytes(128) + b"DICM" + bytes(100), "a DICOM file"),
+])  # fmt: skip
+def test_a_scan_that_cannot_be_read_here_is_an_error_that_names_the_command(
+    large, field_png, name, change, words
+):
+    case = Case()
+    case.take_in([(name, change(large)), ("field.png", field_png)])
+    (error, other) = case.fields.values()
+    assert (error.result.status, error.content, other.content) == ("error", b"", field_png)
+    (reason,) = error.result.reasons
+    assert words in reason
+    assert "`mseenet predict" in reason

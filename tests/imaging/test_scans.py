@@ -1,89 +1,33 @@
 """Scans of whole slides, read by regions through OpenSlide."""
 
 import json
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, stitched
-from PIL import Image
+from conftest import ROOT
+from made_up_scans import BLOCK, FIELD, TILE, fields_of_a_tile, tiled
 
 from mseenet.imaging import scans
 from mseenet.imaging.areas import Place, area_in
 from mseenet.imaging.errors import ImageError
 from mseenet.imaging.scans import ScanError, open_scan
-from mseenet.imaging.synthetic import STYLES
 
-TILE = 768
-FIELD = 256
-LEVELS = (1, 4, 16, 64)
-BLOCK = LEVELS[-1] * TILE
-"""Side of what one tile of the smallest level covers, in pixels."""
+BLOCKS = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 0]])
 
 
-def tiled(folder: Path, blocks: np.ndarray, levels: tuple[int, ...] = LEVELS) -> Path:
-    """A tiled TIFF with smaller levels whose tiles share a few pieces of data.
-
-    Each block is plasma or, where `blocks` (rows, columns) is True, one tile of fields of 256 x 192
-    pixels again and again. So a picture of billions of pixels takes little room and time.
-    """
-    fields = stitched(TILE // FIELD, 4 * TILE // (3 * FIELD), FIELD)
-    content, entries = bytearray(struct.pack("<2sHI", b"II", 42, 0)), []
-    for factor in levels:
-        side = TILE // factor
-        small = Image.fromarray(fields).resize((side, side), Image.Resampling.BOX)
-        stained = np.tile(np.asarray(small), (factor, factor, 1))
-        plasma = np.full_like(stained, STYLES[2].background)
-        places = []
-        for rgb in (plasma, stained):
-            data = zlib.compress(rgb.tobytes(), 1)
-            places.append((len(content), len(data)))
-            content += data + bytes(len(data) % 2)
-        tiles = np.kron(blocks, np.ones((LEVELS[-1] // factor,) * 2, int)).astype(int)
-        width, height = (n * TILE for n in tiles.shape[::-1])
-        chosen = np.array(places, "<u4")[tiles.ravel()]
-        offsets, counts = len(content), len(content) + 4 * tiles.size
-        content += chosen[:, 0].tobytes() + chosen[:, 1].tobytes()
-        bits = len(content)
-        content += struct.pack("<3H", 8, 8, 8) + bytes(2)
-        entries.append(
-            [
-                (254, 4, 1, int(factor > 1)),
-                (256, 4, 1, width),
-                (257, 4, 1, height),
-                (258, 3, 3, bits),
-                (259, 3, 1, 8),
-                (262, 3, 1, 2),
-                (277, 3, 1, 3),
-                (284, 3, 1, 1),
-                (322, 3, 1, TILE),
-                (323, 3, 1, TILE),
-                (324, 4, tiles.size, offsets),
-                (325, 4, tiles.size, counts),
-            ]
-        )
-    link = 4
-    for page in entries:
-        struct.pack_into("<I", content, link, len(content))
-        content += struct.pack("<H", len(page))
-        content += b"".join(struct.pack("<HHII", *entry) for entry in page) + bytes(4)
-        link = len(content) - 4
+def written(folder: Path, content: bytes) -> Path:
     path = folder / "scan.tif"
     path.write_bytes(content)
     return path
 
 
-BLOCKS = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 0]])
-
-
 @pytest.fixture(scope="module")
 def huge(tmp_path_factory) -> Path:
     """A scan of 147,456 x 147,456 pixels, one ninth of it with cells."""
-    return tiled(tmp_path_factory.mktemp("scan"), BLOCKS)
+    return written(tmp_path_factory.mktemp("scan"), tiled(BLOCKS))
 
 
 def test_a_scan_is_cut_where_cells_are_in_bounded_memory(huge):
@@ -114,16 +58,15 @@ def test_a_scan_is_cut_where_cells_are_in_bounded_memory(huge):
 
 def test_regions_have_the_pixels_of_the_scan(huge):
     scan = open_scan(huge)
-    fields = stitched(TILE // FIELD, 4 * TILE // (3 * FIELD), FIELD)
     corner = (2 * BLOCK + 5 * TILE, BLOCK + 7 * TILE)
-    np.testing.assert_array_equal(scan.read(Place(*corner, TILE, TILE)), fields)
+    np.testing.assert_array_equal(scan.read(Place(*corner, TILE, TILE)), fields_of_a_tile())
     small = scan.read(Place(*corner, 64 * TILE, 64 * TILE), TILE)
     assert TILE <= small.shape[1] < 64 * TILE
 
 
 def test_a_scan_without_smaller_levels_is_refused_and_says_so(tmp_path):
     with pytest.raises(ImageError, match="expected a scan with smaller levels of at most 64 mil"):
-        area_in(tiled(tmp_path, BLOCKS, levels=(1,)))
+        area_in(written(tmp_path, tiled(BLOCKS, levels=(1,))))
 
 
 def test_a_damaged_scan_is_an_error_of_one_line(huge, tmp_path):

@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 from conftest import encode
+from made_up_scans import tiled
 from playwright.sync_api import expect
 
 from mseenet.imaging.areas import area_in
@@ -39,3 +41,27 @@ def test_an_area_is_cut_and_its_fields_are_shown_on_an_overview(page, area):
     assert (here["y"] - whole["y"]) / whole["height"] == pytest.approx(y / 1536, abs=0.03)
     assert here["width"] / whole["width"] == pytest.approx(place.width / 2048, abs=0.05)
     assert here["height"] / whole["height"] == pytest.approx(place.height / 1536, abs=0.05)
+
+
+def test_a_tiled_tiff_of_more_pixels_than_are_decoded_is_dropped_and_cut(page):
+    blocks = np.zeros((26, 26), int)
+    blocks[9, 17] = 1
+    page.locator("input[type=file]").first.set_input_files(
+        {
+            "name": "slide 7.tif",
+            "mimeType": "image/tiff",
+            "buffer": tiled(blocks, (1,), block=1),
+        }
+    )
+    page.get_by_role("heading", name="Take away").wait_for()
+    notice = page.get_by_text("slide 7.tif: larger than one field: cut into").inner_text()
+    count = int(re.search(r"cut into (\d+) fields of 2", notice)[1])
+    assert 4 <= count <= 40
+    assert re.search(r"slide 7\.tif \[x \d+, y \d+\]", page.locator(".mseenet-file").inner_text())
+    figure = page.locator(".mseenet-overview")
+    expect(figure.locator("i")).to_have_count(count)
+    expect(figure.locator("figcaption")).to_contain_text("19,968 x 19,968 pixels")
+    where = figure.locator(".mseenet-here").bounding_box()
+    whole = figure.get_by_role("img").bounding_box()
+    assert (where["x"] - whole["x"]) / whole["width"] == pytest.approx(17.5 / 26, abs=0.04)
+    assert (where["y"] - whole["y"]) / whole["height"] == pytest.approx(9.5 / 26, abs=0.04)
