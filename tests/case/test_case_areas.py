@@ -228,6 +228,7 @@ def large() -> bytes:
     return tiled(BLOCKS, (1,), block=1)
 
 
+@pytest.mark.slow
 def test_a_tiled_picture_beyond_what_is_decoded_comes_in_as_its_fields(large):
     case = Case()
     case.take_in([("slide 7.tif", large)])

@@ -33,6 +33,7 @@ def test_regions_have_the_pixels_of_the_slide_and_white_where_it_was_not_scanned
     assert difference.max() <= (60 if compressed else 0)
 
 
+@pytest.mark.slow
 def test_a_folder_of_one_series_is_one_scan_that_is_cut(tmp_path, pixels):
     dicom_slide(tmp_path, pixels)
     files, problems = find_images([str(tmp_path)])

@@ -77,6 +77,7 @@ def test_a_picture_of_ten_thousand_million_pixels_takes_no_more(tmp_path):
     assert found["MiB beside the file"] < 500
 
 
+@pytest.mark.slow
 def test_without_smaller_levels_the_overview_is_made_tile_by_tile(monkeypatch):
     blocks = np.zeros((3, 4), int)
     blocks[1, 2] = 1
