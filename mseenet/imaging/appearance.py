@@ -11,7 +11,13 @@ import numpy as np
 from scipy import ndimage
 
 from mseenet.config import IMAGE_SIZE
-from mseenet.imaging.nuclei import find_cells, scale_bar_corner, unpacked, with_rim
+from mseenet.imaging.nuclei import (
+    find_cells,
+    largest_of_each,
+    scale_bar_corner,
+    unpacked,
+    with_rim,
+)
 from mseenet.imaging.quality import sharpness_of
 
 MEASURES = {
@@ -124,7 +130,7 @@ def _diameter(mask: np.ndarray) -> float:
         return float("nan")
     # A piece is at most as far from its outside as from the border that the mask is padded with.
     radii = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    largest = ndimage.maximum(radii, numbers, np.arange(1, count + 1))
+    largest = largest_of_each(radii, numbers, count)
     border = np.concatenate([numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]])
     inside = ~np.isin(np.arange(1, count + 1), border)
     return float(2 * np.median(largest[inside])) if inside.any() else float("nan")

@@ -18,6 +18,7 @@ from scipy import ndimage
 from mseenet.imaging.nuclei import (
     RIM,
     SMALLEST,
+    largest_of_each,
     paint_over_nuclei,
     scale_bar_corner,
 )
@@ -91,16 +92,16 @@ def separate(mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return numbers
     depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), 1.0)
-    pieces, _ = ndimage.label(mask)
+    pieces, piece_count = ndimage.label(mask)
     # The deepest point of a piece is a maximum: every piece has one.
     peaks = (ndimage.maximum_filter(np.where(mask, depth, 0), 2 * APART + 1) == depth) & mask
-    deepest = ndimage.maximum(depth, pieces, np.arange(pieces.max() + 1))
-    peaks |= mask & (depth == deepest[pieces])
+    deepest = largest_of_each(depth, pieces, piece_count)
+    peaks[mask] |= depth[mask] == deepest[pieces[mask] - 1]
     markers, count = ndimage.label(peaks, np.ones((3, 3)))
     found = np.arange(1, count + 1)
     centres = np.array(ndimage.center_of_mass(peaks, markers, found))
-    reach = ndimage.maximum(depth, markers, found)
-    piece = ndimage.maximum(pieces, markers, found)
+    reach = largest_of_each(depth, markers, count)
+    piece = largest_of_each(pieces, markers, count)
     # A cell is what lies nearer to its centre than to others, measured from the edge of the
     # circle that fits there: large cells reach farther than small ones.
     rows, columns = np.nonzero(mask)

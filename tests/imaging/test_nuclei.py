@@ -12,6 +12,7 @@ from mseenet.imaging.nuclei import (
     blank_background,
     blank_nuclei,
     find_cells,
+    largest_of_each,
     nucleus_mask,
     paint_over_nuclei,
     scale_bar_corner,
@@ -142,3 +143,17 @@ def test_painted_over_nuclei_are_gone_and_what_is_far_from_them_is_untouched(sty
     assert not changed[ndimage.distance_transform_edt(~mask) > RIM].any()
     # By what surrounds them, not by one colour.
     assert len(np.unique(painted[mask], axis=0)) > 10
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
+def test_the_largest_value_of_each_piece_is_scipys(dtype):
+    random = np.random.default_rng(0)
+    for threshold in (-1.0, 0.0, 0.5):
+        rough = ndimage.gaussian_filter(random.standard_normal((224, 224)), 2)
+        pieces, count = ndimage.label(rough > threshold * rough.std())
+        values = (1000 * random.standard_normal(pieces.shape)).astype(dtype)
+        found = largest_of_each(values, pieces, count)
+        wanted = ndimage.maximum(values, pieces, np.arange(1, count + 1))
+        assert count > 0
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, wanted)
