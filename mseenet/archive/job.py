@@ -78,7 +78,8 @@ def score(job: Job, report: Callable[[str], None]) -> Counter:
 
     Args:
         job: See `Job`.
-        report: Is told of each source that cannot be listed.
+        report: Is told of each source that cannot be listed, and of images that could not be read
+            but keep the answer of an earlier run.
 
     Returns:
         Rows of the listed images by status.
@@ -105,6 +106,8 @@ class _Run:
         done: bool (images,), by number.
         names: Digests of the names, one behind the other, by number.
         valid: Digests of name, content and release of the rows that hold.
+        unread: Digests of the names of images that have an answer of an earlier run, but could not
+            be read now: a store that does not answer for an hour is to cost no answers.
     """
 
     def __init__(
@@ -117,11 +120,12 @@ class _Run:
         self.report = report
         self.names = bytearray()
         self.valid = bytearray()
+        self.unread = bytearray()
         self.done = np.zeros(0, bool)
         self.copies: dict[int, dict] = {}
         self.rows: list[dict] = []
         self.written = time.monotonic()
-        self.counted: Counter = Counter()
+        self.first_unread = ""
 
     def score(self, sources: list[str]) -> Counter:
         import ray
@@ -129,6 +133,7 @@ class _Run:
 
         fresh = not self.store.shards()
         known = self.store.known(self.task.release)
+        self.answered = known.names
         blocks = self._list(sources)
         self.store.begin()
         self.known = ray.put(known)
@@ -146,7 +151,16 @@ class _Run:
             finally:
                 self._write()
         if not fresh:
-            self.store.keep_only(Digests(self.names), Digests(self.valid))
+            self.store.keep_only(
+                Digests(self.names), Digests(self.valid), Digests(self.unread), self.task.release
+            )
+        if self.unread:
+            number = len(self.unread) // SIZE
+            self.report(
+                f"{number:,} image{'s' * (number > 1)} could not be read now "
+                f"({self.first_unread}{' and others' * (number > 1)}); the answers of an earlier "
+                "run are kept"
+            )
         return self._complete()
 
     def _list(self, sources: list[str]) -> list:
@@ -186,10 +200,15 @@ class _Run:
     def _finish(self, number: int, row: dict, is_new: bool = True) -> None:
         self.done[number] = True
         self.copies.pop(number, None)
+        self.bar.update()
+        if row["sha256"] is None and (name := digest(row["file"])) in self.answered:
+            if not self.unread:
+                self.first_unread = f"{row['file']}: {row['reasons'][0]}"
+            self.unread += name
+            return
         self.valid += digest(row["file"], row["sha256"] or "", self.task.release)
         if is_new:
             self.rows.append(row)
-        self.bar.update()
 
     def _copy(self) -> None:
         """Gives copies the answer of the image that was computed."""

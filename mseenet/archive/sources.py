@@ -62,40 +62,52 @@ class Reference(NamedTuple):
 
 
 def references(sources: list[str], report: Callable[[str], None]) -> Iterator[Reference]:
-    """Lists images in a fixed order; the listing is not held in memory.
+    """Lists images in a fixed order; of the listing one folder is held in memory, and those above it.
 
     Args:
         sources: Files, folders, lists, archives and addresses. A name that is none of these
-            counts as an image, whether or not it can be read.
+            counts as an image, whether or not it can be read; so does an address at which there is
+            nothing, if it ends as an image does.
         report: Is told, in words, of each folder, list or archive that cannot be read; the others
-            are listed all the same.
+            are listed all the same, those beside it in the same folder or list too.
     """
     for source in sources:
-        try:
-            yield from _of_source(source, listed=source.lower().endswith(LIST_SUFFIX))
-        except SourceError as error:
-            report(str(error))
+        yield from _of_source(source, report, listed=source.lower().endswith(LIST_SUFFIX))
 
 
-def _of_source(source: str, listed: bool = False) -> Iterator[Reference]:
-    if listed:
-        for line in _lines(source):
-            yield from _of_source(line)
-    elif _is_folder(source):
-        yield from _of_folder(source)
-    else:
-        kind = _kind(source)
-        if kind == "file":
-            yield Reference(_shown(source), _absolute(source))
+def _of_source(
+    source: str, report: Callable[[str], None], listed: bool = False
+) -> Iterator[Reference]:
+    try:
+        if listed:
+            for line in _lines(source):
+                yield from _of_source(line, report)
+        elif _is_folder(source):
+            yield from _of_folder(source, report)
         else:
-            yield from _of_archive(source, kind)
+            kind = _kind(source)
+            if kind == "file":
+                yield Reference(_shown(source), _absolute(source))
+            else:
+                yield from _of_archive(source, kind)
+    except SourceError as error:
+        report(str(error))
 
 
-def _of_folder(folder: str) -> Iterator[Reference]:
+def _of_folder(folder: str, report: Callable[[str], None]) -> Iterator[Reference]:
     found = False
-    for place in _walk(folder):
+
+    def told(problem: str) -> None:  # what is said of a part need not be said of the whole
+        nonlocal found
+        found = True
+        report(problem)
+
+    for place in _walk(folder, told):
         if place.lower().endswith(ARCHIVE_SUFFIXES) and (kind := _kind(place)) != "file":
-            yield from _of_archive(place, kind)
+            try:
+                yield from _of_archive(place, kind)
+            except SourceError as error:
+                told(str(error))
         elif place.lower().endswith(SUFFIXES) or is_image(_head(place)):
             yield Reference(_shown(place), _absolute(place))
         else:
@@ -225,40 +237,49 @@ def _is_folder(place: str) -> bool:
     try:
         filesystem, path = _filesystem_of(place)
         with _as_os_error():
-            return filesystem.get_file_info(path).type == FileType.Directory
+            kind = filesystem.get_file_info(path).type
     except OSError as error:
         raise SourceError(f"{place}: expected a readable address ({_words(error)})") from error
+    if kind == FileType.NotFound and not place.lower().endswith(SUFFIXES):
+        raise SourceError(f"{place}: expected a file or a folder, found neither at this address")
+    return kind == FileType.Directory
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, report: Callable[[str], None]) -> Iterator[str]:
     """All files of a folder at any depth but hidden ones, sorted."""
     for place, is_folder in _children(folder):
         if os.path.basename(place).startswith("."):
             continue
-        if is_folder:
-            yield from _walk(place)
-        else:
+        if not is_folder:
             yield place
+            continue
+        try:
+            yield from _walk(place, report)
+        except SourceError as error:
+            report(str(error))
 
 
-def _children(folder: str) -> list[tuple[str, bool]]:
+def _children(folder: str) -> Iterator[tuple[str, bool]]:
+    """What lies in a folder, and whether that is a folder."""
     try:
         if not _is_address(folder):
             with os.scandir(folder) as entries:
-                return sorted(
-                    (entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries
+                return iter(
+                    sorted((entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries)
                 )
         from pyarrow.fs import FileSelector, FileType
 
         filesystem, path = _filesystem_of(folder)
         with _as_os_error():
             found = filesystem.get_file_info(FileSelector(path))
-        below = folder.rstrip("/")
-        return sorted((f"{below}/{f.base_name}", f.type == FileType.Directory) for f in found)
     except OSError as error:
         raise SourceError(
             f"{_shown(folder)}: expected a readable folder ({_words(error)})"
         ) from error
+    found.sort(key=lambda entry: entry.base_name)
+    below = folder if folder.endswith("://") else folder.rstrip("/") + "/"
+    # Whole addresses of millions of objects would take as much again.
+    return ((f"{below}{e.base_name}", e.type == FileType.Directory) for e in found)
 
 
 def _kind(place: str) -> Literal["file", "zip", "tar"]:
@@ -295,6 +316,7 @@ def _is_address(place: str) -> bool:
 def _filesystem_of(address: str):
     """The pyarrow file system of an address, and the path in it."""
     scheme, _, rest = address.partition("://")
+    scheme = scheme.lower()
     host, _, path = rest.partition("/")
     with _as_os_error():
         filesystem, root = _filesystem(scheme, host)

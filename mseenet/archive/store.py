@@ -74,10 +74,12 @@ class Known:
     Attributes:
         rows: Digests of name, content and release.
         contents: Digests of content and release.
+        names: Digests of names.
     """
 
     rows: Digests
     contents: Digests
+    names: Digests
 
 
 class Store:
@@ -119,13 +121,14 @@ class Store:
         Raises:
             UsageError: A shard cannot be read.
         """
-        rows, contents = bytearray(), bytearray()
+        rows, contents, names = bytearray(), bytearray(), bytearray()
         for path in self.shards():
             for name, sha256, row_release in _identities(path):
                 if row_release == release and sha256:
                     rows += digest(name, sha256, release)
                     contents += digest(sha256, release)
-        return Known(Digests(rows), Digests(contents))
+                    names += digest(name)
+        return Known(Digests(rows), Digests(contents), Digests(names))
 
     def add(self, rows: list[dict]) -> None:
         """Writes rows as a new shard, or none of them.
@@ -151,21 +154,29 @@ class Store:
                     found[sha256] = table.slice(position, 1).to_pylist()[0]
         return found
 
-    def keep_only(self, names: Digests, valid: Digests) -> None:
+    def keep_only(self, names: Digests, valid: Digests, unread: Digests, release: str) -> None:
         """Removes rows of images whose content, release or answer is another one now.
 
         Args:
             names: Digests of names; rows of other names stay.
             valid: Digests of name, content and release. Of equal rows the newest stays.
+            unread: Digests of names whose content is not known now: of the rows of such a name and
+                of `release` that have a content, the newest stays.
+            release: Of the weights.
         """
         seen: set[bytes] = set()
         for path in reversed(self.shards()):
             kept: list[int] = []
             identities = list(_identities(path))
             for position in reversed(range(len(identities))):
-                name, sha256, release = identities[position]
-                key = digest(name, sha256 or "", release)
-                if digest(name) not in names or (key in valid and key not in seen):
+                name, sha256, of_release = identities[position]
+                named, key = digest(name), digest(name, sha256 or "", of_release)
+                if named in unread and sha256 and of_release == release:
+                    key = named  # the only row of its name that holds
+                    holds = True
+                else:
+                    holds = key in valid
+                if named not in names or (holds and key not in seen):
                     kept.append(position)
                 seen.add(key)
             if len(kept) < len(identities):

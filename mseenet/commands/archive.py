@@ -8,7 +8,8 @@ archives. DIR gets one row for each image, in Parquet: the record that `mseenet 
 the SHA-256 of the image's file. A job that was interrupted in any way goes on with the same command:
 what is there already for the same name, content and weights is not computed again, nor is equal
 content. The exit status is 0 if every image was read, 1 if any was not, and 2 if a source, the
-folder, the cluster or the weights cannot be used. For research use only.
+folder, the cluster or the weights cannot be used, or images that could not be read keep the answer
+of an earlier run. For research use only.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="an image, a folder, a ZIP or TAR archive, a list (.txt) or an address",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", required=True, help="folder for the rows"
+        "--output", type=_on_disk, metavar="DIR", required=True, help="folder for the rows"
     )
     parser.add_argument(
         "--weights",
@@ -65,6 +66,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="of a running Ray cluster, such as auto or HOST:6379 (default: this machine alone)",
     )
     return parser.parse_args(argv)
+
+
+def _on_disk(name: str) -> Path:
+    if "://" in name:
+        raise argparse.ArgumentTypeError(
+            f"expected a folder on a disk, got {name}; copy the folder to a store when it is complete"
+        )
+    return Path(name)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import object_store
 import pytest
 from conftest import ROOT, ancestors, encode
 
@@ -222,6 +223,14 @@ def test_a_second_run_computes_what_changed(machines, start, tmp_path, weights):
     computed = (weights / "computed").read_text().split()
     assert computed[20:] == [hashlib.sha256(b"changed").hexdigest()]
 
+    rows = rows_in(out)
+    (images / "new.png").rename(tmp_path / "new.png")
+    (images / "new.png").symlink_to("absent")
+    status, err = ended(start(*options))
+    assert (status, "1 image could not be read now" in err) == (2, True), err
+    assert rows_in(out) == rows
+    (tmp_path / "new.png").replace(images / "new.png")
+
     card = json.loads((weights / CARD_NAME).read_text())
     (weights / CARD_NAME).write_text(json.dumps(card | {"review_confidence": {"value": 0.0}}))
     assert ended(start(*options))[0] == 0
@@ -272,3 +281,35 @@ def test_what_cannot_be_done_is_one_line(start, tmp_path, weights):
         assert expected in err
     assert not (tmp_path / "out").exists()
     assert DEFAULT_WEIGHTS.is_dir()
+
+
+def test_an_object_store_that_loses_objects_and_then_takes_no_key(start, tmp_path, weights):
+    with object_store.served() as store:
+        bucket, out = f"s3://{object_store.BUCKET}", tmp_path / "out"
+        kept = {f"2019/{i % 3}/{i:04d}.png": f"content {i}".encode() for i in range(300)}
+        lost = {f"2019/z/{i:04d}.png": f"lost {i}".encode() for i in range(20)}
+        for key, content in (kept | lost).items():
+            store.put(key, content)
+        options = (f"{bucket}/2019", "--weights", weights, "--workers", "1")
+        process = start(*options, SMALL_BLOCKS="1", **store.environment)
+        until(lambda: list(out.glob("part-*")), process)
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        for key in lost:
+            store.delete(key)
+        status, err = ended(process)
+        assert (status, "320 images: 20 error, 300 rejected" in err) == (1, True), err
+        rows = {row["file"]: row for row in rows_in(out)}
+        assert len(rows) == len(rows_in(out)) == 320
+        assert all("No such file" in rows[f"{bucket}/{key}"]["reasons"][0] for key in lost)
+        for key, content in kept.items():
+            assert rows[f"{bucket}/{key}"]["sha256"] == hashlib.sha256(content).hexdigest()
+
+        process = start(*options, SMALL_BLOCKS="1", **store.environment)
+        until(lambda: not (out / COMPLETE_NAME).exists(), process)  # all is listed
+        store.refuse()
+        status, err = ended(process)
+        assert status == 2
+        assert "ACCESS_DENIED" in err
+        assert "could not be read now" in err.splitlines()[0]
+        assert len(err.splitlines()) == 2
+        assert {row["file"]: row for row in rows_in(out)} == rows

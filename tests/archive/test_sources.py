@@ -8,10 +8,11 @@ import tarfile
 import threading
 import zipfile
 
+import object_store
 import pytest
 from conftest import encode
 
-from mseenet.archive.sources import Reader, Reference, references
+from mseenet.archive.sources import Reader, Reference, _filesystem, references
 from mseenet.imaging.errors import ImageError
 
 pytest.importorskip("pyarrow", reason="the extra `archive` is not installed")
@@ -149,6 +150,100 @@ def test_one_bad_source_is_named_and_stops_no_other(tmp_path, images):
         "nosuch://x/y",
     ]
     assert all(len(problem.splitlines()) == 1 for problem in problems)
+
+
+@pytest.mark.parametrize("named_in", ["folder", "list"])
+def test_what_cannot_be_listed_stops_nothing_beside_it(tmp_path, images, named_in):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.zip").write_bytes(zip_of({"a.png": images[0]})[:-10])
+    (folder / "b.tar.gz").write_bytes(tar_of({"b.png": images[1]}, "w:gz")[:-2000])
+    (folder / "c.png").write_bytes(images[2])
+    lines = "".join(f"{path}\n" for path in [tmp_path / "absent.txt", *sorted(folder.iterdir())])
+    (tmp_path / "list.txt").write_text(lines)
+    found, problems = listed(folder if named_in == "folder" else tmp_path / "list.txt")
+    assert found[-1].name == f"{folder}/c.png"
+    assert [problem.split(": ")[0] for problem in problems] == [
+        f"{folder}/a.zip",
+        f"{folder}/b.tar.gz",
+    ]
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """A bucket on a server of this machine, which the environment names; see `object_store`."""
+    with object_store.served() as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        _filesystem.cache_clear()  # of what other tests reached
+        yield store
+        _filesystem.cache_clear()
+
+
+@pytest.mark.slow
+def test_a_bucket_is_searched_as_a_folder_is(store, images):
+    special = "2019/s1/ä+ %20#?&=.png"
+    store.put("2019/s1/", b"")  # as consoles of object stores make folders
+    store.put("2019/s1/.hidden.png", images[0])
+    store.put("2019/s1/notes.csv", b"1,2")
+    store.put(special, images[0])
+    store.put("2019/s1/unnamed", images[1])
+    store.put("2019/s2.zip", zip_of({"x/c.png": images[2]}))
+    store.put("2019/s3.tar", tar_of({"d.png": images[3]}))
+    found, problems = listed("s3://slides/2019")
+    assert problems == []
+    names = ["s1/unnamed", special.removeprefix("2019/"), "s2.zip/x/c.png", "s3.tar/d.png"]
+    assert [reference.name for reference in found] == [f"s3://slides/2019/{n}" for n in names]
+    assert contents(found) == [images[1], images[0], images[2], images[3]]
+    for address in ("s3://slides/2019/", "S3://slides/", "s3://slides", "s3://"):
+        assert contents(listed(address)[0]) == contents(found)
+
+
+@pytest.mark.slow
+def test_a_bucket_of_more_objects_than_one_answer_lists(store):
+    keys = [f"many/{number:04d}.png" for number in range(1005)]
+    for key in keys:
+        store.put(key, b"x")
+    found, problems = listed("s3://slides/many")
+    assert problems == []
+    assert [reference.name for reference in found] == [f"s3://slides/{key}" for key in keys]
+
+
+@pytest.mark.slow
+def test_what_is_amiss_in_an_object_store_is_one_line(store, images):
+    store.put("a.png", images[0])
+    store.put("b.png", images[1])
+    found, problems = listed("s3://nosuch/2019", "s3://slides/nosuch", "s3://slides/nosuch.png")
+    neither = "expected a file or a folder, found neither at this address"
+    assert problems == [f"s3://nosuch/2019: {neither}", f"s3://slides/nosuch: {neither}"]
+    with pytest.raises(ImageError, match=r"nosuch\.png.*No such file"):
+        contents(found)
+
+    found, _ = listed("s3://slides")
+    store.delete("a.png")
+    with pytest.raises(ImageError, match="No such file"):
+        contents(found[:1])
+    assert contents(found[1:]) == [images[1]]
+
+    store.refuse()
+    (problem,) = listed("s3://slides")[1]
+    assert "ACCESS_DENIED" in problem
+    assert len(problem.splitlines()) == 1
+    with pytest.raises(ImageError, match="ACCESS_DENIED"):
+        contents(found[1:])
+
+
+@pytest.mark.slow
+def test_an_object_store_that_does_not_answer_is_named(store, images):
+    store.put("a.png", images[0])
+    found, _ = listed("s3://slides")
+    store.stop()
+    (problem,) = listed("s3://slides")[1]
+    assert problem.startswith("s3://slides: expected a readable address (")
+    assert "connect" in problem
+    assert len(problem.splitlines()) == 1
+    with pytest.raises(ImageError, match="connect"):
+        contents(found)
 
 
 def test_names_that_are_no_text(tmp_path, images):

@@ -70,10 +70,21 @@ def test_of_an_image_one_row_stays(tmp_path):
         store.add([row("a", "new", release="r0"), again])
         store.add([again])
         store.add([new])
-        store.keep_only(*digests(new, again))
+        store.keep_only(*digests(new, again), Digests(), "r1")
         kept = [r for path in store.shards() for r in pq.read_table(path).to_pylist()]
         assert kept == [other, again, new]
         assert store.counts(digests(new, again)[0]) == {"ok": 2}
+
+
+def test_an_image_that_cannot_be_read_now_keeps_its_answer(tmp_path):
+    failed = row("a") | {"sha256": None}
+    first, newest, other_release = row("a", "old"), row("a", "new"), row("a", "new", "r2")
+    with Store.opened(tmp_path, Settings()) as store:
+        for one in (first, newest, failed, other_release, row("b", "old")):
+            store.add([one])
+        names, valid = digests(row("a"), row("b", "new"))
+        store.keep_only(names, valid, Digests(digest("a")), "r1")
+        assert [r for path in store.shards() for r in pq.read_table(path).to_pylist()] == [newest]
 
 
 def test_a_complete_folder_says_so_until_more_is_written(tmp_path):
