@@ -136,16 +136,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 LONGEST_VALUE = 20
-"""Bytes, or characters, of a parameter that stand in the name of its test."""
+"""Characters of a parameter that stand in the name of its test."""
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Names long content by its parameter.
+    """Names what is long by its parameter.
 
     A ZIP file holds the time at which it was made: workers that collect the tests in different
     seconds would see different names, and pytest-xdist then runs none.
     """
-    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_VALUE else None
+    long = isinstance(val, str | bytes | int) and len(repr(val)) - 2 > LONGEST_VALUE
+    return argname if long else None
 
 
 @pytest.fixture(scope="session")
@@ -321,7 +322,8 @@ def browser() -> Iterator:
     from tools.browser import running_browser
 
     expect.set_options(timeout=180_000)  # of a busy machine, as for pages below
-    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    # Few pictures a second: a browser without a graphics card draws each with the processor.
+    camera = ("--use-fake-device-for-media-stream=fps=5", "--use-fake-ui-for-media-stream")
     with running_browser(*camera) as browser:
         yield browser
 

@@ -39,7 +39,7 @@ def test_workers_know_the_groups_of_tests(request):
 
 
 def test_names_of_tests_hold_no_content(request):
-    assert [item.nodeid for item in request.session.items if r"PK\x03" in item.nodeid] == []
+    assert [item.nodeid for item in request.session.items if len(item.nodeid) > 250] == []
 
 
 # Dependencies

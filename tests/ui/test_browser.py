@@ -541,21 +541,34 @@ def test_a_folder_and_the_clipboard(page, fields, tmp_path):
     page.locator(".mseenet-tiles li", has_text="3fields").wait_for()
 
 
+STEADY = """(() => {
+    const video = document.querySelector('video');
+    const stream = video?.videoWidth === argument && video.srcObject?.active && video.srcObject;
+    if (!stream || window.steady?.stream !== stream) window.steady = { stream, since: Date.now() };
+    return stream && Date.now() - window.steady.since > 3000;
+})()"""
+"""The camera has given pictures of a width for 3 s. Streamlit starts it anew a second after it
+knows how wide its own picture is, and a click meanwhile takes no photo."""
+
+
 @pytest.mark.parametrize("width", [1280, 360])
 def test_the_camera_gives_its_own_resolution(opened, width):
     page = opened(width=width)
-    page.get_by_text("Camera", exact=True).click()
-    wait_for(page, "document.querySelector('video')?.readyState === 4")
-    # What the browser's fake camera gives to whoever asks for as much as this.
+    # What the browser's fake camera gives to whoever asks for as much as this. Asked before the
+    # page does: whoever comes or goes interrupts the pictures of the others.
     largest = page.evaluate(
         """async () => {
             const size = { width: { ideal: 4096 }, height: { ideal: 3072 } };
             const stream = await navigator.mediaDevices.getUserMedia({ video: size });
-            const { width, height } = stream.getVideoTracks()[0].getSettings();
+            const [track] = stream.getVideoTracks();
+            const { width, height } = track.getSettings();
+            track.stop();
             return [width, height];
         }"""
     )
     assert largest[0] > 1000
+    page.get_by_text("Camera", exact=True).click()
+    wait_for(page, STEADY, largest[0])
     page.get_by_role("button", name="Take Photo").click()
     page.get_by_role("heading", name="Take away").wait_for()
     settled(page)
