@@ -527,7 +527,12 @@ def _draw_adaptation(
         st.markdown("\n".join(f"- {plain(sentence)}" for sentence in adaptation["says"]))
     if quality := adaptation.get("image_quality"):
         st.markdown(f"**Thresholds of image quality.** {page.QUALITY} {plain(quality['because'])}")
-        _draw_table(QUALITY_HEAD, quality_rows(quality), "Thresholds of image quality")
+        rows = quality_rows(quality)
+        counts = [row[:4] for row in rows]
+        _draw_table(QUALITY_HEAD[:4], counts, "How many fields image quality has flagged")
+        values = [(row[0], *row[4:]) for row in rows[:-1]]  # of all checks together there is none
+        # A table of its own: with all columns it would be too wide for a narrow screen.
+        _draw_table((QUALITY_HEAD[0], *QUALITY_HEAD[4:]), values, "Thresholds of image quality")
 
 
 def _draw_profile_files(laboratory: Laboratory, profile: SiteProfile) -> None:
