@@ -29,9 +29,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from mseenet import console
+from mseenet.errors import UsageError
 
 FOLDER_SIZE = 1000
 """Images in one folder."""
+
+FEWEST_MOMENTS = 20
+"""Times at which progress is reported in the second half of a run, for its rate to be told."""
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -106,6 +110,11 @@ def rate(images: Path, arguments: argparse.Namespace) -> None:
         for name, call in calls.items():
             moments = [moment for moment, _ in timed(call, name == "predict")]
             middle = len(moments) // 2
+            if len(set(moments[middle:])) < FEWEST_MOMENTS:
+                raise UsageError(
+                    f"--images {arguments.images}: expected more images, as {name} reports whole "
+                    "blocks of them at once, by which no rate can be told"
+                )
             rates[name].append((len(moments) - 1 - middle) / (moments[-1] - moments[middle]))
             shutil.rmtree(out, ignore_errors=True)
             console.say(f"turn {turn}, {name}: {rates[name][-1]:.1f} images/s")

@@ -98,26 +98,23 @@ class Looked:
     cells: tuple[NucleatedCells, ...]
 
 
-def look_at(
-    images: Iterable[np.ndarray], sizes: np.ndarray, thresholds: Thresholds = SHIPPED
-) -> Looked:
-    """Checks quality and finds cells, as `Classifier.predict` does.
+def look_at(images: Iterable[np.ndarray], sizes: np.ndarray) -> Looked:
+    """Checks quality and finds cells, as `Classifier.predict` does without a profile.
 
     Args:
         images: Squeezed RGB pixels of N fields, each uint8 (224, 224, 3) in [0, 255].
         sizes: Height and width as decoded, int (N, 2).
-        thresholds: Of image quality.
     """
     images = tuple(images)
     with ThreadPoolExecutor() as pool:
         cells = tuple(found.cells for found in pool.map(find_cells, images))
-    return Looked(findings_of(images, sizes, thresholds), cells)
+    return Looked(findings_of(images, sizes, SHIPPED), cells)
 
 
 def findings_of(
     images: Iterable[np.ndarray], sizes: np.ndarray, thresholds: Thresholds
 ) -> tuple[tuple[Finding, ...], ...]:
-    """Checks quality alone; arguments as for `look_at`."""
+    """Checks quality alone, with any thresholds; other arguments as for `look_at`."""
     shapes = [(int(height), int(width)) for height, width in sizes]
     with ThreadPoolExecutor() as pool:
         return tuple(pool.map(partial(check_quality, thresholds=thresholds), images, shapes))
