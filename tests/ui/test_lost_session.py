@@ -15,80 +15,68 @@ from tools.browser import free_port, running_app, wait_for
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def restartable(ungated_weights):
-    """Gives a server's address, and what starts it again."""
+def drop_fields(page) -> None:
+    """Hands the laboratory's fields over, on the page that asks for them."""
+    page.get_by_text("Put the fields into a ZIP").wait_for()
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": "fields.zip", "mimeType": "application/zip", "buffer": archive()}
+    )
+    page.get_by_role("button", name="Start the check").wait_for()
+
+
+def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, ungated_weights, fields):
     port = free_port()
     with ExitStack() as running:
         address = running.enter_context(running_app(ungated_weights, port=port))
+        empty, case, asked, checked = (opened(address=address) for _ in range(4))
+        files = [
+            {"name": f"{i}.png", "mimeType": "image/png", "buffer": encode(field)}
+            for i, field in enumerate(fields[:2])
+        ]
+        case.locator("input[type=file]").first.set_input_files(files)
+        case.locator(".st-key-case .mseenet-tiles").wait_for()
+        case.locator(".st-key-save-case button").first.wait_for()
+        for laboratory in (asked, checked):
+            laboratory.get_by_role("link", name="Your laboratory").click()
+            drop_fields(laboratory)
+        checked.get_by_role("button", name="Start the check").click()
+        report = checked.get_by_role("button", name="Report for programs")
+        report.wait_for()
+        assert case.locator(".mseenet-lost").count() == 0
 
-        def restart():
-            running.close()
+        running.close()
+        with empty.expect_navigation():
             running.enter_context(running_app(ungated_weights, port=port))
 
-        yield address, restart
+        # Nothing is lost where there was nothing: the page goes on with the new server.
+        empty.locator(".mseenet-steps").wait_for()
+        empty.locator("input[type=file]").first.set_input_files(files[0])
+        empty.locator(".st-key-save-case button").first.wait_for()
+        assert empty.locator(".mseenet-lost").count() == 0
 
+        note = case.get_by_role("alert").filter(has_text="no longer has this case")
+        note.wait_for()
+        assert "add the saved file" in note.inner_text()
+        # What was there can still be looked at, and nothing on it works.
+        assert case.locator(".st-key-case .mseenet-tiles").is_visible()
+        case.get_by_role("button", name="New case").click(force=True)
+        case.get_by_role("button", name="New case").press("Enter")
+        assert case.get_by_role("button", name="Forget and begin anew").count() == 0
+        assert case.locator(".st-key-case .mseenet-tiles").is_visible()
+        note.get_by_role("button", name="Begin anew").click()
+        case.locator(".mseenet-steps").wait_for()
+        assert case.locator(".mseenet-lost, .st-key-case").count() == 0
 
-@pytest.fixture
-def case_page(opened, restartable, fields):
-    """Gives a page with a case of two fields, and what starts its server again."""
-    address, restart = restartable
-    page = opened(address=address)
-    files = [
-        {"name": f"{i}.png", "mimeType": "image/png", "buffer": encode(field)}
-        for i, field in enumerate(fields[:2])
-    ]
-    page.locator("input[type=file]").first.set_input_files(files)
-    page.locator(".st-key-case .mseenet-tiles").wait_for()
-    page.locator(".st-key-save-case button").first.wait_for()
-    return page, restart
+        lost = asked.get_by_role("alert").filter(has_text="The server no longer has")
+        lost.filter(has_text="the fields of your laboratory").wait_for()
+        assert asked.get_by_role("button", name="Start the check").is_visible()
+        with asked.expect_navigation():
+            lost.get_by_role("button", name="Begin anew").click()
+        drop_fields(asked)
 
-
-def test_a_case_that_a_restarted_server_has_lost_is_said_to_be_lost(case_page):
-    page, restart = case_page
-    assert page.locator(".mseenet-lost").count() == 0
-    restart()
-    note = page.get_by_role("alert").filter(has_text="no longer has this case")
-    note.wait_for()
-    assert "add the saved file" in note.inner_text()
-    # What was there can still be looked at, and nothing on it works.
-    assert page.locator(".st-key-case .mseenet-tiles").is_visible()
-    page.get_by_role("button", name="New case").click(force=True)
-    page.get_by_role("button", name="New case").press("Enter")
-    assert page.get_by_role("button", name="Forget and begin anew").count() == 0
-    assert page.locator(".st-key-case .mseenet-tiles").is_visible()
-    note.get_by_role("button", name="Begin anew").click()
-    page.locator(".mseenet-steps").wait_for()
-    assert page.locator(".mseenet-lost, .st-key-case").count() == 0
-
-
-def test_fields_and_a_report_that_are_lost_are_said_to_be_lost(opened, restartable):
-    address, restart = restartable
-    page = opened(address=address)
-    page.get_by_role("link", name="Your laboratory").click()
-    lost = page.get_by_role("alert").filter(has_text="The server no longer has")
-    start = page.get_by_role("button", name="Start the check")
-
-    def hand_over():
-        page.get_by_text("Put the fields into a ZIP").wait_for()
-        page.locator("input[type=file]").first.set_input_files(
-            {"name": "fields.zip", "mimeType": "application/zip", "buffer": archive()}
-        )
-        start.wait_for()
-
-    hand_over()
-    restart()
-    lost.filter(has_text="the fields of your laboratory").wait_for()
-    assert start.is_visible()
-    with page.expect_navigation():
-        lost.get_by_role("button", name="Begin anew").click()
-    hand_over()
-    start.click()
-    download = page.get_by_role("button", name="Report for programs")
-    download.wait_for()
-    restart()
-    lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
-    assert download.is_visible()
+        lost = checked.get_by_role("alert").filter(has_text="The server no longer has")
+        lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
+        assert report.is_visible()
 
 
 def test_a_profile_that_was_being_made_is_said_to_be_lost(opened):
@@ -96,10 +84,7 @@ def test_a_profile_that_was_being_made_is_said_to_be_lost(opened):
     with ExitStack() as running:
         page = opened(address=running.enter_context(running_app(port=port)))
         page.get_by_role("link", name="Your laboratory").click()
-        page.get_by_text("Put the fields into a ZIP").wait_for()
-        page.locator("input[type=file]").first.set_input_files(
-            {"name": "fields.zip", "mimeType": "application/zip", "buffer": archive()}
-        )
+        drop_fields(page)
         page.get_by_role("button", name="Start the check").click()
         page.get_by_role("button", name="Make a site profile").click()
         page.get_by_text("Making the profile").wait_for()
@@ -144,20 +129,6 @@ def test_a_server_started_again_says_whether_its_profile_is_still_in_use(opened,
         page.get_by_text("The site profile cannot be used, so nothing is predicted.").wait_for()
         page.locator("[data-testid=stCode]").filter(has_text=str(path)).wait_for()
         assert page.locator("input[type=file]").count() == 0
-
-
-def test_a_page_without_a_case_goes_on_with_the_new_server(opened, ungated_weights, fields):
-    port = free_port()
-    with running_app(ungated_weights, port=port) as address:
-        page = opened(address=address)
-    with ExitStack() as servers:
-        with page.expect_navigation():
-            servers.enter_context(running_app(ungated_weights, port=port))
-        page.locator(".mseenet-steps").wait_for()
-        file = {"name": "a.png", "mimeType": "image/png", "buffer": encode(fields[0])}
-        page.locator("input[type=file]").first.set_input_files(file)
-        page.locator(".st-key-save-case button").first.wait_for()
-        assert page.locator(".mseenet-lost").count() == 0
 
 
 _SOCKETS = """
