@@ -1,13 +1,14 @@
 """Measures what pictures larger than one field come to: their answers, and their memory.
 
-    python -m tools.larger --data DIR
+    python -m tools.larger --data DIR [--part val]
     python -m tools.larger --memory FILE
 
-With --data: fields of the `test` part of the weights' own split that are of one capture series
-are laid side by side, each enlarged from 224x224 to 1024x768 pixels, and the area is cut as the
-page and `mseenet predict` cut one. Printed is how the answers to the cut fields agree with that
-to the field at their middle, with what explains a difference: the enlargement alone, and places
-of the true size half a field away. Nothing is chosen by it.
+With --data: fields of a part of the weights' own split that are of one capture series are laid
+side by side, each enlarged from 224x224 to 1024x768 pixels, and the area is cut as the page and
+`mseenet predict` cut one. Printed is how the answers to the cut fields agree with that to the
+field at their middle, with what explains a difference: the enlargement alone, and places of the
+true size half a field away. How `mseenet.imaging.areas` asks the network for the size was chosen
+on `val`; `test` is for the report.
 
 With --memory: a file is read and cut as on the page, and one object of JSON says what became of
 it, and how much memory that took beside the file. Linux only.
@@ -28,7 +29,7 @@ from mseenet import console
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
 from mseenet.evaluation.known import checked_split
-from mseenet.imaging.areas import Place, WholePicture, area_in, find_area
+from mseenet.imaging.areas import Place, Scales, WholePicture, area_in, find_area
 from mseenet.imaging.errors import ImageError
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
 from mseenet.inference.classifier import Classifier, Prediction
@@ -50,6 +51,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = console.command_parser("larger", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, metavar="DIR", help="the dataset")
+    parser.add_argument(
+        "--part", choices=("val", "test"), default="test", help="(default: %(default)s)"
+    )
     what.add_argument("--memory", type=Path, metavar="FILE", help="a picture larger than one field")
     return parser.parse_args(argv)
 
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(memory(arguments.memory)))
         return 0
     index = index_dataset(arguments.data, console.progress)
-    rows = checked_split(read_card(DEFAULT_WEIGHTS), index).indices(index.samples, "test")
+    rows = checked_split(read_card(DEFAULT_WEIGHTS), index).indices(index.samples, arguments.part)
     console.import_keras()
     measure(index, rows)
     return 0
@@ -112,14 +116,14 @@ def measure(index: DatasetIndex, rows: np.ndarray) -> None:
     names = part_names(index.labels, find_captures(index.samples, read_captures()))
     groups = np.unique([str(name) for name in names], return_inverse=True)[1]
     images = dict(zip(rows.tolist(), load_images([index.samples[i] for i in rows]), strict=True))
+    classifier = Classifier.load()
     ways: dict[str, list[Cut]] = defaultdict(list)
     areas, uncut, widths = arranged(rows, groups), 0, []
     for area in console.progress(areas, "areas"):
-        for name, cuts in cut_in_ways(area, images).items():
+        for name, cuts in cut_in_ways(area, images, classifier.scales).items():
             ways[name] += cuts
             uncut += not cuts
     used = sorted({row for area in areas for row in area.ravel().tolist()})
-    classifier = Classifier.load()
     own = dict(zip(used, _answers(classifier, [images[row] for row in used]), strict=True))
     ways = {"the fields themselves": [Cut(images[row], row, FIELD[0]) for row in used], **ways}
     print(f"{len(areas)} areas of {len(used)} fields; not cut: {uncut}")
@@ -161,12 +165,15 @@ def arranged(rows: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
     return areas
 
 
-def cut_in_ways(area: np.ndarray, images: dict[int, np.ndarray]) -> dict[str, list[Cut]]:
+def cut_in_ways(
+    area: np.ndarray, images: dict[int, np.ndarray], scales: Scales
+) -> dict[str, list[Cut]]:
     """Cuts one area of fields.
 
     Args:
         area: Rows of its fields, int (down, across).
         images: Of the rows, RGB uint8 (224, 224, 3).
+        scales: As for `find_area`.
     """
     enlarged = {row: Image.fromarray(images[row]).resize(FIELD) for row in area.ravel().tolist()}
     pixels = np.vstack([np.hstack([np.asarray(enlarged[i]) for i in row]) for row in area.tolist()])
@@ -179,13 +186,17 @@ def cut_in_ways(area: np.ndarray, images: dict[int, np.ndarray]) -> dict[str, li
     return {
         "true size, in place": _cuts(pixels, true, area, (0, 0)),
         "true size, half a field away": _cuts(shifted, true, area, HALF),
-        "by nuclei": _cuts(pixels, _places(pixels), area, (0, 0)),
-        "by nuclei, half a field away": _cuts(shifted, _places(shifted), area, HALF),
+        "by nuclei alone": _cuts(pixels, _places(pixels), area, (0, 0)),
+        "by nuclei alone, half a field away": _cuts(shifted, _places(shifted), area, HALF),
+        "by nuclei and network": _cuts(pixels, _places(pixels, scales), area, (0, 0)),
+        "by nuclei and network, half a field away": _cuts(
+            shifted, _places(shifted, scales), area, HALF
+        ),
     }
 
 
-def _places(pixels: np.ndarray) -> tuple[Place, ...]:
-    found = find_area(WholePicture(pixels))
+def _places(pixels: np.ndarray, scales: Scales | None = None) -> tuple[Place, ...]:
+    found = find_area(WholePicture(pixels), scales=scales)
     return () if found is None else found.places
 
 

@@ -17,7 +17,7 @@ from mseenet.case.pictures import encoded
 from mseenet.case.slides import slide_of
 from mseenet.case.verdicts import Verdict
 from mseenet.config import IMAGE_SIZE
-from mseenet.imaging.areas import MOST_FIELDS, Area, Place, area_in
+from mseenet.imaging.areas import MOST_FIELDS, Area, Place, Scales, area_in
 from mseenet.imaging.cells import Cell, largest_evidence, measured
 from mseenet.imaging.decoding import ImageError, decode_image, squeeze
 from mseenet.imaging.formats import HEAD, is_image
@@ -310,6 +310,7 @@ class Case:
     reader: str = ""
     slide_pattern: str = ""
     _looks: set[str] = field(default_factory=set, init=False)
+    _scales: Scales | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._share = Share(self.room)
@@ -320,6 +321,7 @@ class Case:
         files: Iterable[tuple[str, bytes]],
         left_out: Iterable[LeftOut] = (),
         synthetic: bool = False,
+        scales: Scales | None = None,
     ) -> None:
         """Takes in all of one intake and says what became of it.
 
@@ -328,8 +330,10 @@ class Case:
             left_out: What was left out on the way here already.
             synthetic: Whether this project rendered them. A case holds either such examples
                 or fields of a user, so that examples count in no result.
+            scales: By which a picture larger than one field is cut (`areas.find_area`).
         """
         self.problems, self.notices = [], []
+        self._scales = scales
         known, fields_before = len(self.left_out), len(self.fields)
         if synthetic and any(not field.synthetic for field in self.fields.values()):
             self.notices.append(EXAMPLES_KEPT_OUT)
@@ -337,6 +341,7 @@ class Case:
         self.left_out += left_out
         for name, content in files:
             self._add(name, content, synthetic)
+        self._scales = None  # it may hold whoever holds the case
         new = self.left_out[known:]
         if repeated := [item.name for item in new if item.reason == REPEATED]:
             added = counted_files(len(self.fields) - fields_before)
@@ -502,7 +507,7 @@ class Case:
             self.settle(added, error)
         elif self._has_room(0):
             try:
-                area = area_in(content, self._room_for_fields())
+                area = area_in(content, self._room_for_fields(), self._scales)
             except ImageError as error:
                 self.settle(added, Prediction("error", reasons=(str(error),)))
             else:

@@ -31,7 +31,7 @@ from mseenet.files import one_writer, whole_file
 if TYPE_CHECKING:
     import numpy as np
 
-    from mseenet.imaging.areas import Place
+    from mseenet.imaging.areas import Place, Scales
     from mseenet.inference.classifier import Classifier
     from mseenet.inference.profile import SiteProfile
 
@@ -166,7 +166,7 @@ def write_predictions(
     failed = False
     if header:
         print(header, file=output)
-    fields, ahead = tee(fields_in(files))
+    fields, ahead = tee(fields_in(files, classifier.scales))
     predictions = classifier.stream(
         (field.image for field in ahead),
         "predicted" if arguments.heatmaps else None,
@@ -268,10 +268,14 @@ class _Refused(io.BytesIO):
         raise self._error
 
 
-def fields_in(files: list[Path]) -> Iterator[FieldOfFile]:
+def fields_in(files: list[Path], scales: "Scales | None" = None) -> Iterator[FieldOfFile]:
     """The fields of all files: each file is one, or a larger picture that is cut into several.
 
     What becomes of a larger picture is said on standard error.
+
+    Args:
+        files: The images.
+        scales: As for `mseenet.imaging.areas.find_area`.
     """
     from tqdm import tqdm
 
@@ -280,7 +284,7 @@ def fields_in(files: list[Path]) -> Iterator[FieldOfFile]:
 
     for number, file in enumerate(files):
         try:
-            area = area_in(file)
+            area = area_in(file, scales=scales)
             if area is None:
                 yield FieldOfFile(number, file)
                 continue

@@ -3,13 +3,14 @@
 Stitched areas, scans of slides and photographs through an eyepiece show many fields at once.
 Squeezed as one field, their cells would be a few pixels wide. How large a field is in such a
 picture its nuclei tell: at the right size they measure, on fields squeezed to 224x224, what
-those of the training fields do. A picture is cut only if at least `FEWEST` such fields fit in
+those of the training fields do; who has a network may hand in what tells the size of cells better
+(`Scales`), and fields are cut anew by that. A picture is cut only if at least `FEWEST` such fields fit in
 it, or if it has the black round border of an eyepiece; any other one is a field as it is.
 """
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -82,6 +83,16 @@ CLEARER = 1.5
 """So many times more than the whole picture as one field a narrower one has to be covered. For 32
 areas of four fields it was 1.9 times and more; of the single fields tried two would have been cut
 else."""
+
+Scales = Callable[[list[np.ndarray]], list[float | None]]
+"""Tells of squeezed fields, RGB uint8 (224, 224, 3), how many times larger their cells look than
+those of the training fields; None where that cannot be told."""
+
+SCALED = 16
+"""Places of which `Scales` is asked at once; the size has to be told of more than half of them."""
+
+SCALINGS, SAME_SCALE = 3, 1.02
+"""So many times it is asked at most, and the factor below which the width is right."""
 
 OVERVIEW = 1024
 """Longest side of the overview, in pixels."""
@@ -212,7 +223,9 @@ def _counted(count: int, name: str) -> str:
     return f"{count:,} {name}{'s' * (count != 1)}"
 
 
-def area_in(source: bytes | Path, most: int = MOST_FIELDS) -> Area | None:
+def area_in(
+    source: bytes | Path, most: int = MOST_FIELDS, scales: Scales | None = None
+) -> Area | None:
     """Looks for the fields of an encoded picture.
 
     Args:
@@ -220,6 +233,7 @@ def area_in(source: bytes | Path, most: int = MOST_FIELDS) -> Area | None:
             slides are read, too (`mseenet.imaging.scans`); of content beyond `MAX_PIXELS`
             pixels a tiled TIFF is (`mseenet.imaging.tiles`).
         most: As for `find_area`.
+        scales: As for `find_area`.
 
     Returns:
         None if it is a field as it is, or cannot be decoded: why, `decode_image` says.
@@ -230,13 +244,13 @@ def area_in(source: bytes | Path, most: int = MOST_FIELDS) -> Area | None:
     """
     if isinstance(source, Path):
         if _is_scan(source):
-            return find_area(open_scan(source), most, too_large=True)
+            return find_area(open_scan(source), most, True, scales)
     elif _is_large_tiff(source):
-        return find_area(TiledPicture(source), most, too_large=True)
+        return find_area(TiledPicture(source), most, True, scales)
     if _pixels(source) < SMALLEST_AREA:
         return None
     try:
-        return find_area(WholePicture(decode_image(source)), most)
+        return find_area(WholePicture(decode_image(source)), most, scales=scales)
     except ImageError:
         return None
 
@@ -288,13 +302,19 @@ def _opened(source: bytes | Path) -> BinaryIO:
     return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
 
 
-def find_area(picture: Picture, most: int = MOST_FIELDS, too_large: bool = False) -> Area | None:
+def find_area(
+    picture: Picture,
+    most: int = MOST_FIELDS,
+    too_large: bool = False,
+    scales: Scales | None = None,
+) -> Area | None:
     """Looks for the fields of a picture that is larger than one.
 
     Args:
         picture: Of at least 1 x 1 pixel.
         most: Fields that are kept at most, 1 or more.
         too_large: Whether it is too large to be a field itself, so that None is no answer.
+        scales: Tells the size of cells; without it, or where it can tell none, nuclei alone do.
 
     Returns:
         None if the picture is a field as it is.
@@ -307,6 +327,8 @@ def find_area(picture: Picture, most: int = MOST_FIELDS, too_large: bool = False
     overview = _overview(picture)
     lit = _inside_border(overview)
     width = _field_width(picture, overview, lit)
+    if width is not None and scales is not None:
+        width = _rescaled(picture, overview, lit, width, scales)
     if width is not None and lit is None and not too_large:
         width = width if np.prod(picture.size) >= FEWEST * width**2 / ASPECT else None
     places = None if width is None else _grid(picture.size, lit, _shrunk(width, picture.size[0]))
@@ -317,7 +339,7 @@ def find_area(picture: Picture, most: int = MOST_FIELDS, too_large: bool = False
             "expected nucleated cells, by whose size a picture of this size is cut into fields; "
             "found too few"
         )
-    chosen = _most_stained(picture.size, overview, places)
+    chosen = _most_stained(picture.size, overview, places, MOST_LOOKED_AT)
     holding = [place for place in chosen if _found_at(picture, place).cells.count]
     if not holding:
         if not too_large:
@@ -396,6 +418,25 @@ def _field_width(picture: Picture, overview: np.ndarray, lit: np.ndarray | None)
         whole = False
         candidate /= STEP
     return best[1] or None
+
+
+def _rescaled(
+    picture: Picture, overview: np.ndarray, lit: np.ndarray | None, width: float, scales: Scales
+) -> float:
+    """The width of fields in which cells look as large as in the training fields."""
+    widest = float(min(picture.size[0], picture.size[1] * ASPECT, WIDEST))
+    for _ in range(SCALINGS):
+        places = _grid(picture.size, lit, width)
+        chosen = _most_stained(picture.size, overview, places, SCALED)
+        fields = [squeeze(picture.read(place, 2 * IMAGE_SIZE)) for place in chosen]
+        told = [scale for scale in scales(fields) if scale is not None]
+        if 2 * len(told) <= len(fields):
+            return width
+        factor = float(np.exp(np.median(np.log(told))))
+        width = min(max(width * factor, NARROWEST), widest)
+        if max(factor, 1 / factor) < SAME_SCALE:
+            break
+    return width
 
 
 def _areas_at(picture: Picture, places: list[Place]) -> np.ndarray:
@@ -478,11 +519,13 @@ def _drawn(
     return places[rng.choice(len(places), SAMPLES, replace=False, p=weights / weights.sum())]
 
 
-def _most_stained(size: tuple[int, int], overview: np.ndarray, places: np.ndarray) -> list[Place]:
+def _most_stained(
+    size: tuple[int, int], overview: np.ndarray, places: np.ndarray, most: int
+) -> list[Place]:
     """The places to look at, in reading order."""
-    if len(places) > MOST_LOOKED_AT:
+    if len(places) > most:
         order = np.argsort(-_stain_of(size, overview, places), kind="stable")
-        places = places[np.sort(order[:MOST_LOOKED_AT])]
+        places = places[np.sort(order[:most])]
     return [Place(*place) for place in places.tolist()]
 
 

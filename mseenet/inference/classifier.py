@@ -266,6 +266,10 @@ class Classifier:
         size = ROWS if filled else batch_size
         return self._stream(iter(images), heatmaps, size, include_rejected, filled)
 
+    def scales(self, images: Iterable[ImageSource]) -> list[float | None]:
+        """How large the cells of images look: `Prediction.scale` of each, for `areas.find_area`."""
+        return [prediction.scale for prediction in self.predict(images)]
+
     def heatmap(self, image: ImageSource, class_name: str, method: str = "Grad-CAM") -> np.ndarray:
         """Where in one image the evidence for a class lies.
 

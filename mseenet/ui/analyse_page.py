@@ -28,7 +28,7 @@ def draw_analyse_page(classifier: Classifier) -> None:
     if not case.fields:
         with start.container():
             draw_messages(case)
-            taken = draw_intake(view)
+            taken = draw_intake(view, classifier)
             draw_blind_switch()
             draw_empty_state()
         preload()
@@ -97,7 +97,7 @@ def _draw_case_bar(view: CaseView, classifier: Classifier) -> None:
         st.space("stretch")
         draw_save(view, classifier)
         with st.popover("Add more fields", icon=":material/add:", width=190):
-            taken = draw_intake(view)
+            taken = draw_intake(view, classifier)
         if taken:
             _begin(view, classifier)
         with st.popover("New case", width=130):

@@ -8,7 +8,7 @@ import streamlit as st
 
 from mseenet.case.fields import Case, Field
 from mseenet.errors import MSEENetError
-from mseenet.inference.classifier import Classifier
+from mseenet.inference.classifier import Classifier, Prediction
 from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import BusyError, Place
 from mseenet.ui.frame import plain
@@ -29,6 +29,9 @@ SHORTEST_WAIT = 5.0
 SOON = 4.0
 """Seconds in which nobody reads a field, while drawing it slows the analysis of the others down by
 a fifth."""
+
+LONGEST_SCALING = 20.0
+"""Seconds, at most, for which an intake waits in line to have the size of cells told."""
 
 NO_SERVICE = (
     "The service that holds the network does not answer. Nothing is lost: the fields that have no "
@@ -95,6 +98,27 @@ def draw_problem(problem: MSEENetError, go_on: Callable[[], None]) -> None:
         st.warning(BUSY.format(cases=problem.cases, pause=about), icon=":material/hourglass_top:")
 
     wait()
+
+
+def scales_of(
+    view: CaseView, classifier: Classifier, fields: list[np.ndarray]
+) -> list[float | None]:
+    """What `Classifier.scales` tells, in the case's turn.
+
+    None where the line is full or long or a service does not answer, so that no intake fails
+    or is held up by it.
+    """
+    answers: dict[int, Prediction] = {}
+    scheduler, session = scheduler_of(classifier), running_session()
+    try:
+        job = scheduler.submit(
+            view.case, enumerate(fields), answers.__setitem__, lambda: is_connected(session)
+        )
+        job.wait(LONGEST_SCALING)
+        job.cancel()
+    except (BusyError, ServerError):
+        answers.clear()
+    return [answers[i].scale if i in answers else None for i in range(len(fields))]
 
 
 def analyse_next(view: CaseView, classifier: Classifier, bar=None) -> None:

@@ -1,6 +1,7 @@
 """Where images come in: files, folders, archives, the clipboard, a camera, examples."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import streamlit as st
 from PIL import Image
@@ -13,6 +14,8 @@ from mseenet.case.limits import MEGABYTE
 from mseenet.case.pictures import encoded
 from mseenet.imaging.decoding import SUFFIXES
 from mseenet.imaging.synthetic import example_fields
+from mseenet.inference.classifier import Classifier
+from mseenet.ui.analysis import scales_of
 from mseenet.ui.bundle import unbundled
 from mseenet.ui.frame import plain
 from mseenet.ui.saved_case import open_saved
@@ -25,7 +28,7 @@ TYPES = [suffix.lstrip(".") for suffix in SUFFIXES]
 WAYS = ("Files or ZIP", "Folder", "Paste", "Camera")
 
 
-def draw_intake(view: CaseView) -> bool:
+def draw_intake(view: CaseView, classifier: Classifier) -> bool:
     """Draws the ways to add images, and says whether something has come in."""
     case = view.case
     st.session_state.setdefault("way", WAYS[0])
@@ -76,7 +79,7 @@ def draw_intake(view: CaseView) -> bool:
         files, left_out = unbundled(contents_of(taken), case.limits)
         files, notices = open_saved(view, files, left_out)
         with st.spinner(words.CUTTING, show_time=True):
-            case.take_in(files, left_out)
+            case.take_in(files, left_out, scales=partial(scales_of, view, classifier))
         case.notices += notices
         _next_intake(view)
     return bool(taken)

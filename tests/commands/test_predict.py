@@ -18,6 +18,7 @@ from mseenet import cli
 from mseenet.commands.predict import check_output, find_images, written
 from mseenet.config import CLASS_NAMES
 from mseenet.errors import UsageError
+from mseenet.imaging.areas import area_in
 from mseenet.imaging.formats import OVERLAY_SOFTWARE
 from mseenet.inference.heatmaps import is_overlay
 
@@ -431,6 +432,18 @@ def test_a_larger_picture_is_cut_into_fields(with_area, fields, area, classifier
     (expected,) = classifier.predict([pixels])
     assert cut[-1]["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-5)
     assert f"{scan}: larger than one field: cut into 16 fields of " in done.err
+
+
+def test_a_larger_picture_is_cut_by_what_the_network_says_of_its_cells(
+    with_area, classifier, predict, ungated, monkeypatch
+):
+    monkeypatch.setattr(type(classifier), "_size", lambda *_: 1.2)
+    scan = with_area / "b scan.png"
+    done = predict(scan, "--format", "csv", *ungated)
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    found = [tuple(int(row[name]) for name in ("x", "y", "width", "height")) for row in rows]
+    assert found == list(area_in(scan, scales=classifier.scales).places)
+    assert found[0][2] > 1.2 * area_in(scan).places[0].width
 
 
 def test_csv_of_a_larger_picture_names_source_and_place(with_area, predict, ungated):

@@ -168,3 +168,66 @@ def test_a_picture_that_is_too_large_for_a_field_is_cut_or_refused():
     assert find_area(plasma) is None
     with pytest.raises(AreaError, match="expected nucleated cells"):
         find_area(plasma, too_large=True)
+
+
+class ToldScales:
+    """Tells of all fields what is in turn in a list; the last entry again and again."""
+
+    def __init__(self, *told: float | None):
+        self.told, self.asked = list(told), []
+
+    def __call__(self, fields):
+        self.asked.append(fields)
+        told = self.told.pop(0) if len(self.told) > 1 else self.told[0]
+        return [told] * len(fields)
+
+
+@pytest.mark.parametrize("told", [(1.3, 1.0), (1.3, 1.1, 1 / 1.1)], ids=["at once", "by steps"])
+def test_fields_are_cut_so_large_that_their_cells_look_as_in_training(area, found, told):
+    scales = ToldScales(*told)
+    larger = find_area(WholePicture(area), scales=scales)
+    assert larger.places[0].width == pytest.approx(1.3 * found.places[0].width, rel=0.1)
+    assert larger.places[0].height == pytest.approx(larger.places[0].width * 3 / 4, abs=1)
+    assert len(scales.asked) == len(told)
+    for fields in scales.asked:
+        assert 0 < len(fields) <= areas.SCALED
+        assert {(field.shape, field.dtype) for field in fields} == {
+            ((224, 224, 3), np.dtype(np.uint8))
+        }
+
+
+@pytest.mark.parametrize("told", [1.0, None])
+def test_cells_of_the_size_of_training_or_of_none_that_is_known_change_nothing(area, found, told):
+    scales = ToldScales(told)
+    assert find_area(WholePicture(area), scales=scales).places == found.places
+    assert len(scales.asked) == 1
+
+
+def test_what_is_told_of_half_of_the_fields_changes_nothing(area, found):
+    def half(fields):
+        return [3.0 if i % 2 else None for i in range(len(fields))]
+
+    assert find_area(WholePicture(area), scales=half).places == found.places
+
+
+def test_a_picture_whose_cells_fill_it_as_those_of_a_field_is_one(area):
+    assert find_area(WholePicture(area), scales=ToldScales(3.0, 1.0)) is None
+
+
+@pytest.mark.parametrize("told", [1e-9, 1e9])
+def test_no_told_size_makes_fields_smaller_than_are_tried_or_larger_than_the_picture(area, told):
+    found = find_area(WholePicture(area), too_large=True, scales=ToldScales(told))
+    for x, y, width, height in found.places:
+        assert areas.NARROWEST * areas.SHRUNK <= width
+        assert x + width <= area.shape[1]
+        assert y + height <= area.shape[0]
+
+
+def test_the_size_is_asked_for_whatever_way_a_picture_comes_in(area, tmp_path):
+    path = tmp_path / "area.png"
+    path.write_bytes(encode(area))
+    for source in (path, path.read_bytes()):
+        scales = ToldScales(1.3, 1.0)
+        widths = {place.width for place in area_in(source, scales=scales).places}
+        assert len(scales.asked) == 2
+        assert min(widths) > 550

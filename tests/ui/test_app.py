@@ -24,6 +24,7 @@ from mseenet.case.fields import Case, Field
 from mseenet.case.limits import VARIABLES, Room
 from mseenet.case.records import percent
 from mseenet.config import CLASS_NAMES
+from mseenet.imaging.areas import Place, area_in
 from mseenet.imaging.cells import evidence_on
 from mseenet.imaging.nuclei import blank_nuclei, nucleus_mask
 from mseenet.inference.heatmaps import overlay
@@ -544,7 +545,7 @@ def test_what_is_taken_in_is_forgotten_by_streamlit(monkeypatch):
     monkeypatch.setattr(intake, "forget_upload", forgotten.append)
     monkeypatch.setattr(st, "file_uploader", lambda *_, **__: files)
     view = CaseView(Case())
-    assert intake.draw_intake(view)
+    assert intake.draw_intake(view, None)
     assert [field.name for field in view.case.fields.values()] == forgotten == ["a", "b"]
 
 
@@ -635,6 +636,33 @@ def test_a_full_line_is_told_and_costs_nothing_of_the_case(app, fields, full_lin
     assert not app.exception
     assert not app.warning
     assert tiles(app)["fields analysed"] == 4
+
+
+def places_in(app: AppTest) -> tuple[Place, ...]:
+    return tuple(field.place for field in app.session_state["case-view"].case.fields.values())
+
+
+def test_a_larger_picture_is_cut_by_what_the_network_says_of_its_cells(
+    app, area, classifier, monkeypatch
+):
+    monkeypatch.setattr(type(classifier), "_size", lambda *_: 1.2)
+    content = encode(area)
+    by_network = area_in(content, scales=classifier.scales)
+    assert by_network.places[0].width > 1.2 * area_in(content).places[0].width
+    upload(app, ("scan.png", content))
+    assert not app.exception
+    assert places_in(app) == by_network.places
+
+
+def test_in_a_full_line_a_larger_picture_is_cut_by_its_nuclei(
+    app, area, classifier, full_line, monkeypatch
+):
+    monkeypatch.setattr(type(classifier), "_size", lambda *_: 1.2)
+    content = encode(area)
+    upload(app, ("scan.png", content))
+    assert not app.exception
+    assert places_in(app) == area_in(content).places
+    assert "Try again" in app.warning[0].value
 
 
 @pytest.mark.usefixtures("full_line")

@@ -58,6 +58,7 @@ def upload(page, *files: tuple[str, bytes]) -> None:
 
 
 def tiles(page) -> dict[str, int]:
+    settled(page)  # what is read at once is read of a whole page
     pairs = page.locator(".mseenet-tiles li").all_inner_texts()
     return {title: int(number) for number, title in (pair.split("\n") for pair in pairs)}
 
@@ -98,6 +99,7 @@ def changed_picture(page, before: np.ndarray) -> np.ndarray:
 
 
 def heading(page) -> str:
+    settled(page)
     return page.locator(".mseenet-file").inner_text()
 
 
@@ -747,4 +749,4 @@ def test_a_rejected_field_names_no_class_until_it_is_asked_for(page):
     assert tiles(page) == {"field analysed": 1, "rejected": 1}
     page.get_by_text("Show the network's output all the same").click()
     page.locator(".mseenet-answer").wait_for()
-    assert page.get_by_text(words.REJECTED_SHOWN).is_visible()
+    page.get_by_text(words.REJECTED_SHOWN).wait_for()

@@ -89,13 +89,14 @@ def test_a_site_profile_is_made_stopped_and_gone_on_with(opened, gated_server):
     make.wait_for(state="hidden")
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Go on").wait_for()
-    assert page.get_by_text("Stopped after").is_visible()
+    page.get_by_text("Stopped after").wait_for()
     page.get_by_role("button", name="Go on").click()
     page.get_by_text("may be used.").wait_for(timeout=300_000)  # the network looks 1,500 times
     assert_fits(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Report for programs").click()
     adaptation = json.loads(download.value.path().read_bytes())["adaptation"]
+    settled(page)
     assert page.get_by_text(adaptation["because"][0]).is_visible()
     given = page.get_by_role("button", name="Site profile", exact=True)
     assert given.count() == adaptation["written"]

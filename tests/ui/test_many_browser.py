@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import encode
 from loopback import Watched, served
+from playwright.sync_api import expect
 
 from tools.browser import CHROMIUM, running_app
 
@@ -86,8 +87,8 @@ def test_who_comes_to_a_full_line_loses_nothing_and_goes_on_by_itself(
     told = busy.get_by_role("alert").filter(has_text="This server is busy: 2 cases")
     told.wait_for()
     assert re.search(r"Try again in (about \d+ s|a moment);", told.inner_text())
-    assert busy.get_by_role("button", name="Try again now").is_visible()
+    busy.get_by_role("button", name="Try again now").wait_for()
     network.free.set()
     for page, count in ((runs, 1), (waits, 1), (busy, 3)):
         analysed(page, count)
-    assert told.count() == 0
+    expect(told).to_have_count(0)

@@ -13,6 +13,7 @@ from loopback import served
 from streamlit.testing.v1 import AppTest
 
 from mseenet.case import words
+from mseenet.imaging.areas import area_in
 from mseenet.inference import remote
 from mseenet.ui import analysis, shared
 
@@ -67,6 +68,18 @@ def test_a_lost_service_loses_nothing_of_the_case(app, classifier, fields, monke
     assert not app.error
     assert not case_of(app).waiting()
     assert [field.name for field in case_of(app).done()] == ["0.png", "1.png"]
+
+
+def test_a_larger_picture_is_taken_in_while_its_service_is_lost(app, area, classifier, monkeypatch):
+    with served(classifier) as service:
+        monkeypatch.setenv("MSEENET_SERVER", service.url)
+        app.run()
+    content = encode(area)
+    upload(app, ("scan.png", content))
+    assert not app.exception
+    waiting = case_of(app).waiting()
+    assert tuple(field.place for field in waiting) == area_in(content).places
+    assert "The service that holds the network does not answer" in app.error[0].value
 
 
 def test_a_busy_service_is_said_while_it_is_waited_for(app, classifier, field_png, monkeypatch):

@@ -173,6 +173,7 @@ def test_blind_reading_shows_no_answer_before_the_verdict(page, sixty):
     page.keyboard.press("p")
     page.get_by_text("Field 2 of 4 listed").wait_for()
     page.locator(".mseenet-answer").wait_for()
+    settled(page)
     assert page.get_by_text(", blind,").is_visible()
     assert page.locator(".st-key-bars").is_visible()
 
