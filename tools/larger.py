@@ -178,6 +178,7 @@ def cut_in_ways(
     enlarged = {row: Image.fromarray(images[row]).resize(FIELD) for row in area.ravel().tolist()}
     pixels = np.vstack([np.hstack([np.asarray(enlarged[i]) for i in row]) for row in area.tolist()])
     shifted = np.roll(pixels, (HALF[1], HALF[0]), (0, 1))
+    ragged = pixels[: -FIELD[1] // 3, : -FIELD[0] // 3]
     true = [
         Place(x, y, *FIELD)
         for y in range(0, pixels.shape[0], FIELD[1])
@@ -191,6 +192,10 @@ def cut_in_ways(
         "by nuclei and network": _cuts(pixels, _places(pixels, scales), area, (0, 0)),
         "by nuclei and network, half a field away": _cuts(
             shifted, _places(shifted, scales), area, HALF
+        ),
+        "by nuclei alone, a third of a field missing": _cuts(ragged, _places(ragged), area, (0, 0)),
+        "by nuclei and network, a third of a field missing": _cuts(
+            ragged, _places(ragged, scales), area, (0, 0)
         ),
     }
 

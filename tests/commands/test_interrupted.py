@@ -33,6 +33,7 @@ from mseenet.inference.classifier import Classifier, Prediction
 
 class Network:
     card = SimpleNamespace(sha256="0" * 64, release="0" * 12, profile=None)
+    scales = None
 
     def stream(self, images, heatmaps, include_rejected):
         for number, image in enumerate(images):
