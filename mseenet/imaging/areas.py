@@ -3,9 +3,9 @@
 Stitched areas, scans of slides and photographs through an eyepiece show many fields at once.
 Squeezed as one field, their cells would be a few pixels wide. How large a field is in such a
 picture its nuclei tell: at the right size they measure, on fields squeezed to 224x224, what
-those of the training fields do; who has a network may hand in what tells the size of cells better
-(`Scales`), and fields are cut anew by that. A picture is cut only if at least `FEWEST` such fields fit in
-it, or if it has the black round border of an eyepiece; any other one is a field as it is.
+those of the training fields do. Who has a network hands in what tells the size of cells better
+(`Scales`). A picture is cut only if at least `FEWEST` such fields fit in it, or if it has the
+black round border of an eyepiece; any other one is a field as it is.
 """
 
 import contextlib

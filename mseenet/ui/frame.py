@@ -43,8 +43,8 @@ _STYLE = """
 .mseenet-file { font-size: 1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
 .mseenet-note { font-size: .85rem; opacity: .8; margin: .15rem 0 0; }
 .mseenet-overview { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem .8rem; margin: .2rem 0 0; }
-.mseenet-overview div { position: relative; flex: none; overflow: hidden; border-radius: .3rem; }
-.mseenet-overview img { display: block; max-width: min(220px, 100%); max-height: 140px; }
+.mseenet-overview div { position: relative; flex: none; overflow: hidden; border-radius: .3rem; width: min(220px, 140px * var(--aspect), 100%); aspect-ratio: var(--aspect); }
+.mseenet-overview img { display: block; width: 100%; height: 100%; }
 .mseenet-overview i { position: absolute; border: 1px solid #33274f99; }
 .mseenet-overview .mseenet-here { z-index: 1; border: 2px solid #b3261e; box-shadow: 0 0 0 2px #fff; }
 .mseenet-overview figcaption { flex: 1 1 14rem; font-size: .85rem; opacity: .85; overflow-wrap: anywhere; }

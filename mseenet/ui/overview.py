@@ -39,6 +39,8 @@ def overview(case: Case, field: Field) -> str:
     if original.overview:
         alt = f"Overview of the whole picture, with a frame around this field. {note}"
         uri = data_uri(original.overview, "jpeg")
-        picture = f'<div><img src="{uri}" alt="{alt}">{"".join(frames)}</div>'
+        # The frames lie on the box, which the picture fills: it has to have the picture's shape.
+        box = f"--aspect:{width / height:.5f}"
+        picture = f'<div style="{box}"><img src="{uri}" alt="{alt}">{"".join(frames)}</div>'
     caption = f"<figcaption>{note}</figcaption>"
     return f'<figure class="mseenet-overview">{picture}{caption}</figure>'

@@ -1,14 +1,18 @@
 """A picture larger than one field on the page: cut, and each field's place on an overview."""
 
+import itertools
 import re
 
 import numpy as np
 import pytest
-from conftest import encode
+from conftest import encode, encode_pil
 from made_up_scans import tiled
+from PIL import Image
 from playwright.sync_api import expect
 
-from mseenet.imaging.areas import area_in
+from mseenet.case.fields import Case, Field, Original
+from mseenet.imaging.areas import Place, area_in
+from mseenet.ui.overview import overview
 from tools.browser import CHROMIUM
 
 pytestmark = [
@@ -41,6 +45,41 @@ def test_an_area_is_cut_and_its_fields_are_shown_on_an_overview(page, area):
     assert (here["y"] - whole["y"]) / whole["height"] == pytest.approx(y / 1536, abs=0.03)
     assert here["width"] / whole["width"] == pytest.approx(place.width / 2048, abs=0.05)
     assert here["height"] / whole["height"] == pytest.approx(place.height / 1536, abs=0.05)
+
+
+def test_frames_lie_on_the_overview_whatever_its_shape(page):
+    page.locator(".mseenet-steps").evaluate("steps => (steps.outerHTML = '<p id=shown></p>')")
+    shapes = [(4000, 700), (3300, 2000), (2000, 2000), (700, 4000)]
+    for (width, height), room in itertools.product(shapes, (600, 150)):
+        small = Image.new("RGB", (width // 10, height // 10))
+        original = Original("0", "scan.png", (width, height), encode_pil(small, "JPEG"))
+        here = Place(width // 2, height // 2, width // 2, height // 4)
+        places = (here, Place(0, 0, width, height))
+        parts = [Field(str(place), "", b"", original=original, place=place) for place in places]
+        case = Case(fields={part.key: part for part in parts})
+        shown = f'<div id="shown" style="width:{room}px">{overview(case, parts[0])}</div>'
+        page.locator("#shown").evaluate("(shown, html) => (shown.outerHTML = html)", shown)
+        page.locator("#shown img").evaluate("picture => picture.decode()")
+        # All at one moment: what is above them may still be growing.
+        picture, framed, part = page.locator("#shown").evaluate(
+            """shown => ["img", "i:not([class])", ".mseenet-here"].map(name => {
+              const { x, y, width, height } = shown.querySelector(name).getBoundingClientRect();
+              return { x, y, width, height };
+            })"""
+        )
+        assert picture["width"] / picture["height"] == pytest.approx(width / height, rel=0.05)
+        assert picture["width"] <= min(220, room)
+        assert picture["height"] <= 141
+        assert framed == pytest.approx(picture, abs=1)
+        assert part == pytest.approx(
+            {
+                "x": picture["x"] + picture["width"] / 2,
+                "y": picture["y"] + picture["height"] / 2,
+                "width": picture["width"] / 2,
+                "height": picture["height"] / 4,
+            },
+            abs=1,
+        )
 
 
 def test_a_tiled_tiff_of_more_pixels_than_are_decoded_is_dropped_and_cut(page):
