@@ -5,6 +5,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from conftest import encode
+from test_browser import settled
 from test_laboratory_browser import archive
 
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
@@ -44,6 +45,8 @@ def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, ungated_w
         report.wait_for()
         assert case.locator(".mseenet-lost").count() == 0
 
+        for page in (empty, case, asked, checked):
+            settled(page)  # what a server had still to draw when it ended, no page can show
         running.close()
         with empty.expect_navigation():
             running.enter_context(running_app(ungated_weights, port=port))
@@ -76,7 +79,7 @@ def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, ungated_w
 
         lost = checked.get_by_role("alert").filter(has_text="The server no longer has")
         lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
-        assert report.is_visible()
+        report.wait_for()
 
 
 def test_a_profile_that_was_being_made_is_said_to_be_lost(opened):
