@@ -10,8 +10,8 @@ field at their middle, with what explains a difference: the enlargement alone, a
 true size half a field away. How `mseenet.imaging.areas` asks the network for the size was chosen
 on `val`; `test` is for the report.
 
-With --memory: a file is read and cut as on the page, and one object of JSON says what became of
-it, and how much memory that took beside the file. Linux only.
+With --memory: a file is read and cut as on the page, by nuclei alone, and one object of JSON says
+what became of it, and how much memory that took beside the file. Linux only.
 """
 
 import argparse

@@ -310,7 +310,6 @@ class Case:
     reader: str = ""
     slide_pattern: str = ""
     _looks: set[str] = field(default_factory=set, init=False)
-    _scales: Scales | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._share = Share(self.room)
@@ -333,15 +332,13 @@ class Case:
             scales: By which a picture larger than one field is cut (`areas.find_area`).
         """
         self.problems, self.notices = [], []
-        self._scales = scales
         known, fields_before = len(self.left_out), len(self.fields)
         if synthetic and any(not field.synthetic for field in self.fields.values()):
             self.notices.append(EXAMPLES_KEPT_OUT)
             return
         self.left_out += left_out
         for name, content in files:
-            self._add(name, content, synthetic)
-        self._scales = None  # it may hold whoever holds the case
+            self._add(name, content, synthetic, scales)
         new = self.left_out[known:]
         if repeated := [item.name for item in new if item.reason == REPEATED]:
             added = counted_files(len(self.fields) - fields_before)
@@ -483,16 +480,21 @@ class Case:
             if left_out.origin is not None and left_out.origin.archive == archive:
                 left_out.name = left_out.origin.name_in(encoding)
 
-    def _add(self, name: str, content: bytes, synthetic: bool) -> None:
+    def _add(self, name: str, content: bytes, synthetic: bool, scales: Scales | None) -> None:
         if is_archive(name, content):
-            self._add_archive(name, content)
+            self._add_archive(name, content, scales)
         elif len(content) > self.limits.file:
             self.left_out.append(LeftOut(name, too_large(self.limits)))
         else:
-            self._add_field(name, content, synthetic)
+            self._add_field(name, content, scales, synthetic)
 
     def _add_field(
-        self, name: str, content: bytes, synthetic: bool = False, origin: Origin | None = None
+        self,
+        name: str,
+        content: bytes,
+        scales: Scales | None,
+        synthetic: bool = False,
+        origin: Origin | None = None,
     ) -> None:
         key = hashlib.sha256(content).hexdigest()
         if key in self.fields:
@@ -507,7 +509,7 @@ class Case:
             self.settle(added, error)
         elif self._has_room(0):
             try:
-                area = area_in(content, self._room_for_fields(), self._scales)
+                area = area_in(content, self._room_for_fields(), scales)
             except ImageError as error:
                 self.settle(added, Prediction("error", reasons=(str(error),)))
             else:
@@ -556,7 +558,7 @@ class Case:
     def _has_room(self, size: int) -> bool:
         return len(self.fields) < self.limits.fields and self.size + size <= self.limits.case
 
-    def _add_archive(self, name: str, content: bytes) -> None:
+    def _add_archive(self, name: str, content: bytes, scales: Scales | None) -> None:
         try:
             contents = open_archive(content)
         except ArchiveError as error:
@@ -588,7 +590,7 @@ class Case:
                 self.left_out.append(LeftOut(path, too_large(self.limits), origin=origin))
                 continue
             known = len(self.left_out)
-            self._add_field(path, data, origin=origin)
+            self._add_field(path, data, scales, origin=origin)
             full = len(self.left_out) > known and not self.left_out[-1].expected
 
 

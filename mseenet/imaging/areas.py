@@ -244,9 +244,9 @@ def area_in(
     """
     if isinstance(source, Path):
         if _is_scan(source):
-            return find_area(open_scan(source), most, True, scales)
+            return find_area(open_scan(source), most, too_large=True, scales=scales)
     elif _is_large_tiff(source):
-        return find_area(TiledPicture(source), most, True, scales)
+        return find_area(TiledPicture(source), most, too_large=True, scales=scales)
     if _pixels(source) < SMALLEST_AREA:
         return None
     try:
