@@ -5,7 +5,7 @@ For research use only; not a medical device.
 
 from mseenet.config import CLASS_NAMES
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 __all__ = ["CLASS_NAMES", "Classifier", "Prediction", "__version__", "version_text"]
 
 

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 CLASS_NAMES = ("Benign", "Early Pre-B", "Pre-B", "Pro-B")
 """Class names in the order of the network's outputs; `label` is an index into this."""
 
+BENIGN = CLASS_NAMES.index("Benign")
+"""The other classes are malignant."""
+
+LABELS_TABLE = "labels.csv"
+"""Name of a table in a folder of labelled fields, with the columns file, class and slide."""
+
 IMAGE_SIZE = 224
 """Height and width of the network's input, in pixels."""
 

@@ -10,9 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mseenet.errors import MSEENetError, UsageError
+
+if TYPE_CHECKING:
+    from mseenet.inference.classifier import Classifier
+    from mseenet.inference.profile import SiteProfile
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells use it."""
@@ -194,6 +199,31 @@ def import_keras() -> None:
     """
     with silenced():
         import mseenet.inference.backend  # noqa: F401
+
+
+def network_of(weights: Path, profile: "SiteProfile | None") -> Callable[[], "Classifier"]:
+    """What gives the classifier; if the environment names a service, that is reached at once.
+
+    Args:
+        weights: Folder of the weights and their card.
+        profile: Of the site; None for none.
+
+    Raises:
+        ServerError: The service cannot be used, or not with a profile.
+    """
+    from mseenet.inference.remote import RemoteClassifier, chosen_server
+
+    if server := chosen_server():
+        remote = RemoteClassifier.connect(server, weights, profile)
+        return lambda: remote
+
+    def load() -> "Classifier":
+        from mseenet.inference.classifier import Classifier
+
+        import_keras()
+        return Classifier.load(weights, profile)
+
+    return load
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """Fixtures shared by the tests; none of them needs the dataset or a network."""
 
+import asyncio
 import io
 import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +24,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+FEW_LOOKS = {"MOST": 2, "ROUNDS": 1, "SIZES": (1.0,)}
+"""Of `mseenet.laboratory.alignment`, where a test asks how a profile is made, not how good it is."""
 
 
 def hear_signals() -> None:
@@ -38,6 +44,21 @@ def hear_signals() -> None:
 hear_signals()
 
 
+def until(holds: Callable[[], object], process: subprocess.Popen | None = None) -> None:
+    """Waits until something holds; fails where that takes too long, or a process has ended."""
+    deadline = time.monotonic() + 900  # of a busy machine
+    while not holds():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def run_async(coroutine: Coroutine):
+    """What a coroutine returns, run in a thread: the browser's tests leave a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()  # noqa: TID251
+
+
 def encode_pil(image: Image.Image, image_format: str, **options) -> bytes:
     """Encodes a PIL image, of any mode that the format knows, in memory."""
     buffer = io.BytesIO()
@@ -48,6 +69,19 @@ def encode_pil(image: Image.Image, image_format: str, **options) -> bytes:
 def encode(rgb: np.ndarray, image_format: str = "PNG", **options) -> bytes:
     """Encodes pixels in memory."""
     return encode_pil(Image.fromarray(rgb), image_format, **options)
+
+
+def unchanged_profile(card):
+    """A site profile for the weights of a card that changes no answer but a few near thresholds."""
+    from mseenet.inference.normalisation import Normalisation
+    from mseenet.inference.profile import LOOSEST, SiteProfile
+
+    change = Normalisation(
+        np.zeros((5, 3), np.float32), np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0
+    )
+    return SiteProfile(
+        "Haus", card.release, change, card.calibration, card.novelty, 0.9, None, {}, LOOSEST
+    )
 
 
 def weights_of(folder: Path) -> dict[str, np.ndarray]:
@@ -133,6 +167,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
         places[item] = order.get(group, len(order))
     items.sort(key=places.__getitem__)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator:
+    """Tells in the report of a failed browser test what its pages showed then."""
+    report = yield
+    browser = getattr(item, "funcargs", {}).get("browser")
+    if report.failed and report.when == "call" and browser is not None:
+        for page in (page for context in browser.contexts for page in context.pages):
+            report.sections.append((f"page {page.url}", shown_on(page)))
+    return report
+
+
+def shown_on(page) -> str:
+    """The text of a page, and whether its script runs and its server is there."""
+    from playwright.sync_api import Error
+
+    try:
+        app = page.locator("[data-testid=stApp]")
+        state = app.evaluate("app => JSON.stringify({ ...app.dataset })", timeout=5000)
+        return f"{state}\n{page.locator('body').inner_text(timeout=5000)}"
+    except Error as error:
+        return str(error)
 
 
 LONGEST_VALUE = 20
@@ -264,22 +321,44 @@ def smoke_weights(smoke_data) -> Path:
 
 # The page: one server, one browser, and networks that are loaded once.
 
-# Says when the server has answered what the page has told it, and when nothing on the page moves
-# any more: charts grow, and pictures come in, some time after that.
+# Says when the server has run the script as the page has asked, and when nothing on the page moves
+# any more: charts grow, and pictures come in, some time after that. Signs of life and other
+# messages between them are no answers. The numbers are those of Streamlit's ForwardMsg and BackMsg.
 _WATCHER = """
-window.firstSent = window.received = 0;
+const kindOf = (bytes) => {  // number of the first field after hash and metadata
+  let at = 0;
+  const number = () => {
+    let value = 0;
+    for (let place = 1, more = true; more; place *= 128) {
+      value += (bytes[at] & 127) * place;
+      more = bytes[at++] > 127;
+    }
+    return value;
+  };
+  while (at < bytes.length) {
+    const field = Math.floor(number() / 8);
+    if (field > 2) return field;
+    const length = number();
+    at += length;
+  }
+};
+window.asked = window.begun = window.finished = 0;
 window.WebSocket = class extends WebSocket {
   constructor(...details) {
     super(...details);
-    this.addEventListener("message", () => (window.received = performance.now()));
+    this.addEventListener("message", ({ data }) => {
+      const kind = kindOf(new Uint8Array(data));
+      if (kind === 4) window.begun = performance.now();  // new_session
+      if (kind === 6) window.finished = performance.now();  // script_finished
+    });
   }
   send(message) {
-    window.firstSent ||= performance.now();
+    if (kindOf(message) === 11) window.asked = performance.now();  // rerun_script
     super.send(message);
   }
 };
-window.listen = () => void (window.firstSent = 0);
-window.answered = () => firstSent && received > firstSent;
+window.listen = () => void (window.asked = 0);
+window.answered = () => asked && begun > asked && finished > begun;
 window.atRest = () => {
   const app = document.querySelector("[data-testid=stApp]");
   if (app?.dataset.testScriptState !== "notRunning") return false;

@@ -1,5 +1,6 @@
 """A service on this machine's loopback: the real interface in front of a network, without Ray."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import until
 
-from mseenet.inference.classifier import Classifier
+from mseenet.inference.classifier import Classifier, Prediction
 
 
 class Watched:
@@ -68,16 +70,23 @@ def served(
 
     replica = object.__new__(Network)  # whose own constructor would load another one
     replica._classifier = classifier
+
+    async def predict(image: bytes) -> Prediction:  # Ray's batches need Ray
+        (prediction,) = await asyncio.to_thread(classifier.predict, [image], include_rejected=True)
+        return prediction
+
+    replica.predict = predict
     tokens = (sha256(token.encode()).digest(),) if token else ()
     card = classifier.card
-    desk = Desk(Service(card.sha256, card.release, Limits(), queue, tokens, 1), Handle(replica))
+    title = card.profile and card.profile.title
+    service = Service(card.sha256, card.release, Limits(), queue, tokens, 1, title)
+    desk = Desk(service, Handle(replica))
     config = uvicorn.Config(interface(desk), port=port, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
+    until(lambda: server.started or not thread.is_alive())
+    assert server.started
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield SimpleNamespace(url=f"http://127.0.0.1:{port}", port=port, desk=desk)

@@ -7,7 +7,6 @@ it on the path, or by the variable `MSEENET_MOTO`; see CONTRIBUTING.md.
 import os
 import shutil
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+from conftest import until
 
 from tools.browser import free_port
 
@@ -51,9 +51,7 @@ def served() -> Iterator[SimpleNamespace]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not _answers(f"{url}/moto-api/"):
-            assert server.poll() is None, "moto_server has ended"
-            time.sleep(0.1)
+        until(lambda: _answers(f"{url}/moto-api/"), server)
 
         def ask(method: str, path: str, content: bytes = b"") -> None:
             request = urllib.request.Request(

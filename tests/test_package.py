@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from mseenet import __version__, cli, resources, supported, version
 
@@ -24,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 INSIDE_STREAMLIT = {"starlette"}
 """Reached for where Streamlit brings it; the page does without where it does not."""
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "deploy/requirements.lock")
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -118,6 +119,13 @@ def test_what_is_developed_with_is_what_is_served():
 
 
 # Version
+
+
+def test_the_changelog_begins_with_the_version():
+    text = (ROOT / "docs" / "CHANGELOG.md").read_text(encoding="utf-8")
+    first = re.search(r"^## (\S+) \((.+)\)$", text, re.MULTILINE)
+    assert Version(__version__).base_version == first[1]
+    assert Version(__version__).is_devrelease == (first[2] == "unreleased")
 
 
 def test_the_version_names_the_commit_of_a_checkout(tmp_path):

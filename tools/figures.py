@@ -26,13 +26,13 @@ def figures_table(evaluation: dict) -> list[str]:
         evaluation: Content of evaluation.json.
     """
 
-    def share(record: dict) -> str:
+    def proportion(record: dict) -> str:
         low, high = record["interval_95"]
         return f"{100 * record['proportion']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
 
     def accuracy(figures: dict) -> str:
         interval = figures["interval_95"]["accuracy"]
-        return share({"proportion": figures["accuracy"], "interval_95": interval})
+        return proportion({"proportion": figures["accuracy"], "interval_95": interval})
 
     test = evaluation["parts"]["test"]
     rows = [["known slides: the paper's random split", test["n"], f"{accuracy(test)} right"]]
@@ -44,18 +44,18 @@ def figures_table(evaluation: dict) -> list[str]:
             [
                 "the same, at or above the review threshold",
                 f"{promise['n']:,}",
-                f"promised {promise['promised']:.0%}, given {share(promise)}",
+                f"promised {promise['promised']:.0%}, given {proportion(promise)}",
             ],
             [
                 "the same, malignant called Benign",
                 f"{malignant['called_benign']['n']:,}",
-                share(malignant["called_benign"]),
+                proportion(malignant["called_benign"]),
             ],
         ]
         if "slides" in figures:
             series = figures["slides"]["series"]
             title = "the same, whole series given their class"
-            rows.append([title, series["n"], f"{share(series)} right"])
+            rows.append([title, series["n"], f"{proportion(series)} right"])
     found = hardest_unseen(unseen)
     where, stress = "known slides", evaluation.get("stress")
     if found and "stress" in found[1]:
@@ -64,15 +64,15 @@ def figures_table(evaluation: dict) -> list[str]:
         for test_name in (*ANOTHER_CLASS.values(), NO_CELLS):
             figures = stress["tests"].get(test_name)
             if figures:
-                said = share(figures["right"]) + " right"
+                said = proportion(figures["right"]) + " right"
                 if test_name == NO_CELLS:
-                    said = share(figures["ok"]) + ' still "ok"'
+                    said = proportion(figures["ok"]) + ' still "ok"'
                 rows.append([f"{where}, {test_name}", f"{figures['n']:,}", said])
     for name, statuses in evaluation["statuses"].items():
         if "brightness" not in name:
             title = "its own test fields" if name == "test" else name
             rejected = statuses["rejected"]
-            rows.append([title, rejected["n"], f"{share(rejected)} refused"])
+            rows.append([title, rejected["n"], f"{proportion(rejected)} refused"])
     rows.append(["the paper, its own random split", "", "98.77 % right"])
     lines = table(["tested on", "n:", "result (95 % interval)"], rows)
     sentences = [*(stress["summary"][:1] if stress else []), confidence_kept(unseen)]

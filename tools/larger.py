@@ -246,17 +246,17 @@ def _row(
     )
     low, high = grouped_interval(true - before, groups)
     change = f"{np.mean(true - before):+.3f} ({low:+.3f} to {high:+.3f})"
-    shares = [
-        _share(right, groups),
-        _share(ok, groups),
-        _share(right[ok], groups[ok]),
-        _share(alike, groups),
-        _share(status, groups),
+    proportions = [
+        _proportion(right, groups),
+        _proportion(ok, groups),
+        _proportion(right[ok], groups[ok]),
+        _proportion(alike, groups),
+        _proportion(status, groups),
     ]
-    return f"| {name} | {len(answers)} | {' | '.join(shares)} | {change} |"
+    return f"| {name} | {len(answers)} | {' | '.join(proportions)} | {change} |"
 
 
-def _share(values: np.ndarray, groups: np.ndarray) -> str:
+def _proportion(values: np.ndarray, groups: np.ndarray) -> str:
     record = grouped_proportion(values, groups)
     low, high = (100 * end for end in record["interval_95"])
     return f"{100 * record['proportion']:.1f} % ({low:.1f}-{high:.1f})"

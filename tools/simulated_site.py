@@ -29,7 +29,7 @@ from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.files import own_folder, write_atomically
 from mseenet.imaging.decoding import decode_image, squeeze
 from mseenet.imaging.perturbations import EOSIN, HAEMATOXYLIN
-from mseenet.laboratory.colour import TRAINING_PATH, read_training_fields
+from mseenet.laboratory.color import TRAINING_PATH, read_training_fields
 from mseenet.training.dataset import Sample, index_dataset
 from mseenet.training.series import SIBLING_FOLDS, find_captures, part_names, read_captures
 

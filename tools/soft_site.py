@@ -28,7 +28,7 @@ from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
 from mseenet.laboratory.adapt import adapt, answers_both_ways, answers_with, fit
 from mseenet.laboratory.alignment import Network
 from mseenet.laboratory.answers import QUALITY, Answers
-from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory.color import read_training_fields
 from mseenet.laboratory.fields import Images, LaboratoryFields
 from mseenet.laboratory.thresholds import QUALITY_HEAD, quality_rows
 from mseenet.training.dataset import index_dataset

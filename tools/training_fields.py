@@ -17,7 +17,7 @@ from mseenet.evaluation.known import checked_split
 from mseenet.files import write_atomically
 from mseenet.imaging.decoding import decode_image, squeeze
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
-from mseenet.laboratory.colour import TRAINING_PATH, describe
+from mseenet.laboratory.color import TRAINING_PATH, describe
 from mseenet.training.dataset import index_dataset
 
 

@@ -29,6 +29,7 @@ from mseenet.cluster import ClusterError
 from mseenet.errors import UsageError
 from mseenet.inference.card import read_card
 from mseenet.inference.classifier import Prediction
+from mseenet.inference.profile import SiteProfile
 from mseenet.version import version_text
 
 BLOCK = 128
@@ -62,6 +63,7 @@ class Job:
         workers: How many; None for one a processor.
         threads: That the network of one worker uses.
         address: Of a running Ray cluster; None starts one on this machine for the job.
+        profile: Of the site whose fields are answered; None for none.
     """
 
     sources: list[str]
@@ -71,6 +73,7 @@ class Job:
     workers: int | None = None
     threads: int = 1
     address: str | None = None
+    profile: SiteProfile | None = None
 
 
 def score(job: Job, report: Callable[[str], None]) -> Counter:
@@ -87,12 +90,16 @@ def score(job: Job, report: Callable[[str], None]) -> Counter:
     Raises:
         UsageError: The folder or the settings cannot be used.
         WeightsError: The weights are unusable, here or on another machine.
+        ProfileError: The profile is for other weights.
         ClusterError: Ray cannot be used as asked.
         OSError: The folder cannot be written to.
     """
     card = read_card(job.weights)
+    if job.profile is not None:
+        card = job.profile.applied_to(card)
     slide_of("", job.settings.slides)
-    task = Task(job.weights, card.release, job.settings, configured_limits().file, job.threads)
+    largest = configured_limits().file
+    task = Task(job.weights, card.release, job.settings, largest, job.threads, job.profile)
     cluster.reach(job.address)
     with Store.opened(job.output, job.settings) as store, _workers(job) as workers:
         run = _Run(store, task, card.sha256, workers, report)
@@ -231,7 +238,8 @@ class _Run:
         for number, reference in self._undone(blocks):
             slide = slide_of(reference.name, self.task.settings.slides)
             failed = Prediction("error", reasons=(ENDED,))
-            row = record(reference.name, failed, self.weights, self.task.release, slide)
+            known = (self.weights, self.task.release, slide, self.task.title)
+            row = record(reference.name, failed, *known)
             self._finish(number, row | {"sha256": None})
 
     def _undone(self, blocks: list) -> Iterator[tuple[int, Reference]]:
@@ -254,6 +262,7 @@ class _Run:
                 "rows": sum(counted.values()),
                 "status": dict(sorted(counted.items())),
                 "release": self.task.release,
+                "profile": self.task.title,
                 "settings": asdict(self.task.settings),
                 "version": version_text(),
             }

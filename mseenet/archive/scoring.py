@@ -22,6 +22,7 @@ from mseenet.case.slides import slide_of
 from mseenet.imaging.errors import ImageError
 from mseenet.inference.card import WeightsError
 from mseenet.inference.classifier import Classifier, Prediction
+from mseenet.inference.profile import SiteProfile
 
 BATCH = 32
 """Images that go through the network at once, and are read at once."""
@@ -55,10 +56,11 @@ class Task:
 
     Attributes:
         weights: Folder of the weights, on each machine.
-        release: That these must have.
+        release: That these must have, with the profile.
         settings: See `Settings`.
         largest: Of an image, in bytes.
         threads: That the network of one worker uses.
+        profile: Of the site whose fields are answered; None for none.
     """
 
     weights: Path
@@ -66,6 +68,12 @@ class Task:
     settings: Settings
     largest: int
     threads: int
+    profile: SiteProfile | None = None
+
+    @property
+    def title(self) -> str | None:
+        """Name and identity of the profile, for rows."""
+        return None if self.profile is None else self.profile.title
 
 
 class Claims:
@@ -105,7 +113,7 @@ class Scorer:
         self._task = task
         self._known: Known = ray.get(known)
         self._claims = claims
-        self._classifier = Classifier.load(task.weights)
+        self._classifier = Classifier.load(task.weights, task.profile)
         received = self._classifier.card.release
         if received != task.release:
             raise WeightsError(
@@ -209,7 +217,8 @@ class Scorer:
         self, number: int, reference: Reference, sha256: str | None, prediction: Prediction
     ) -> dict:
         card = self._classifier.card
-        row = record(reference.name, prediction, card.sha256, card.release, self._slide(reference))
+        known = (card.sha256, card.release, self._slide(reference), self._task.title)
+        row = record(reference.name, prediction, *known)
         return {"number": number, "state": ANSWER, **row, "sha256": sha256}
 
     def _failed(self, number: int, reference: Reference, sha256: str | None, reason: str) -> dict:

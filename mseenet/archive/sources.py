@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import BinaryIO, Literal, NamedTuple
 
+from mseenet.archive.digests import digest
 from mseenet.case.archive import MAGIC, ArchiveError, Contents, is_hidden, is_litter, open_archive
 from mseenet.case.limits import MEGABYTE
 from mseenet.errors import MSEENetError
@@ -45,8 +46,9 @@ class Reference(NamedTuple):
     """Where one image lies.
 
     Attributes:
-        name: As records name it: the place, and inside an archive also the name there. Bytes of a
-            path that are no text stand as backslash escapes.
+        name: As records name it: the place, and inside an archive also the name there, with a
+            number behind the second and later ones of one name. Bytes of a path that are no text
+            stand as backslash escapes.
         place: Absolute path or address of the file, or of the archive that it lies in.
         kind: What the file at `place` is.
         position: In a ZIP archive, which of its images; in a TAR archive, the first byte of the
@@ -121,11 +123,30 @@ def _of_archive(place: str, kind: Literal["file", "zip", "tar"]) -> Iterator[Ref
     members = _zip_members if kind == "zip" else _tar_members
     try:
         with open_place(place) as stream:
+            named: dict[bytes, int] = {}
             for name, position, size in members(stream):
-                named = f"{_shown(place)}/{_shown(name)}"
-                yield Reference(named, _absolute(place), kind, position, size)
+                known = f"{_shown(place)}/{_apart(_shown(name), named)}"
+                yield Reference(known, _absolute(place), kind, position, size)
     except (OSError, *_DAMAGE) as error:
         raise SourceError(f"{_shown(place)}: {_words(error)}") from error
+
+
+def _apart(name: str, named: dict[bytes, int]) -> str:
+    """A name of its own for a member of an archive, which may hold several of one name.
+
+    Args:
+        name: Of the member.
+        named: For each name that was given, how often; the digests take less than the names.
+    """
+    first = key = digest(name)
+    own, number = name, named.get(first, 0)
+    while key in named:
+        number += 1
+        own = f"{name} ({number})"
+        key = digest(own)
+    named[first] = max(number, 1)
+    named.setdefault(key, 1)
+    return own
 
 
 def _zip_members(stream: BinaryIO) -> Iterator[tuple[str, int, int]]:

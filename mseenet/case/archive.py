@@ -31,6 +31,10 @@ is consists of little but zeros, and would fill the memory from a small archive.
 ALWAYS_UNPACKED = 2**20
 """Files up to this size, in bytes, are unpacked however well they are packed."""
 
+MOST_FILES = 100_000
+"""In an archive that is held in memory. Its directory is read as a whole, which takes ten times its
+size; no case holds as many."""
+
 ENCODINGS = {
     "cp1252": "Western European (Windows)",
     "cp850": "Western European (DOS)",
@@ -58,6 +62,13 @@ _DOCUMENTS = {
     "Index/Document.iwa": "an iWork document",
 }
 """Entries by which files of other kinds, which are ZIP archives inside, are known."""
+
+READ_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Those that are unpacked piece by piece. Of the others zipfile unpacks all that a few kilobytes
+hold at once, however little is asked for, and a millionfold of them may be zeros."""
+
+_IN_DIRECTORY = b"PK\x01\x02"
+"""What each file's place in the directory begins with."""
 
 _UTF8_FLAG, _ENCRYPTED_FLAG, _UNICODE_PATH = 0x800, 0x1, 0x7075
 
@@ -145,7 +156,7 @@ def open_archive(content: bytes | BinaryIO) -> Contents:
         if is_hidden(name):
             hidden.append(name)
             continue
-        entry = Entry(name, raw, _reader(archive, info, MOST_UNPACKED))
+        entry = Entry(name, raw, _reader(archive, info))
         named_so = name.lower().endswith(SUFFIXES)
         (images if named_so or _begins_as_image(entry.read) else others).append(entry)
     if not images:
@@ -225,6 +236,8 @@ def _decodes(text: bytes, encoding: str) -> bool:
 
 
 def _listed(content: bytes | BinaryIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
+    if isinstance(content, bytes) and content.count(_IN_DIRECTORY) > MOST_FILES:
+        raise ArchiveError(f"expected an archive of at most {MOST_FILES:,} files")
     try:
         archive = zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content)
         # A damaged directory may hold an empty name, at which `is_dir` fails.
@@ -273,26 +286,24 @@ def _begins_as_image(read: Callable[[int], bytes]) -> bool:
         return False
 
 
-def _reader(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int | None = None
-) -> Callable[[int], bytes]:
-    """What gives a file's content, unless it unpacks to more than `most` times its size."""
+def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
+    """What gives a file's content, within the limits above."""
 
     def read(size: int) -> bytes:
         if info.flag_bits & _ENCRYPTED_FLAG:
             raise ArchiveError(ENCRYPTED)
-        if most and info.file_size > max(ALWAYS_UNPACKED, most * info.compress_size):
+        if info.compress_type not in READ_METHODS:
             raise ArchiveError(
-                f"expected an image; this unpacks to more than {most} times its size"
+                f"compressed by method {info.compress_type}, which is not read here; "
+                "expected Deflate"
+            )
+        if info.file_size > max(ALWAYS_UNPACKED, MOST_UNPACKED * info.compress_size):
+            raise ArchiveError(
+                f"expected a file that unpacks to at most {MOST_UNPACKED} times its size"
             )
         try:
             with archive.open(info) as stream:
                 return stream.read(size)
-        except NotImplementedError as error:
-            raise ArchiveError(
-                f"compressed by method {info.compress_type}, which cannot be read here; "
-                "expected Deflate"
-            ) from error
         except Exception as error:  # decompressors raise anything on damaged data
             raise ArchiveError(DAMAGED) from error
 

@@ -97,7 +97,7 @@ def geojson(field: Field, with_answer: bool = True) -> dict:
 
     Args:
         field: A readable one.
-        with_answer: Whether to name the class of the field and each cell's share of the
+        with_answer: Whether to name the class of the field and each cell's proportion of the
             evidence for it.
 
     Returns:
@@ -114,7 +114,7 @@ def geojson(field: Field, with_answer: bool = True) -> dict:
             "objectType": "detection",
             "classification": {"name": answered or "Nucleated cell"},
             "class": answered,
-            "evidence_share": round(cell.share, 6) if answered else None,
+            "evidence_share": round(cell.proportion, 6) if answered else None,
             "area": round(cell.area * width * height / IMAGE_SIZE**2, 1),
         }
         features.append(
@@ -144,10 +144,10 @@ class FieldCells:
         return geojson(self.field, self.with_answer)
 
     def crops(self, most: int) -> list[tuple[np.ndarray, float]]:
-        """The most decisive cells, RGB uint8 (n, n, 3), and their shares of the evidence.
+        """The most decisive cells, RGB uint8 (n, n, 3), and their proportions of the evidence.
 
         None without an answer.
         """
         chosen = self.field.cells[:most] if self.with_answer else ()
-        shares = [cell.share for cell in chosen]
-        return list(zip(crops(self.field, chosen) if chosen else [], shares, strict=True))
+        proportions = [cell.proportion for cell in chosen]
+        return list(zip(crops(self.field, chosen) if chosen else [], proportions, strict=True))

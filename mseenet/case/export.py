@@ -50,7 +50,7 @@ class CellPictures(Protocol):
         """Outlines as a GeoJSON FeatureCollection."""
 
     def crops(self, most: int) -> list[tuple[np.ndarray, float]]:
-        """The most decisive cells, RGB uint8 (n, n, 3), and their shares of the evidence."""
+        """The most decisive cells, RGB uint8 (n, n, 3), and their proportions of the evidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +260,8 @@ def _records(fields: Sequence[CaseField], context: CaseContext) -> list[dict]:
     records = []
     for field in fields:
         source = field.recorded or context
-        profile = context.profile if source.release == context.release else None
+        # The release names the profile, too; cases saved earlier do not say which it was.
+        profile = context.profile if source.release == context.release else source.profile
         origin = (source.weights, source.release, field.slide, profile, field.cut)
         row = record(field.name, field.prediction, *origin)
         if row["status"] == "rejected" and row["predicted"] is not None:

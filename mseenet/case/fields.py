@@ -82,11 +82,19 @@ class Source(NamedTuple):
         release: See `Card.release`, in hex.
         weights: SHA-256 of the weights file, in hex.
         version: Of mseenet.
+        profile: Name and identity of the site profile that was used (`SiteProfile.title`); None
+            without, and in cases that were saved before it was noted.
     """
 
     release: str
     weights: str
     version: str
+    profile: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The release, as texts name it."""
+        return f"{self.release} with site profile {self.profile}" if self.profile else self.release
 
 
 class Earlier(NamedTuple):
@@ -390,21 +398,24 @@ class Case:
             if self.fields.get(field.key) is field:  # else it was given back with the field
                 self._share.give_back(dropped)
 
-    def put_back(self, fields: Iterable[Field]) -> None:
+    def put_back(self, fields: Iterable[Field]) -> list[LeftOut]:
         """Takes fields of a saved case, which were counted against its own limits when read.
 
-        Those for which the server has no room are left out and named.
+        Returns:
+            Those for which the server has no room.
         """
+        refused = []
         for restored in fields:
             if restored.prediction is not None:
                 self.settle(restored, restored.prediction)
             if not self._share.take(len(restored.content)):
-                self.left_out.append(LeftOut(restored.name, server_full(self.room)))
+                refused.append(LeftOut(restored.name, server_full(self.room)))
                 continue
             self.fields[restored.key] = restored
             slide = restored.slide
             self._name(restored, restored.name)
             restored.slide = slide
+        return refused
 
     def analyse_again(self, release: str) -> None:
         """Lets the fields wait whose answers another release than `release` has recorded.
@@ -495,15 +506,16 @@ class Case:
         scales: Scales | None,
         synthetic: bool = False,
         origin: Origin | None = None,
-    ) -> None:
+    ) -> str | None:
+        """Takes in a file; returns why there was no room for all of it, or None if there was."""
         key = hashlib.sha256(content).hexdigest()
         if key in self.fields:
             self.fields[key].repeats.append(name)
             self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
-            return
+            return None
         if any(f.original is not None and f.original.key == key for f in self.fields.values()):
             self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
-            return
+            return None
         added = Field(key, name, content, synthetic, origin=origin)
         if error := _unreadable(name, content):
             self.settle(added, error)
@@ -515,13 +527,13 @@ class Case:
             else:
                 if area is not None:
                     original = Original(key, name, area.picture.size, _overview(area))
-                    self._add_cuts(area, original, origin)
-                    return
-        self._put(added)
+                    return self._add_cuts(area, original, origin)
+        return self._put(added)
 
-    def _add_cuts(self, area: Area, original: Original, origin: Origin | None) -> None:
-        """Takes in the fields of a picture that is larger than one."""
-        self.notices.append(f"{original.name}: {area.summary(self._room_for_fields())}.")
+    def _add_cuts(self, area: Area, original: Original, origin: Origin | None) -> str | None:
+        """Takes in the fields of a picture that is larger than one; returns as `_add_field`."""
+        full = None
+        self.notices.append(f"{original.name}: {area.described(self._room_for_fields())}.")
         for place in area.places:
             name = placed_name(original.name, place)
             try:
@@ -534,20 +546,26 @@ class Case:
             if key in self.fields:  # such as a copy of the picture with other metadata
                 self.left_out.append(LeftOut(name, REPEATED, expected=True, origin=origin))
             else:
-                self._put(Field(key, name, content, origin=origin, original=original, place=place))
+                cut = Field(key, name, content, origin=origin, original=original, place=place)
+                full = self._put(cut) or full
+        return full
 
     def _room_for_fields(self) -> int:
         return max(1, min(MOST_FIELDS, self.limits.fields - len(self.fields)))
 
-    def _put(self, added: Field) -> None:
-        """Takes in a field if there is room for it."""
+    def _put(self, added: Field) -> str | None:
+        """Takes in a field if there is room for it; returns why there is none, or None."""
+        full = None
         if not self._has_room(len(added.content)):
-            self.left_out.append(LeftOut(added.name, no_room(self.limits), origin=added.origin))
+            full = no_room(self.limits)
         elif not self._share.take(len(added.content)):
-            self.left_out.append(LeftOut(added.name, server_full(self.room), origin=added.origin))
-        else:
-            self.fields[added.key] = added
-            self._name(added, added.name)
+            full = server_full(self.room)
+        if full is not None:
+            self.left_out.append(LeftOut(added.name, full, origin=added.origin))
+            return full
+        self.fields[added.key] = added
+        self._name(added, added.name)
+        return None
 
     def _name(self, field: Field, name: str) -> None:
         field.name = unique_name(name, self._looks)
@@ -574,12 +592,12 @@ class Case:
             self.left_out.append(LeftOut(path, NOT_AN_IMAGE, expected=True, origin=origin))
         for hidden in contents.hidden:
             self.left_out.append(LeftOut(f"{name}/{hidden}", HIDDEN, expected=True))
-        full = False  # the case, or the server
+        full = None  # why there is no more room
         for entry in contents.images:
             path = f"{name}/{entry.name}"
             origin = None if entry.raw is None else Origin(name, entry.raw)
-            if full:  # nothing more is unpacked
-                self.left_out.append(LeftOut(path, self.left_out[-1].reason, origin=origin))
+            if full is not None:  # nothing more is unpacked
+                self.left_out.append(LeftOut(path, full, origin=origin))
                 continue
             try:
                 data = entry.read(self.limits.file + 1)
@@ -589,9 +607,7 @@ class Case:
             if len(data) > self.limits.file:
                 self.left_out.append(LeftOut(path, too_large(self.limits), origin=origin))
                 continue
-            known = len(self.left_out)
-            self._add_field(path, data, scales, origin=origin)
-            full = len(self.left_out) > known and not self.left_out[-1].expected
+            full = self._add_field(path, data, scales, origin=origin)
 
 
 def by_doubt(fields: Iterable[Field]) -> list[Field]:

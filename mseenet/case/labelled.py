@@ -8,7 +8,8 @@ from datetime import datetime
 
 from mseenet.case.fields import Field
 from mseenet.case.names import entry_name
-from mseenet.config import CLASS_NAMES
+from mseenet.case.records import csv_row
+from mseenet.config import CLASS_NAMES, LABELS_TABLE
 
 
 def labelled(fields: Iterable[Field]) -> list[tuple[str, Field]]:
@@ -30,7 +31,9 @@ def missing_classes(fields: Iterable[Field]) -> list[str]:
 
 
 def training_folder(fields: Iterable[Field], made: datetime) -> bytes:
-    """The uploaded bytes in one folder a class, as `mseenet train --data` reads them.
+    """The uploaded bytes in one folder a class, for `mseenet train` and `mseenet verify`.
+
+    A table beside the folders says which slide each field is of, as far as the case knows.
 
     Args:
         fields: Those of a case; only what `labelled` gives is taken.
@@ -47,8 +50,16 @@ def training_folder(fields: Iterable[Field], made: datetime) -> bytes:
     if not chosen:
         raise ValueError("expected fields for which the reader names a class; received none")
     buffer = io.BytesIO()
+    rows = [csv_row(("file", "class", "slide"))]
     with zipfile.ZipFile(buffer, "w") as archive:
+
+        def add(name: str, content: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(name, made.timetuple()[:6]), content)
+
         for class_name, field in chosen:
             name = f"{class_name}/{entry_name(field.content_name, field.key[:12])}"
-            archive.writestr(zipfile.ZipInfo(name, made.timetuple()[:6]), field.content)
+            add(name, field.content)
+            rows.append(csv_row((name, class_name, field.slide)))
+        table = "".join(f"{row}\r\n" for row in rows)
+        add(LABELS_TABLE, table.encode("utf-8-sig", "replace"))
     return buffer.getvalue()

@@ -474,7 +474,7 @@ def _recorded(pdf: _Report, field: CaseField) -> str:
     source = field.recorded
     if source is None or source.release == pdf.context.release:
         return ""
-    return f"as recorded by release {source.release}"
+    return f"as recorded by release {source.title}"
 
 
 def _verdict_note(field: CaseField) -> str:
@@ -554,12 +554,12 @@ def _draw_field(pdf: _Report, heading: str, field: CaseField, look: Mapping) -> 
         _draw_picture(pdf, blended, left + _PICTURE + _GAP, top, evidence)
     if answer is not None:
         _draw_answer(pdf, field, answer, left + 2 * (_PICTURE + _GAP), top)
-    for place, (pixels, share) in enumerate(cells):
+    for place, (pixels, proportion) in enumerate(cells):
         x, y = left + place * (_CROP + _GAP / 2), top + pictures - _CROP - 4.5
         jpeg = encoded(Image.fromarray(pixels).resize(_CROP_SIZE), "JPEG", quality=88)
         pdf.image(jpeg, x, y, _CROP, _CROP, alt_text=f"Nucleated cell {place + 1}")
         pdf.set_xy(x, y + _CROP + 0.5)
-        pdf.text_of(percent(share), 7, color=_GREY, width=_CROP)
+        pdf.text_of(percent(proportion), 7, color=_GREY, width=_CROP)
     pdf.set_xy(left, top + pictures)
 
 

@@ -1,9 +1,10 @@
 """A case as a file, or several: uploaded bytes, answers, verdicts and settings, to be opened again.
 
 No file is larger than what can be opened (`Limits.part`): a case that takes more comes in parts,
-each a saved case of its own with some of the fields. The file is a ZIP archive; docs/reference/records.md describes it. It is read with the limits of
-any archive, and nothing in it is believed before it was checked. It is not signed: whoever can
-write the file can change what it says.
+each a saved case of its own with some of the fields. The file is a ZIP archive;
+docs/reference/records.md describes it. It is read with the limits of any archive, and nothing in
+it is believed before it was checked. It is not signed: whoever can write the file can change what
+it says.
 """
 
 import hashlib
@@ -211,9 +212,9 @@ def save_case(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
 
-        def add(name: str, content: bytes) -> None:
+        def add(name: str, content: bytes, method: int = zipfile.ZIP_DEFLATED) -> None:
             info = zipfile.ZipInfo(name, made.timetuple()[:6])
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED, 1)
+            archive.writestr(info, content, method, 1)
 
         originals = {item.original.key: item.original for item in fields if item.original}
         records = []
@@ -222,7 +223,8 @@ def save_case(
             file = None  # of what could not be read nothing is kept
             if item.content:
                 file = f"fields/{entry_name(item.content_name, f'{number:04d}')}"
-                add(file, item.content)
+                # As it came: an empty picture may pack better than an archive is believed.
+                add(file, item.content, zipfile.ZIP_STORED)
             answer = None
             if prediction is not None:
                 heatmap = nuclei = None
@@ -580,7 +582,10 @@ def _exactly(size: int, entry: Entry | None) -> bytes | None:
 
 def _source(record: "_Record") -> Source:
     return Source(
-        record.hexadecimal("release"), record.hexadecimal("weights"), record.text("version")
+        release=record.hexadecimal("release"),
+        weights=record.hexadecimal("weights"),
+        version=record.text("version"),
+        profile=None if record.content.get("profile") is None else record.text("profile"),
     )
 
 

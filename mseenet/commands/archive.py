@@ -65,6 +65,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--address",
         help="of a running Ray cluster, such as auto or HOST:6379 (default: this machine alone)",
     )
+    console.add_profile_option(parser)
     return parser.parse_args(argv)
 
 
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     from mseenet.archive.job import Job, score
     from mseenet.archive.store import Settings
     from mseenet.inference.card import DEFAULT_WEIGHTS
+    from mseenet.inference.profile import chosen_profile
 
     problems: list[str] = []
 
@@ -97,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.workers,
         arguments.threads,
         arguments.address,
+        chosen_profile(arguments.profile),
     )
     counted = score(job, report)
     words = ", ".join(f"{number:,} {status}" for status, number in sorted(counted.items()))

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from mseenet.imaging.areas import Place, Scales
     from mseenet.inference.classifier import Classifier
-    from mseenet.inference.profile import SiteProfile
 
 NAME_LENGTH = 200
 """How many bytes of an image's name its overlay's keeps; file systems take 255."""
@@ -110,30 +109,13 @@ def main(argv: list[str] | None = None) -> int:
     card, profile = read_card(weights), chosen_profile(arguments.profile)
     if profile is not None:
         profile.applied_to(card)
-    load = _loader(weights, profile)
+    load = console.network_of(weights, profile)
     with (
         one_writer(arguments.heatmaps) if arguments.heatmaps else nullcontext(),
         written(arguments.output, arguments.format, arguments.force) as output,
     ):
         failed = write_predictions(arguments, files, load, targets, output)
     return 2 if bad_folders else int(failed)
-
-
-def _loader(weights: Path, profile: "SiteProfile | None") -> Callable[[], "Classifier"]:
-    """What gives the classifier; if the environment names a service, that was reached already."""
-    from mseenet.inference.remote import RemoteClassifier, chosen_server
-
-    if server := chosen_server():
-        remote = RemoteClassifier.connect(server, weights, profile)
-        return lambda: remote
-
-    def load() -> "Classifier":
-        from mseenet.inference.classifier import Classifier
-
-        console.import_keras()
-        return Classifier.load(weights, profile)
-
-    return load
 
 
 def write_predictions(
@@ -288,7 +270,7 @@ def fields_in(files: list[Path], scales: "Scales | None" = None) -> Iterator[Fie
             if area is None:
                 yield FieldOfFile(number, file)
                 continue
-            tqdm.write(f"{file}: {area.summary(MOST_FIELDS)}", file=sys.stderr)
+            tqdm.write(f"{file}: {area.described(MOST_FIELDS)}", file=sys.stderr)
             for place, rgb in area.fields():
                 yield FieldOfFile(number, rgb, place)
         except ImageError as error:  # of a scan, perhaps in the middle of it

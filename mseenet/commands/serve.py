@@ -56,6 +56,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of weights and card (default: weights/)"
     )
+    console.add_profile_option(parser)
     return parser.parse_args(argv)
 
 
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     console.require("ray", EXTRA)
     console.require("fastapi", EXTRA)
     from mseenet.inference.card import DEFAULT_WEIGHTS
+    from mseenet.inference.profile import chosen_profile
     from mseenet.serve.server import Server, serve_forever
 
     serve_forever(
@@ -75,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.threads,
             arguments.queue,
             arguments.tokens,
+            chosen_profile(arguments.profile),
         )
     )
     return 0

@@ -66,10 +66,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
-    from mseenet.inference.classifier import Classifier
     from mseenet.inference.profile import STEM, chosen_profile, profile_name
     from mseenet.laboratory.adapt import adapt
-    from mseenet.laboratory.colour import TRAINING_PATH, read_training_fields
+    from mseenet.laboratory.color import TRAINING_PATH, read_training_fields
     from mseenet.laboratory.fields import find_fields, read_fields, see_fields
     from mseenet.laboratory.foreign import find_foreign, read_foreign
     from mseenet.laboratory.page import report_html, report_json
@@ -83,14 +82,11 @@ def main(argv: list[str] | None = None) -> int:
     card = read_card(weights)
     if profile is not None:
         profile.applied_to(card)
+    load = console.network_of(weights, profile)
     name = profile_name(arguments.name or arguments.data.resolve().name)
     training = read_training_fields(arguments.training_fields or TRAINING_PATH)
     foreign = find_foreign(arguments.foreign) if arguments.foreign else {}
     found = find_fields(arguments.data)
-
-    def loaded() -> Classifier:
-        console.import_keras()
-        return Classifier.load(weights, profile)
 
     adapted = None
     if arguments.adapt:
@@ -99,16 +95,16 @@ def main(argv: list[str] | None = None) -> int:
             kind: read_foreign(arguments.foreign / kind, files) for kind, files in foreign.items()
         }
         now = datetime.now().astimezone()
-        adaptation = adapt(loaded(), fields, training, name, now, others)
+        adaptation = adapt(load(), fields, training, name, now, others)
         adapted, report = adaptation.profile, adaptation.report
     else:
         seen = see_fields(*found, progress=console.progress)
-        report = verify(loaded(), seen, training, datetime.now().astimezone(), foreign)
+        report = verify(load(), seen, training, datetime.now().astimezone(), foreign)
     arguments.output.mkdir(parents=True, exist_ok=True)
     page, record = (arguments.output / name for name in NAMES)
     write_atomically(page, report_html(report))
     write_atomically(record, report_json(report))
-    print(summary(report))
+    print(terminal_text(report))
     console.say(f"wrote {page} and {record}")
     if adapted is not None:
         adapted.write(arguments.output / f"{STEM}.json")
@@ -130,7 +126,7 @@ def refuse_to_overwrite(folder: Path, names: list[str], force: bool) -> None:
         raise UsageError(f"{folder / held[0]} exists; add --force to replace it")
 
 
-def summary(report: dict) -> str:
+def terminal_text(report: dict) -> str:
     """The conclusion and the figures that it rests on, for the terminal."""
     from mseenet.laboratory.figures import percent, span
     from mseenet.laboratory.page import VERDICTS

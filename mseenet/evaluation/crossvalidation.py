@@ -68,7 +68,7 @@ class Folds:
         """Which images train and which are tested."""
         samples = self.index.samples
         if protocol in BLOCKS:
-            return block_split(samples, fold, BLOCKS[protocol], self.duplicates)
+            return block_split(samples, fold, BLOCKS[protocol], self.duplicates, FOLDS)
         captures = find_captures(samples, read_captures())
         return series_split(samples, captures, protocol, fold, self.duplicates)
 

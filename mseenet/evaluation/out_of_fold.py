@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mseenet.config import CLASS_NAMES
+from mseenet.config import BENIGN, CLASS_NAMES
 from mseenet.inference.calibration import fit_calibration
 from mseenet.metrics import selective_threshold, softmax
 from mseenet.training.dataset import DatasetError
@@ -20,9 +20,6 @@ TRUSTED_ACCURACY = 0.99
 MALIGNANT_SENSITIVITY = 0.996
 """Proportion of malignant fields of unseen slides that the operating point catches where it is
 set. On slides that it was not set on it catches less; 99.5 % are to be caught there."""
-
-
-BENIGN = CLASS_NAMES.index("Benign")
 
 
 @dataclass(frozen=True, eq=False)

@@ -512,7 +512,7 @@ def _stress_table(tests: dict[str, dict]) -> list[str]:
         [
             name,
             figures["n"],
-            *(_share(figures.get(measure)) for measure in measures),
+            *(_proportion(figures.get(measure)) for measure in measures),
             f"{100 * figures['mean_confidence']:.1f}",
         ]
         for name, figures in tests.items()
@@ -531,7 +531,7 @@ def _stress_table(tests: dict[str, dict]) -> list[str]:
     return table(head, rows)
 
 
-def _share(record: dict | None) -> str:
+def _proportion(record: dict | None) -> str:
     """Percent of a record; none where it does not apply or nothing was there to count."""
     return proportion_percent(record) if record and record["n"] else "-"
 

@@ -36,7 +36,7 @@ def measure_slides(
         `parts` and `series`: records of `mseenet.metrics.proportion` with `right`, `wrong` and
         `without` an answer; `each`, the parts one by one; `drawn`, for each number of fields of
         `DRAWN` that some parts have: the proportions of draws that are right and wrong, as means
-        over series, with Wilson's interval over series, each counted by its share, and the
+        over series, with Wilson's interval over series, each counted by its proportion, and the
         part with the lowest.
     """
     each: list[dict[str, Any]] = []
@@ -58,8 +58,8 @@ def measure_slides(
             )
             for count in DRAWN:
                 if len(values) >= count:
-                    shares = _drawn(values, int(label), count)
-                    drawn[count].append((str(part), each[-1]["series"], *shares))
+                    proportions = _drawn(values, int(label), count)
+                    drawn[count].append((str(part), each[-1]["series"], *proportions))
     by_series: dict[str, set[str]] = {}
     for item in each:
         by_series.setdefault(item["series"], set()).add(item["outcome"])
@@ -107,7 +107,7 @@ def _drawn(values: np.ndarray, label: int, count: int) -> tuple[float, float]:
 
 def _drawn_record(count: int, rows: Sequence[tuple[str, str, float, float]]) -> dict[str, Any]:
     series = dict.fromkeys(row[1] for row in rows)
-    shares = np.array(
+    proportions = np.array(
         [np.mean([row[2:] for row in rows if row[1] == name], axis=0) for name in series]
     )
     lowest = min(rows, key=lambda row: row[2])
@@ -115,8 +115,8 @@ def _drawn_record(count: int, rows: Sequence[tuple[str, str, float, float]]) -> 
         "fields": count,
         "parts": len(rows),
         "series": len(series),
-        "right": float(shares[:, 0].mean()),
-        "interval_95": list(wilson_interval(float(shares[:, 0].sum()), len(series))),
-        "wrong": float(shares[:, 1].mean()),
+        "right": float(proportions[:, 0].mean()),
+        "interval_95": list(wilson_interval(float(proportions[:, 0].sum()), len(series))),
+        "wrong": float(proportions[:, 1].mean()),
         "lowest": {"part": lowest[0], "right": lowest[2]},
     }

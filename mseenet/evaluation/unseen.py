@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mseenet.config import BENIGN
 from mseenet.evaluation.out_of_fold import (
-    BENIGN,
     TRUSTED_ACCURACY,
     OutOfFold,
     calibrate,

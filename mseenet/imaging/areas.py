@@ -193,7 +193,7 @@ class Area:
         for place in self.places:
             yield place, self.picture.read(place)
 
-    def summary(self, most: int) -> str:
+    def described(self, most: int) -> str:
         """What became of the picture, in words.
 
         Args:

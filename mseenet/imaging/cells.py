@@ -34,18 +34,18 @@ class Cell:
             pixels of 224: (top, bottom, left, right).
         area: In pixels of 224, squared.
         evidence: Sum of the heatmap over the cell, in its own units times pixels.
-        share: Proportion of the whole heatmap's sum, in [0, 1]; 0 for a heatmap of zeros.
+        proportion: Proportion of the whole heatmap's sum, in [0, 1]; 0 for a heatmap of zeros.
     """
 
     number: int
     box: tuple[int, int, int, int]
     area: int
     evidence: float
-    share: float
+    proportion: float
 
 
 def measured(numbers: np.ndarray, heatmap: np.ndarray) -> tuple[Cell, ...]:
-    """The cells of a field, those with the largest share of the evidence first.
+    """The cells of a field, those with the largest proportion of the evidence first.
 
     Args:
         numbers: Of `separate`, int32 (224, 224).
@@ -65,7 +65,7 @@ def measured(numbers: np.ndarray, heatmap: np.ndarray) -> tuple[Cell, ...]:
         for number, box in enumerate(ndimage.find_objects(numbers), start=1)
         if box is not None
     ]
-    return tuple(sorted(cells, key=lambda cell: (-cell.share, cell.number)))
+    return tuple(sorted(cells, key=lambda cell: (-cell.proportion, cell.number)))
 
 
 def largest_evidence(mask: np.ndarray, heatmap: np.ndarray) -> float:

@@ -189,7 +189,7 @@ class _Level:
         self.size = page.size
         self.tile = (page.number(_TILE_WIDTH), page.number(_TILE_LENGTH))
         compression = page.number(_COMPRESSION, 1)
-        colours = page.number(_PHOTOMETRIC, -1)
+        colors = page.number(_PHOTOMETRIC, -1)
         found = ""
         if page.number(_SAMPLES, 1) != 3 or page.values(_BITS).tolist() != [8, 8, 8]:
             bits = "+".join(map(str, page.values(_BITS).tolist())) or "1"
@@ -200,8 +200,8 @@ class _Level:
             found = "signed or floating-point samples"
         elif compression not in _COMPRESSIONS:
             found = f"the compression number {compression}"
-        elif colours != _RGB and (colours, compression) != (_YCBCR, _JPEG):
-            found = f"colours of kind {colours}"
+        elif colors != _RGB and (colors, compression) != (_YCBCR, _JPEG):
+            found = f"colours of kind {colors}"
         elif page.number(_ORIENTATION, 1) != 1:
             found = "a turned picture"
         if found:

@@ -576,9 +576,8 @@ def _compile(model, card: Card, sizes: ScaleReference | None):
     network = keras.Model(model.input, [model.get_layer(name).output for name in names])
     kernel = model.get_layer("logits").kernel
     images = tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 3), tf.uint8)
-    index = tf.TensorSpec((), tf.int32)
 
-    def forward(images):
+    def look(images):
         activations, logits, frozen = network(tf.cast(images, tf.float32), training=False)
         novelty = scales = tf.zeros(tf.shape(logits)[0])
         pooled = tf.reduce_mean(frozen, axis=(1, 2))
@@ -588,31 +587,34 @@ def _compile(model, card: Card, sizes: ScaleReference | None):
             distances = card.novelty.reference.distances(pooled, keras.ops)
             novelty = distances / card.novelty.reject
         temperatures = card.calibration.temperatures(novelty, keras.ops)
-        return activations, tf.nn.softmax(logits / temperatures), novelty, scales
+        found = tf.nn.softmax(logits / temperatures), novelty, scales
+        return found, activations, (pooled, tf.reduce_mean(activations, (1, 2)), logits)
 
-    def infer(images):
-        return forward(images)[1:]
-
-    def infer_with_heatmap(images, class_index):
-        activations, probabilities, novelty, scales = forward(images)
+    def draw(activations, probabilities, class_index):
         predicted = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index == _PREDICTED, predicted, class_index)
-        maps = evidence_maps(activations, kernel)
-        return probabilities, novelty, scales, heatmaps_of(maps, chosen, card.heatmap_scale)
+        return heatmaps_of(evidence_maps(activations, kernel), chosen, card.heatmap_scale)
+
+    # Concrete functions are traced here, once; no call can trace them again. Tracing the whole
+    # network takes seconds, so one function gives all that is asked of it.
+    # Autograph, which nothing here needs, would write source files to the disk.
+    look = tf.function(look, autograph=False).get_concrete_function(images)
+    activations = tf.TensorSpec(network.outputs[0].shape, tf.float32)
+    probabilities = tf.TensorSpec((None, len(CLASS_NAMES)), tf.float32)
+    index = tf.TensorSpec((), tf.int32)
+    draw = tf.function(draw, autograph=False).get_concrete_function(
+        activations, probabilities, index
+    )
+
+    def infer(images):
+        return look(images)[0]
+
+    def infer_with_heatmap(images, class_index):
+        found, activations, _ = look(images)
+        return *found, draw(activations, found[0], class_index)
 
     def observe(images):
-        activations, logits, frozen = network(tf.cast(images, tf.float32), training=False)
-        return tf.reduce_mean(frozen, (1, 2)), tf.reduce_mean(activations, (1, 2)), logits
+        return look(images)[2]
 
-    # Concrete functions are traced here, once; no call can trace them again.
-    # Autograph, which nothing here needs, would write source files to the disk.
-    traced = {"autograph": False}
-    infer = tf.function(infer, **traced).get_concrete_function(images)
-    infer_with_heatmap = tf.function(infer_with_heatmap, **traced).get_concrete_function(
-        images, index
-    )
-    observe = tf.function(observe, **traced).get_concrete_function(images)
-    example = tf.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), tf.uint8)
-    infer(example)
-    infer_with_heatmap(example, tf.constant(_PREDICTED))
+    infer_with_heatmap(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), np.int32(_PREDICTED))
     return infer, infer_with_heatmap, observe

@@ -2,7 +2,7 @@
 
 
 def prepare_device() -> str:
-    """Prepares Keras, lets TensorFlow take GPU memory as it needs it, and names the device.
+    """Prepares Keras, has a GPU compute as a processor does and take memory as needed; names it.
 
     Returns:
         Such as "GPU (NVIDIA H200)" or "CPU".
@@ -16,6 +16,9 @@ def prepare_device() -> str:
 
     import tensorflow as tf
 
+    # With TensorFloat-32 a GPU rounds to ten bits before it multiplies, so that answers near a
+    # threshold would be other ones than those that were measured.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         try:

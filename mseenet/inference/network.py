@@ -130,9 +130,8 @@ def build_model(
         A model from RGB in [0, 255], float32 (B, image_size, image_size, 3), to
         uncalibrated probabilities, float32 (B, 4), in the order of `CLASS_NAMES`.
     """
-    backbone = build_backbone(backbone_weights, image_size)
-    if config.blank_corner:
-        backbone = _behind_blanked_corner(backbone)
+    build = _build_behind_blanked_corner if config.blank_corner else build_backbone
+    backbone = build(backbone_weights, image_size)
     x = inception_module(backbone.output, config)  # (B, 7, 7, 384)
     x = layers.GlobalAveragePooling2D(name="pooled")(x)  # (B, 384)
     x = layers.Dropout(config.dropout, name="dropout")(x)
@@ -162,14 +161,17 @@ def blank_corner(images: keras.KerasTensor) -> keras.KerasTensor:
     return images * (1 - corner) + background * corner
 
 
-def _behind_blanked_corner(backbone: keras.Model) -> keras.Model:
-    """The same backbone, reading images whose corner is blanked, in one flat graph."""
-    shape = backbone.input.shape[1:]
+def _build_behind_blanked_corner(weights: str | Path | None, image_size: int) -> keras.Model:
+    """As `build_backbone`, reading images whose corner is blanked, in one flat graph."""
+    # What is not taken from a bare backbone needs none: building one takes a second.
+    bare = None if weights is None else build_backbone(weights, image_size)
+    shape = (image_size, image_size, 3)
     images = keras.Input(shape)
     behind = keras.applications.EfficientNetV2B0(
         include_top=False, weights=None, input_tensor=blank_corner(images), input_shape=shape
     )
-    behind.set_weights(backbone.get_weights())
+    if bare is not None:
+        behind.set_weights(bare.get_weights())
     return keras.Model(images, behind.output)
 
 

@@ -58,7 +58,7 @@ class Normalisation:
         if not ZOOM[0] <= self.zoom <= ZOOM[1]:
             raise ValueError(f"expected a zoom in {ZOOM}; received {self.zoom}")
 
-    def coloured(self, rgb: np.ndarray) -> np.ndarray:
+    def recolored(self, rgb: np.ndarray) -> np.ndarray:
         """A field in the colours of training, its cells as they were.
 
         Args:
@@ -81,7 +81,7 @@ class Normalisation:
             The same kind: the middle of the field where cells are enlarged, else its borders
             are mirrored.
         """
-        return zoomed(self.coloured(rgb), self.zoom)
+        return zoomed(self.recolored(rgb), self.zoom)
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """A map over what `apply` returns, as one over the field that it was given.

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import zipfile
-import zlib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mseenet.config import CLASS_NAMES
-from mseenet.errors import MSEENetError
+from mseenet.errors import MSEENetError, shown
 from mseenet.files import write_atomically
 from mseenet.imaging.quality import SHIPPED, Thresholds
 from mseenet.inference.calibration import BOUNDS, Calibration
@@ -324,15 +323,23 @@ def _number(value: Any, lowest: float, highest: float) -> float:
 
 def _unpacked(packed: bytes) -> dict[str, np.ndarray]:
     try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as members:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in members.infolist()):
+                raise ValueError("expected arrays that are not compressed")
         with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
             known = [name for name in (*_ARRAYS, *_LAYER) if name in archive]
             if missing := [name for name in _ARRAYS if name not in known]:
                 raise ValueError(f"no array {missing[0]}")
             arrays = {name: archive[name] for name in known}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"no NumPy archive: {error}") from error
+    except Exception as error:  # NumPy and zipfile raise anything on damaged archives
+        raise ValueError(f"no NumPy archive: {shown(error)}") from error
     for name, array in arrays.items():
-        if array.dtype != np.float32 or not np.isfinite(array).all():
+        # An archive may hold anything, which comes as bytes if it does not begin as an array.
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != np.float32
+            or not np.isfinite(array).all()
+        ):
             raise ValueError(f"{name} is no array of finite float32")
     return arrays
 

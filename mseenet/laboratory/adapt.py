@@ -20,10 +20,10 @@ from mseenet.inference.card import Card, NoveltyGate
 from mseenet.inference.classifier import Observed
 from mseenet.inference.novelty import Novelty
 from mseenet.inference.profile import SiteProfile
-from mseenet.laboratory import alignment, colour
+from mseenet.laboratory import alignment, color
 from mseenet.laboratory.alignment import Network, aligned, observe_all
 from mseenet.laboratory.answers import Answers, answer, findings_of, joined, look_at
-from mseenet.laboratory.colour import TrainingFields, estimate
+from mseenet.laboratory.color import TrainingFields, estimate
 from mseenet.laboratory.fields import Images, LaboratoryFields, SeenFields
 from mseenet.laboratory.figures import conclusion, figures_of, judge_criteria, verification
 from mseenet.laboratory.foreign import ForeignImages
@@ -243,7 +243,7 @@ def takes(card: Card, fields: SeenFields, foreign: int = 0) -> int:
         return count + foreign
     fits = [count, *(count - len(tested) for tested in folds_of(fields))]
     aligned = sum(map(alignment.takes, fits))
-    return (colour.TAKEN + 1) * sum(fits) + aligned + 2 * (count + foreign)
+    return (color.TAKEN + 1) * sum(fits) + aligned + 2 * (count + foreign)
 
 
 def folds_of(fields: SeenFields) -> list[np.ndarray]:
@@ -380,8 +380,8 @@ def extended(own: Novelty, frozen: np.ndarray, labels: np.ndarray) -> Novelty:
     means = [own.means]
     for label in np.unique(labels):
         mine = whitened[labels == label]
-        share = len(mine) / (len(mine) + PRIOR)
-        means.append((share * mine.mean(axis=0) + (1 - share) * own.means[label])[None])
+        weight = len(mine) / (len(mine) + PRIOR)
+        means.append((weight * mine.mean(axis=0) + (1 - weight) * own.means[label])[None])
     return Novelty(np.concatenate(means).astype(np.float32), own.whitening)
 
 

@@ -1,6 +1,6 @@
 """A laboratory's change of colours and size, fitted to what the network sees.
 
-`colour.estimate` matches colours without the network, and a few series that look unusual, or a
+`color.estimate` matches colours without the network, and a few series that look unusual, or a
 camera that no linear change undoes, leave it wrong. So that change is moved on, in twelve numbers
 for the colours and one for the size of cells, until the features of each class lie as near to those
 of the training fields as they can, in the gate's own measure, and its fields are called right. What

@@ -161,7 +161,7 @@ def answers_of(predictions: Sequence[Prediction]) -> Answers:
 
 
 def by_slide(fields: SeenFields, answers: Answers) -> list[dict]:
-    """Counts for each slide: class, fields, refused, named and right."""
+    """Counts for each slide: classes, fields, refused, named and right."""
     rows = []
     for slide in np.unique(fields.slides):
         mine = fields.slides == slide
@@ -170,7 +170,7 @@ def by_slide(fields: SeenFields, answers: Answers) -> list[dict]:
         rows.append(
             {
                 "slide": str(slide),
-                "class": CLASS_NAMES[fields.labels[mine][0]],
+                "class": ", ".join(CLASS_NAMES[label] for label in np.unique(fields.labels[mine])),
                 "fields": int(mine.sum()),
                 "refused": int((mine & ~answers.named).sum()),
                 "named": int(named.sum()),

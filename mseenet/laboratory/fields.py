@@ -6,27 +6,30 @@ import io
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from mseenet.case.archive import ArchiveError, Entry, open_archive
-from mseenet.case.fields import Field, server_full, too_large
+from mseenet.case.archive import ArchiveError, Entry, is_hidden, is_litter, open_archive
+from mseenet.case.fields import HIDDEN, Field, counted_files, server_full, some_of, too_large
 from mseenet.case.labelled import labelled
 from mseenet.case.limits import MEGABYTE, Limits, Room, Share
-from mseenet.config import CLASS_NAMES
+from mseenet.config import CLASS_NAMES, LABELS_TABLE
 from mseenet.errors import UsageError
 from mseenet.imaging.appearance import Appearance, appearance_of
 from mseenet.imaging.decoding import ImageError, ImageSource, decode_image, squeeze
 from mseenet.imaging.formats import SUFFIXES, is_image
 from mseenet.training.dataset import FOLDER_NAMES, PARENT_FOLDERS
 
-TABLE = "labels.csv"
-"""Name of a table in the folder that gives the classes instead of the folders."""
-
 COLUMNS = ("file", "class")
-"""What such a table needs; a column `slide` may be there, too."""
+"""What `LABELS_TABLE` needs; a column `slide` may be there, too."""
+
+MOST_ROWS = 100_000
+"""Of such a table."""
+
+LARGEST_TABLE = 8 * MEGABYTE
 
 CLASS_OF = {
     alias.lower(): CLASS_NAMES.index(name)
@@ -44,7 +47,8 @@ class LabelledField:
 
     Attributes:
         name: For reports.
-        slide: Class and slide; fields of one slide belong together.
+        slide: Fields of one slide belong together, of whatever classes they are. Of a folder it is
+            class and slide, as folders of one name may lie in several classes.
         label: Index into `CLASS_NAMES`.
         source: What `decode_image` takes.
     """
@@ -179,7 +183,7 @@ def find_fields(data: Path) -> tuple[list[LabelledField], list[str]]:
 
     Args:
         data: Holds folders of classes, named as for `mseenet train`, and in these folders of
-            slides; or `TABLE`, with the columns file, class and, if known, slide. Folders around
+            slides; or `LABELS_TABLE`, with the columns file, class and, if known, slide. Folders around
             all of that do not matter. Images that lie in a class folder itself count as one
             slide, for nothing says that they are of several.
 
@@ -239,9 +243,16 @@ def fields_of_archive(
         try:
             return _read(entries[name], limits)
         except ArchiveError as error:
-            raise UsageError(f"{TABLE}: {error}") from error
+            raise UsageError(f"{LABELS_TABLE}: {error}") from error
 
-    found, problems = _labelled_files(entries, pictures.__contains__, read_table)
+    names = {*entries, *map(PurePosixPath, contents.hidden)}
+    found, problems = _labelled_files(names, pictures.__contains__, read_table)
+    twice = Counter(PurePosixPath(e.name) for e in [*contents.images, *contents.others])
+    problems += [
+        f"{path} is in the archive {times} times; only the last one was read"
+        for path, times in twice.items()
+        if times > 1
+    ]
     unpacked = unpack([entries[file.path] for file in found], "labelled fields", limits, share)
     fields = []
     for file, data in zip(found, unpacked, strict=True):
@@ -297,12 +308,13 @@ def _read(entry: Entry, limits: Limits) -> bytes:
 def fields_of_case(fields: Iterable[Field]) -> list[LabelledField]:
     """The fields of a case for which the reader names a class, by class and name.
 
-    A field without a slide counts as one of a slide that all such fields of its class share.
+    A field without a slide counts as one of a slide that all such fields of its class share; a
+    slide whose fields the reader gives several classes is one.
     """
     found = [
         LabelledField(
             field.name,
-            f"{class_name}/{field.slide}" if field.slide else class_name,
+            field.slide or class_name,
             CLASS_NAMES.index(class_name),
             field.content,
         )
@@ -417,29 +429,34 @@ def _labelled_files(
     Args:
         paths: Of all files.
         is_picture: Whether one is an image.
-        read_table: Gives the content of `TABLE`.
+        read_table: Gives the content of `LABELS_TABLE`.
         place: How an error begins.
 
     Raises:
         UsageError: The table cannot be used, or nothing is labelled.
     """
-    paths = {path for path in paths if not _is_hidden(path)}
+    named = {path for path in paths if not _is_litter(path)}
+    hidden = {path for path in named if is_hidden(str(path))}
+    paths = named - hidden
     top = _common_folder(paths)
-    if (table := top / TABLE) in paths:
-        found, problems = _by_table(f"{place}{TABLE}", read_table(table), top, paths)
+    if (table := top / LABELS_TABLE) in paths:
+        found, problems = _by_table(f"{place}{LABELS_TABLE}", read_table(table), top, paths)
     else:
         found, problems = _by_folders(_below_parent(top, paths), paths, is_picture)
     if not found:
         raise UsageError(
             f"{place}expected folders of the classes ({', '.join(CLASS_NAMES)}) with fields, or "
-            f"{TABLE} with the columns {', '.join(COLUMNS)}; found no labelled field"
+            f"{LABELS_TABLE} with the columns {', '.join(COLUMNS)}; found no labelled field"
             + (f" ({problems[0]})" if problems else "")
         )
+    if hidden:
+        names = [str(p.relative_to(top) if p.is_relative_to(top) else p) for p in sorted(hidden)]
+        problems.append(f"{counted_files(len(names))} left out, {HIDDEN}: {some_of(names)}")
     return sorted(found, key=lambda file: (file.label, file.name)), problems
 
 
-def _is_hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith((".", "Thumbs.db")) for part in path.parts)
+def _is_litter(path: PurePosixPath) -> bool:
+    return is_litter(str(path)) or path.name.startswith("Thumbs.db")
 
 
 def _common_folder(paths: Collection[PurePosixPath]) -> PurePosixPath:
@@ -490,26 +507,29 @@ def _from_path(path: PurePosixPath) -> tuple[str, int] | None:
 def _by_table(
     table: str, content: bytes, folder: PurePosixPath, paths: Collection[PurePosixPath]
 ) -> tuple[list[_LabelledFile], list[str]]:
+    if len(content) > LARGEST_TABLE:
+        raise UsageError(f"{table}: expected at most {LARGEST_TABLE // MEGABYTE} MB")
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
             raise UsageError(f"{table}: expected the column {missing[0]}")
-        rows = list(reader)
+        rows = list(islice(reader, MOST_ROWS + 1))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{table}: expected a table in UTF-8 ({error})") from error
+    if len(rows) > MOST_ROWS:
+        raise UsageError(f"{table}: expected at most {MOST_ROWS:,} rows")
     found, problems = [], []
     repeated = Counter(row["file"] for row in rows)
     for row in rows:
         name, label = row["file"] or "", CLASS_OF.get((row["class"] or "").strip().lower())
         path = folder / name
         if label is None:
-            problems.append(f"{name}: {row['class']!r} in {TABLE} is none of the classes")
+            problems.append(f"{name}: {row['class']!r} in {LABELS_TABLE} is none of the classes")
         elif repeated[name] > 1:
-            problems.append(f"{name} stands in {TABLE} more than once")
+            problems.append(f"{name} stands in {LABELS_TABLE} more than once")
         elif path not in paths:
-            problems.append(f"{name}: {TABLE} names it, and it is not in the folder")
+            problems.append(f"{name}: {LABELS_TABLE} names it, and it is not in the folder")
         else:
             slide = (row.get("slide") or "").strip()
-            slide = f"{CLASS_NAMES[label]}/{slide}" if slide else CLASS_NAMES[label]
-            found.append(_LabelledFile(path, name, slide, label))
+            found.append(_LabelledFile(path, name, slide or CLASS_NAMES[label], label))
     return found, problems

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mseenet.config import CLASS_NAMES
+from mseenet.config import BENIGN, CLASS_NAMES
 from mseenet.imaging.appearance import Appearance
 from mseenet.inference.card import Card
 from mseenet.laboratory.answers import Answers, by_slide
-from mseenet.laboratory.colour import TrainingFields, quantiles_of
+from mseenet.laboratory.color import TrainingFields, quantiles_of
 from mseenet.laboratory.fields import SeenFields
 from mseenet.metrics import (
     brier_score,
@@ -47,8 +47,6 @@ CRITERIA = (
 DIGITS = 4
 """Of what is computed from probabilities: which images lie beside a field in a batch of the network
 changes its probabilities in the seventh."""
-
-BENIGN = CLASS_NAMES.index("Benign")
 
 
 def verification(

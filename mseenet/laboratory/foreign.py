@@ -62,15 +62,17 @@ def foreign_of_archive(
         UsageError: It cannot be read, holds more than it may, or has images in no folder.
     """
     try:
-        entries = {PurePosixPath(e.name): e for e in open_archive(content).images}
+        images = open_archive(content).images
     except ArchiveError as error:
         raise UsageError(str(error)) from error
-    around = PurePosixPath(os.path.commonpath([path.parent for path in entries]))
-    if around in {path.parent for path in entries}:
+    found = [(PurePosixPath(entry.name.lstrip("/")), entry) for entry in images]
+    found.sort(key=lambda pair: pair[0])
+    paths = [path for path, _ in found]
+    around = PurePosixPath(os.path.commonpath([path.parent for path in paths]))
+    if around in {path.parent for path in paths}:
         around = around.parent  # which it is not if it is the archive itself
     kinds: dict[str, list[bytes]] = {}
-    paths = sorted(entries)
-    unpacked = unpack([entries[path] for path in paths], "foreign images", limits, share)
+    unpacked = unpack([entry for _, entry in found], "foreign images", limits, share)
     for path, data in zip(paths, unpacked, strict=True):
         inner = path.relative_to(around)
         if len(inner.parts) < 2:

@@ -16,7 +16,7 @@ from mseenet.inference.classifier import ROWS, Classifier, Observed
 from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import BusyError, Job, Place, Scheduler
 from mseenet.laboratory.adapt import Adaptation, adapt, takes
-from mseenet.laboratory.colour import TrainingFields
+from mseenet.laboratory.color import TrainingFields
 from mseenet.laboratory.fields import Images, LaboratoryFields, SeenFields
 from mseenet.laboratory.foreign import ForeignImages, read_foreign
 

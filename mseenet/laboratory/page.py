@@ -23,7 +23,7 @@ TITLES = {
 }
 """Names of the measures."""
 
-TRAINING_COLOUR, HERE_COLOUR = "#8a8a94", "#6b46c1"
+TRAINING_COLOR, HERE_COLOR = "#8a8a94", "#6b46c1"
 
 LIMITS = (
     "The classes given for these fields count as right; nothing here checks them.",
@@ -334,11 +334,11 @@ def distribution_svg(name: str, measure: Mapping[str, Any]) -> str:
     width, height, base = 320, 130, 105
     x = np.interp(values, (values[0], values[-1]), (8, width - 8))
     shapes = []
-    for curve, colour in zip(curves, (TRAINING_COLOUR, HERE_COLOUR), strict=False):
+    for curve, color in zip(curves, (TRAINING_COLOR, HERE_COLOR), strict=False):
         points = " ".join(f"{a:.1f},{base - 90 * b:.1f}" for a, b in zip(x, curve, strict=True))
         shapes.append(
-            f'<polygon points="{x[0]:.1f},{base} {points} {x[-1]:.1f},{base}" fill="{colour}" '
-            f'fill-opacity=".35" stroke="{colour}" stroke-width="1.5"/>'
+            f'<polygon points="{x[0]:.1f},{base} {points} {x[-1]:.1f},{base}" fill="{color}" '
+            f'fill-opacity=".35" stroke="{color}" stroke-width="1.5"/>'
         )
     ticks = "".join(
         f'<text x="{np.interp(v, (values[0], values[-1]), (8, width - 8)):.0f}" y="{base + 16}" '
@@ -366,7 +366,7 @@ def reliability_svg(bins: Sequence[Mapping[str, float]]) -> str:
         x, y = at(b["confidence"], b["accuracy"])
         radius = 3 + 14 * (b["n"] / total) ** 0.5
         dots += (
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{HERE_COLOUR}" '
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{HERE_COLOR}" '
             'fill-opacity=".7"/>'
         )
     (x0, y0), (x1, y1) = at(0, 0), at(1, 1)

@@ -15,7 +15,7 @@ from mseenet.inference.classifier import Classifier, Prediction
 from mseenet.inference.profile import SiteProfile
 from mseenet.laboratory.adapt import without_adapted
 from mseenet.laboratory.answers import Answers, answers_of
-from mseenet.laboratory.colour import TrainingFields
+from mseenet.laboratory.color import TrainingFields
 from mseenet.laboratory.fields import (
     LabelledField,
     Reader,

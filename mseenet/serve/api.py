@@ -22,7 +22,7 @@ from ray.serve.exceptions import RayServeException
 from mseenet import __version__
 from mseenet.case.archive import ArchiveError, is_archive, open_archive
 from mseenet.case.cells import geojson
-from mseenet.case.fields import Field
+from mseenet.case.fields import HIDDEN, Field
 from mseenet.case.limits import MEGABYTE, Limits
 from mseenet.case.records import json_line, record
 from mseenet.case.slides import PatternError, slide_of
@@ -43,6 +43,13 @@ ATTEMPTS = 5
 PATIENCE = 5
 """Seconds in which a replica says that it is there, and after which to ask again."""
 
+SLOWEST = MEGABYTE
+"""Bytes a second at which a request has to come, after the first `UNHURRIED` seconds: until it is
+there, others have to do without the memory that it announced."""
+
+UNHURRIED = 30
+"""Seconds in which any request may come, however small it is."""
+
 LINES = "application/x-ndjson"
 
 _T = TypeVar("_T")
@@ -57,7 +64,8 @@ class Problem(BaseModel):
 class About(BaseModel):
     """Which network a service has: of what version, weights (SHA-256) and release, and where.
 
-    `tells_size`: whether it tells the size of cells.
+    `tells_size`: whether it tells the size of cells. `profile`: name and identity of the site
+    profile that it answers with, or null.
     """
 
     version: str
@@ -65,6 +73,7 @@ class About(BaseModel):
     release: str
     device: str
     tells_size: bool
+    profile: str | None
 
 
 class RefusedError(MSEENetError):
@@ -92,6 +101,7 @@ class Service:
         queue: Images that may wait at once.
         tokens: See `may_enter`.
         replicas: How many hold the network.
+        profile: Name and identity of the site profile in use; None for none.
     """
 
     weights: str
@@ -100,6 +110,7 @@ class Service:
     queue: int
     tokens: tuple[bytes, ...]
     replicas: int
+    profile: str | None = None
 
 
 class Measures:
@@ -150,7 +161,11 @@ class Desk:
         try:
             loaded = await asyncio.wait_for(self._network.about.remote(), PATIENCE)
             return About(
-                version=__version__, weights=service.weights, release=service.release, **loaded
+                version=__version__,
+                weights=service.weights,
+                release=service.release,
+                profile=service.profile,
+                **loaded,
             )
         except (TimeoutError, RayError, RayServeException) as error:
             raise RefusedError(503, "the network is not loaded yet", PATIENCE) from error
@@ -164,7 +179,7 @@ class Desk:
             largest: Bytes that it may have; None for as many as an image.
 
         Raises:
-            RefusedError: It is empty or too large, or others hold too much.
+            RefusedError: It is empty, too large or too slow, or others hold too much.
         """
         largest = self.service.limits.file if largest is None else largest
         in_words = f"{largest:,} bytes" if largest % MEGABYTE else f"{largest // MEGABYTE:,} MB"
@@ -179,10 +194,16 @@ class Desk:
         self._held += size
         try:
             body = bytearray()
-            async for piece in request.stream():
-                body += piece
-                if len(body) > min(size, largest):
-                    raise RefusedError(413, too_large)
+            try:
+                async with asyncio.timeout(UNHURRIED + size / SLOWEST):
+                    async for piece in request.stream():
+                        body += piece
+                        if len(body) > min(size, largest):
+                            raise RefusedError(413, too_large)
+            except TimeoutError:
+                raise RefusedError(
+                    408, f"expected the request at {SLOWEST // MEGABYTE} MB a second or faster"
+                ) from None
             if not body:
                 raise RefusedError(422, "expected an image or a ZIP archive, got nothing")
             yield bytes(body)
@@ -381,6 +402,7 @@ _BODY = {
 }
 _REASONS = {
     401: "No known token",
+    408: "It came too slowly",
     409: "The network is of another release",
     413: "Larger than the limits allow",
     422: "Not what was expected; `detail` says what was",
@@ -400,7 +422,7 @@ _RECORDS = {LINES: {"schema": {"type": "string"}}}
 _PICTURE = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _OUTLINES = {"application/geo+json": {"schema": {"type": "object"}}}
-_ALL = (401, 413, 422, 429, 503)
+_ALL = (401, 408, 413, 422, 429, 503)
 
 
 def interface(desk: Desk) -> FastAPI:
@@ -457,7 +479,8 @@ def interface(desk: Desk) -> FastAPI:
         for (image, _), prediction in zip(images, answers, strict=True):
             shown = _shown(prediction, include_rejected)
             slide = slide_of(image, slides)
-            lines.append(json_line(record(image, shown, service.weights, service.release, slide)))
+            known = (service.weights, service.release, slide, service.profile)
+            lines.append(json_line(record(image, shown, *known)))
         return Response("".join(f"{line}\n" for line in lines), media_type=LINES)
 
     @app.post(
@@ -625,22 +648,35 @@ def _images(name: str, body: bytes, limits: Limits) -> list[tuple[str, Callable[
     if not is_archive(name, body):
         return [(name, lambda: body)]
     try:
-        entries = open_archive(body).images
+        contents = open_archive(body)
     except ArchiveError as error:
         raise RefusedError(422, str(error)) from error
-    if len(entries) > limits.fields:
-        raise RefusedError(413, f"expected at most {limits.fields:,} images, got {len(entries):,}")
+    entries = contents.images
+    if (count := len(entries) + len(contents.hidden)) > limits.fields:
+        raise RefusedError(413, f"expected at most {limits.fields:,} images, got {count:,}")
+
+    unpacked = 0
 
     def reader(entry) -> Callable[[], bytes]:
         def read() -> bytes:
+            nonlocal unpacked
+            if unpacked >= limits.case:
+                raise ArchiveError(
+                    f"expected at most {limits.case // MEGABYTE:,} MB unpacked in one request"
+                )
             content = entry.read(limits.file + 1)
+            unpacked += len(content)  # what is refused counts, too: unpacking takes time
             if len(content) > limits.file:
                 raise ArchiveError(f"expected at most {limits.file // MEGABYTE:,} MB")
             return content
 
         return read
 
-    return [(f"{name}/{entry.name}", reader(entry)) for entry in entries]
+    def left_out() -> bytes:
+        raise ArchiveError(HIDDEN)
+
+    read = [(f"{name}/{entry.name}", reader(entry)) for entry in entries]
+    return [*read, *((f"{name}/{hidden}", left_out) for hidden in contents.hidden)]
 
 
 async def _explained(

@@ -9,6 +9,7 @@ from ray import serve
 
 from mseenet.inference.card import WeightsError
 from mseenet.inference.classifier import Classifier, Prediction
+from mseenet.inference.profile import SiteProfile
 from mseenet.inference.remote import fields_of, packed, packed_array
 
 BATCH = 32
@@ -23,17 +24,20 @@ class Network:
 
     Args:
         weights: Folder of the weights.
-        release: That these must have.
+        release: That these must have, with the profile.
         threads: That the network uses.
+        profile: Of the site whose fields are answered; None for none.
 
     Raises:
         WeightsError: The weights are unusable or of another release.
     """
 
-    def __init__(self, weights: Path, release: str, threads: int):
+    def __init__(
+        self, weights: Path, release: str, threads: int, profile: SiteProfile | None = None
+    ):
         # Read when TensorFlow computes for the first time.
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
-        self._classifier = Classifier.load(weights)
+        self._classifier = Classifier.load(weights, profile)
         received = self._classifier.card.release
         if received != release:
             raise WeightsError(f"{weights}: expected release {release}; received {received}")

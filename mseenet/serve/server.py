@@ -10,6 +10,7 @@ from mseenet import cluster, console
 from mseenet.case.limits import configured_limits
 from mseenet.errors import UsageError
 from mseenet.inference.card import read_card
+from mseenet.inference.profile import SiteProfile
 from mseenet.serve.tokens import read_tokens
 
 APPLICATION, NETWORK, INTERFACE = "mseenet", "Network", "Interface"
@@ -28,6 +29,7 @@ class Server:
         threads: Processors that each uses.
         queue: Images that may wait at once.
         tokens: File of bearer tokens, or None for everybody, on this machine only.
+        profile: Of the site whose fields are answered; None for none.
     """
 
     weights: Path
@@ -37,6 +39,7 @@ class Server:
     threads: int
     queue: int
     tokens: Path | None
+    profile: SiteProfile | None = None
 
 
 def serve_forever(server: Server) -> None:
@@ -45,9 +48,12 @@ def serve_forever(server: Server) -> None:
     Raises:
         UsageError: Address, port or tokens cannot be used.
         WeightsError: The weights are unusable.
+        ProfileError: The profile is for other weights.
         ClusterError: Ray does not start, or the network cannot be loaded.
     """
-    card = read_card(server.weights)
+    card, title = read_card(server.weights), None
+    if server.profile is not None:
+        card, title = server.profile.applied_to(card), server.profile.title
     limits = configured_limits()
     tokens = read_tokens(server.tokens) if server.tokens else ()
     if not tokens and not _is_loopback(server.host):
@@ -64,7 +70,9 @@ def serve_forever(server: Server) -> None:
         from mseenet.serve.api import Desk, Service, interface
         from mseenet.serve.network import BATCH, Network
 
-        service = Service(card.sha256, card.release, limits, server.queue, tokens, server.replicas)
+        service = Service(
+            card.sha256, card.release, limits, server.queue, tokens, server.replicas, title
+        )
 
         def made():
             return interface(Desk(service, serve.get_deployment_handle(NETWORK, APPLICATION)))
@@ -78,7 +86,7 @@ def serve_forever(server: Server) -> None:
             max_ongoing_requests=2 * BATCH,
             ray_actor_options={"num_cpus": server.threads},
             logging_config=quiet,
-        ).bind(server.weights, card.release, server.threads)
+        ).bind(server.weights, card.release, server.threads, server.profile)
         door = serve.deployment(
             serve.ingress(made)(),
             name=INTERFACE,

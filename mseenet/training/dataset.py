@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mseenet.config import CLASS_NAMES, IMAGE_SIZE
+from mseenet.config import CLASS_NAMES, IMAGE_SIZE, LABELS_TABLE
 from mseenet.errors import MSEENetError
 from mseenet.imaging.decoding import ImageError, decode_image, squeeze
 from mseenet.imaging.formats import SUFFIXES, is_image
@@ -200,6 +200,8 @@ def _class_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
     folders: dict[str, Path] = {}
     unexpected = []
     for entry in _entries(root):
+        if entry.name == LABELS_TABLE:  # of the page's training folder; the folders say the same
+            continue
         class_name = class_of.get(entry.name.lower())
         if class_name is None or not entry.is_dir():
             unexpected.append(f"{entry.name}{os.sep if entry.is_dir() else ''} is no class folder")

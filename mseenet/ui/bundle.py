@@ -15,7 +15,8 @@ for each file, and then the contents of all files, one behind the other."""
 
 
 SMALL = 2**20
-"""Uploads up to this size, in bytes, are taken by a full server, too: a bundle of notes is one."""
+"""A few uploads up to this size, in bytes, are taken by a full server, too: a bundle of notes is
+one."""
 
 
 class BundleError(MSEENetError):

@@ -90,8 +90,8 @@ def layer(case: Case, field: Field, answer: Answer | None) -> dict[str, object]:
         data["crops"] = [
             {
                 "picture": picture,
-                "share": percent(cell.share) if cell.share else "none",
-                "label": f"Cell {place} of {len(field.cells)}: {percent(cell.share)} of the evidence "
+                "share": percent(cell.proportion) if cell.proportion else "none",
+                "label": f"Cell {place} of {len(field.cells)}: {percent(cell.proportion)} of the evidence "
                 f"for {answer.class_name}; show it in the field",
             }
             for place, (picture, cell) in enumerate(
@@ -195,8 +195,8 @@ def draw_case_cells(view: CaseView) -> None:
                 {
                     "id": f"{field.key} {field.cells.index(cell)}",
                     "picture": pictures[field.key, cell.number],
-                    "share": percent(cell.share),
-                    "label": f"{field.name}: {percent(cell.share)} of the field's evidence for "
+                    "share": percent(cell.proportion),
+                    "label": f"{field.name}: {percent(cell.proportion)} of the field's evidence for "
                     f"{class_name}; open the field",
                 }
                 for field, cell in best

@@ -2,6 +2,8 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -15,6 +17,13 @@ from mseenet.case.summary import SlideSummary
 from mseenet.case.words import CLASS_TITLES
 from mseenet.config import CLASS_NAMES
 from mseenet.ui.pictures import preload_pictures
+
+# Plotly and Streamlit use these as soon as anything has begun to import them, as the script of
+# another page may be doing at that moment; here they are whole before the first page. They come
+# with Streamlit, and nothing here needs them: a version that does without leaves them away.
+for name in ("pandas", "pyarrow"):
+    with suppress(ImportError):
+        import_module(name)
 
 HIGHLIGHT = "#7a5bc0"
 """Colour of the predicted class; 3:1 or more against the page in light and dark."""

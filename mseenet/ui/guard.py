@@ -19,7 +19,6 @@ from streamlit import config
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from mseenet.errors import UsageError
-from mseenet.ui.bundle import SMALL
 from mseenet.ui.sessions import end_session, is_open, uploads
 from mseenet.ui.shared import is_loaded, load_ahead
 from mseenet.ui.streamlit_internals import streamlit_scripts
@@ -160,8 +159,6 @@ def _without_room(scope: Scope) -> PlainTextResponse | None:
     length = Headers(scope=scope).get("content-length", "")
     if not (length.isascii() and length.isdigit()):
         return PlainTextResponse("expected an upload of stated length", 411)
-    if int(length) <= SMALL:  # a note of what is not sent has to get through
-        return None
     try:
         reason = uploads.refusal(*upload, int(length))
     except UsageError:

@@ -16,7 +16,7 @@ from mseenet.errors import MSEENetError, UsageError
 from mseenet.inference.classifier import Classifier
 from mseenet.inference.profile import STEM, SiteProfile, profile_name
 from mseenet.inference.scheduler import Scheduler
-from mseenet.laboratory.colour import TrainingFields
+from mseenet.laboratory.color import TrainingFields
 from mseenet.laboratory.fields import SeenFields, fields_of_archive, fields_of_case
 from mseenet.laboratory.foreign import foreign_of_archive
 from mseenet.laboratory.making import Making

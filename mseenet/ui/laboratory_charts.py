@@ -23,12 +23,12 @@ def distribution(measure: Mapping[str, Any]) -> go.Figure:
         ("training", GREY, "dot", "138, 131, 154"),
         ("these fields", HIGHLIGHT, None, "122, 91, 192"),
     )
-    for curve, (name, colour, dash, shade) in zip(curves, looks, strict=False):
+    for curve, (name, color, dash, shade) in zip(curves, looks, strict=False):
         figure.add_scatter(
             x=values,
             y=curve,
             mode="lines",
-            line={"color": colour, "dash": dash, "width": 2},
+            line={"color": color, "dash": dash, "width": 2},
             fill="tozeroy",
             fillcolor=f"rgba({shade}, 0.3)",
             name=name,

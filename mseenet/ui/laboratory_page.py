@@ -20,7 +20,7 @@ from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import BusyError, Place
 from mseenet.laboratory import page
 from mseenet.laboratory.adapt import unfit
-from mseenet.laboratory.colour import TrainingFields, read_training_fields
+from mseenet.laboratory.color import TrainingFields, read_training_fields
 from mseenet.laboratory.figures import FEWEST_OF_A_CLASS, FEWEST_SLIDES
 from mseenet.laboratory.making import Making
 from mseenet.laboratory.thresholds import QUALITY_HEAD, quality_rows

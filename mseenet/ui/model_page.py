@@ -365,12 +365,12 @@ def _draw_promises(evaluation: dict) -> None:
             figures[name] for name in ("review_promise", "flagged", "malignant")
         )
         cells = (
-            f"promises {100 * promise['promised']:.0f} %, gives {_share(promise)}",
-            _share(flagged["fields"]),
-            f"{_share(flagged['errors'])} of {flagged['errors']['n']:,}",
-            _share(flagged["rest_right"]),
-            _share(malignant["sensitivity"]),
-            _share(malignant["specificity"]),
+            f"promises {100 * promise['promised']:.0f} %, gives {_proportion(promise)}",
+            _proportion(flagged["fields"]),
+            f"{_proportion(flagged['errors'])} of {flagged['errors']['n']:,}",
+            _proportion(flagged["rest_right"]),
+            _proportion(malignant["sensitivity"]),
+            _proportion(malignant["specificity"]),
         )
         title = words.protocol_title(protocol)
         for name, cell in zip(columns, (title[:1].upper() + title[1:], *cells), strict=True):
@@ -610,7 +610,7 @@ def _count(record: dict) -> int:
     return round(record["proportion"] * record["n"])
 
 
-def _share(record: dict) -> str:
+def _proportion(record: dict) -> str:
     """A proportion with its interval; none of nothing."""
     return _with_interval(record["proportion"], record["interval_95"]) if record["n"] else "-"
 

@@ -31,7 +31,8 @@ ONE_CASE = "expected a saved case on a page without fields; begin a new case to 
 
 def source_in_use(card: Card) -> Source:
     """The network that answers here."""
-    return Source(card.release, card.sha256, version_text())
+    profile = None if card.profile is None else card.profile.title
+    return Source(card.release, card.sha256, version_text(), profile)
 
 
 def draw_save(view: CaseView, classifier: Classifier) -> None:
@@ -112,14 +113,14 @@ def open_saved(
             left_out.append(LeftOut(name, str(error)))
             continue
         if not case.fields:
-            _restore(view, saved)
+            left_out += _restore(view, saved)
         elif not _belongs(view, saved):
             left_out.append(LeftOut(name, ONE_CASE))
             continue
         else:
             known = [field for field in saved.fields if field.key in case.fields]
             left_out += [LeftOut(field.name, REPEATED) for field in known]
-            _add(view, [field for field in saved.fields if field not in known], saved)
+            left_out += _add(view, [f for f in saved.fields if f not in known], saved)
         left_out += saved.damaged
         notices += saved.notices
     return others, notices
@@ -144,11 +145,12 @@ def draw_missing_parts(view: CaseView) -> None:
     )
 
 
-def _restore(view: CaseView, saved: SavedCase) -> None:
+def _restore(view: CaseView, saved: SavedCase) -> list[LeftOut]:
+    """Makes a saved case that of the page; returns the fields for which there is no room."""
     case, reading = view.case, saved.reading
     case.slide_pattern = saved.slide_pattern
     view.opened = None
-    _add(view, saved.fields, saved)
+    refused = _add(view, saved.fields, saved)
     case.label, case.reader = saved.label, saved.reader
     case.opacity, case.color_map = saved.opacity, saved.color_map
     view.selected, view.kept_copies = reading.selected, set(reading.kept_copies)
@@ -161,19 +163,22 @@ def _restore(view: CaseView, saved: SavedCase) -> None:
         "blind": reading.blind,
         "slide-pattern": saved.slide_pattern,
     }
-    if not saved.damaged:
+    if not saved.damaged and not refused:
         view.mark_saved()
+    return refused
 
 
-def _add(view: CaseView, fields: Sequence[Field], saved: SavedCase) -> None:
+def _add(view: CaseView, fields: Sequence[Field], saved: SavedCase) -> list[LeftOut]:
+    """Adds fields of a saved case; returns those for which there is no room."""
     lost = view.unsaved()
-    view.case.put_back(fields)
+    refused = view.case.put_back(fields)
     view.case.left_out += saved.left_out
     if saved.parts > 1:
         view.opened = view.opened or OpenedParts(saved.of, saved.parts)
         view.opened.numbers.add(saved.part)
-    if not lost and not saved.damaged:
+    if not lost and not saved.damaged and not refused:
         view.mark_saved()
+    return refused
 
 
 def is_older(field: Field, card: Card) -> bool:
@@ -190,9 +195,7 @@ def draw_recorded(view: CaseView, classifier: Classifier) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="recorded"):
         if older:
-            by = sorted(
-                {f"{source.release} (MSEENet {source.version})" for source in older.values()}
-            )
+            by = sorted({f"{source.title} (MSEENet {source.version})" for source in older.values()})
             answers = "1 answer stands" if len(older) == 1 else f"{len(older)} answers stand"
             st.caption(
                 f":material/history: {answers} as recorded by release {plain(', '.join(by))}; "
@@ -219,7 +222,7 @@ def _draw_changes(fields: list[Field]) -> None:
             "File": [field.name for field, _ in rows],
             "Before": [_answer(earlier.prediction) for _, earlier in rows if earlier],
             "Now": [_answer(field.result) for field, _ in rows],
-            "Release before": [earlier.source.release for _, earlier in rows if earlier],
+            "Release before": [earlier.source.title for _, earlier in rows if earlier],
         },
         hide_index=True,
         key="changes",
@@ -245,8 +248,8 @@ def badges(field: Field, card: Card) -> list[str]:
     """What a field's heading says of an answer that is not, or not only, the one in use."""
     said = []
     if field.recorded and is_older(field, card):
-        said.append(f"as recorded by release {field.recorded.release}")
+        said.append(f"as recorded by release {field.recorded.title}")
     if field.earlier is not None:
         before = _answer(field.earlier.prediction)
-        said.append(f"before: {before}, release {field.earlier.source.release}")
+        said.append(f"before: {before}, release {field.earlier.source.title}")
     return said

@@ -14,12 +14,16 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from mseenet.case.limits import Room
 from mseenet.case.saved import ANSWER
+from mseenet.ui.bundle import SMALL
 from mseenet.ui.bundler import page_limits
 from mseenet.ui.session import CaseView, current_view, server_room
 from mseenet.ui.streamlit_internals import close_session, session_lives
 
 MOST_MARKS = 10_000
 """Sessions that are remembered; the oldest are forgotten, and their pages have to be loaded again."""
+
+MOST_NOTES = 4
+"""Small uploads of one session that a full server takes until they are read; a page sends one."""
 
 _marks: OrderedDict[str, str] = OrderedDict()  # of the sessions that have them
 _views: WeakValueDictionary[str, CaseView] = WeakValueDictionary()
@@ -75,6 +79,8 @@ class Uploads:
     def refusal(self, session: str, file: str, size: int) -> str | None:
         """Counts an upload, unless there is no room for it.
 
+        For a few up to `SMALL` there is always room: a note of what is not sent has to get through.
+
         Args:
             session: Whose it is.
             file: Its name in Streamlit.
@@ -90,13 +96,18 @@ class Uploads:
         limits, room = page_limits(), server_room()
         self.forget(session, file)
         with self._lock:
-            held = sum(known for (of, _), (known, _) in self._sizes.items() if of == session)
-        if held + size > limits.case + limits.fields * ANSWER:
-            return "room"
-        if not room.take(size):
+            sizes = [known for (of, _), (known, _) in self._sizes.items() if of == session]
+        reason = None
+        if sum(sizes) + size > limits.case + limits.fields * ANSWER:
+            reason = "room"
+        elif not room.take(size):
             self._forget_ended()
             if not room.take(size):
-                return "full"
+                reason = "full"
+        if reason is not None:
+            if size > SMALL or sizes.count(0) >= MOST_NOTES:
+                return reason
+            size = 0
         with self._lock:
             self._sizes[session, file] = size, room
         return None

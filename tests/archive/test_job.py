@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import object_store
 import pytest
-from conftest import ROOT, ancestors, encode
+from conftest import ROOT, ancestors, encode, unchanged_profile, until
 
 pytest.importorskip("ray", reason="the extra `archive` is not installed")
 
@@ -23,7 +22,7 @@ from mseenet import cluster
 from mseenet.archive.job import ENDED
 from mseenet.archive.store import COMPLETE_NAME
 from mseenet.case.records import record
-from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS
+from mseenet.inference.card import CARD_NAME, DEFAULT_WEIGHTS, read_card
 
 pytestmark = pytest.mark.slow
 
@@ -121,12 +120,6 @@ def workers_of(parent: int | None = None) -> list[int]:
     return found
 
 
-def until(holds, process: subprocess.Popen | None = None) -> None:
-    while not holds():
-        assert process is None or process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
 def ended(process: subprocess.Popen) -> tuple[int, str]:
     """Exit status, and what was printed but progress."""
     _, err = process.communicate()
@@ -222,6 +215,16 @@ def test_a_second_run_computes_what_changed(machines, start, tmp_path, weights):
     check_rows(out, images)
     computed = (weights / "computed").read_text().split()
     assert computed[20:] == [hashlib.sha256(b"changed").hexdigest()]
+
+    profile = unchanged_profile(read_card(weights))
+    profile.write(tmp_path / "site.json")
+    assert ended(start(*options, "--profile", tmp_path / "site.json"))[0] == 0
+    check_rows(out, images)  # no row of before is left: it is another release
+    assert {row["profile"] for row in rows_in(out)} == {profile.title}
+    assert ended(start(*options))[0] == 0
+    assert {row["profile"] for row in rows_in(out)} == {None}
+    assert len((weights / "computed").read_text().split()) == 21 + 2 * 21
+    (weights / "computed").write_text("".join(f"{sha256}\n" for sha256 in computed))
 
     rows = rows_in(out)
     (images / "new.png").rename(tmp_path / "new.png")

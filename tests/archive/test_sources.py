@@ -24,20 +24,23 @@ def images(fields) -> list[bytes]:
     return [encode(field) for field in fields]
 
 
-def tar_of(files: dict[str, bytes], mode: str = "w") -> bytes:
+Members = dict[str, bytes] | list[tuple[str, bytes]]
+
+
+def tar_of(files: Members, mode: str = "w") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        for name, content in files.items():
+        for name, content in files.items() if isinstance(files, dict) else files:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 
-def zip_of(files: dict[str, bytes]) -> bytes:
+def zip_of(files: Members) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
+        for name, content in files.items() if isinstance(files, dict) else files:
             archive.writestr(name, content)
     return buffer.getvalue()
 
@@ -74,6 +77,21 @@ def test_members_of_a_tar_are_read_in_any_order(tmp_path, images, mode):
     found, problems = listed(path)
     assert (problems, len(found)) == ([], 4)
     assert contents(found[::-1]) == images[::-1]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("pack", [zip_of, tar_of])
+def test_members_of_one_name_are_images_of_their_own(tmp_path, images, pack):
+    path = tmp_path / "archive"
+    names = ["a.png", "b.png", "a.png", "a.png (2)", "a.png", "a.png (2)"]
+    members = [images[0], images[1], images[2], images[3], images[1], images[0]]
+    path.write_bytes(pack(list(zip(names, members, strict=True))))
+    found, problems = listed(path)
+    assert problems == []
+    assert [reference.name.removeprefix(f"{path}/") for reference in found] == [
+        *("a.png", "b.png", "a.png (2)", "a.png (2) (2)", "a.png (3)", "a.png (2) (3)")
+    ]
+    assert contents(found) == members
 
 
 def test_a_list_names_files_folders_and_addresses(tmp_path, images):

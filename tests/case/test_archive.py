@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from mseenet.case.archive import ENCODINGS, guessed_encoding, open_archive
+from mseenet.case.archive import ENCODINGS, ArchiveError, guessed_encoding, open_archive
 from mseenet.case.fields import Case
 
 NAMES = {
@@ -146,3 +146,35 @@ def test_a_compression_that_cannot_be_read_is_named():
     case.take_in([("case.zip", bytes(content))])
     (problem,) = case.problems
     assert "compressed by method 9" in problem
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_unpacks_all_at_once_is_not_read(method):
+    """By the standard library; so few bytes may hold more than the memory does."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as target:
+        target.writestr("a.png", bytes(2**24))
+        target.writestr("no suffix", bytes(2**24))
+    assert len(buffer.getvalue()) < 8192
+    case = Case()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "open", None)  # nothing is unpacked
+        case.take_in([("case.zip", buffer.getvalue())])
+    assert case.problems == [
+        f"case.zip/a.png: compressed by method {method}, which is not read here; expected Deflate"
+    ]
+
+
+def test_an_archive_of_too_many_files_is_not_listed(monkeypatch):
+    content = archive([b"%d.png" % i for i in range(5)])
+    monkeypatch.setattr("mseenet.case.archive.MOST_FILES", 5)
+    assert len(open_archive(content).images) == 5
+    monkeypatch.setattr("mseenet.case.archive.MOST_FILES", 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zipfile, "ZipFile", None)  # the directory is not read
+        with pytest.raises(ArchiveError, match="at most 4 files"):
+            open_archive(content)
+        case = Case()
+        case.take_in([("case.zip", content)])
+    assert case.problems == ["case.zip: expected an archive of at most 4 files"]
+    assert len(open_archive(io.BytesIO(content)).images) == 5  # on a disk as many as there are

@@ -28,7 +28,7 @@ from mseenet.imaging.tiles import TiledPicture
 from mseenet.inference.classifier import Prediction
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
-SOURCE = Source("0123456789ab", "ab" * 32, "0.3.0")
+SOURCE = Source("0123456789ab", "ab" * 32, "0.3.0", "Site A (0a1b2c)")
 CONTEXT = CaseContext("", "ab" * 32, "0123456789ab", "0.3.0", "CPU", NOW, {})
 
 
@@ -265,6 +265,30 @@ def test_a_damaged_place_is_left_out_and_named_and_the_others_stay(large, monkey
     assert [field.place for field in case.fields.values()] == list(places[1:])
     name = placed_name("a.tif", places[0])
     assert case.problems == [f"{name}: expected a whole image, got a damaged tile"]
+
+
+def test_a_damaged_place_ends_no_archive(large, field_png, monkeypatch):
+    """Only a full case or server does: what follows then cannot be taken in either."""
+    place = Place(5 * TILE, 4 * TILE, 256, 192)
+    overview = np.zeros((10, 11, 3), np.uint8)
+    found = Area(TiledPicture(large), (place,), overview, 0, 0, 0, round_border=False)
+
+    def damaged(picture, place, width=None):
+        raise TruncatedImageError("expected a whole image, got a damaged tile")
+
+    monkeypatch.setattr(TiledPicture, "read", damaged)
+    monkeypatch.setattr(
+        "mseenet.case.fields.area_in", lambda content, *_: found if content == large else None
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.tif", large)
+        archive.writestr("b.png", field_png)
+    case = Case()
+    case.take_in([("a.zip", buffer.getvalue())])
+    assert [field.name for field in case.fields.values()] == ["a.zip/b.png"]
+    (problem,) = case.problems
+    assert "a damaged tile" in problem
 
 
 @pytest.mark.parametrize(("name", "change", "words"), [

@@ -92,7 +92,7 @@ def test_outlines_are_geojson_in_pixels_of_the_original():
         assert properties["objectType"] == "detection"
         assert properties["classification"] == {"name": "Pre-B"}
         assert properties["class"] == "Pre-B"
-        assert properties["evidence_share"] == pytest.approx(cell.share, abs=1e-6)
+        assert properties["evidence_share"] == pytest.approx(cell.proportion, abs=1e-6)
         assert properties["area"] == pytest.approx(enclosed_area(np.array(ring[:-1])), rel=0.12)
 
 
@@ -106,7 +106,9 @@ def test_without_an_answer_there_are_outlines_alone(case):
 
 def test_crops_are_of_the_most_decisive_cells(case):
     crops = FieldCells(case[1], with_answer=True).crops(3)
-    assert [share for _, share in crops] == [cell.share for cell in case[1].cells[:3]]
+    assert [proportion for _, proportion in crops] == [
+        cell.proportion for cell in case[1].cells[:3]
+    ]
     for pixels, _ in crops:
         assert pixels.shape[0] == pixels.shape[1]
         assert pixels.base is None  # the field's pixels are not kept with it

@@ -450,16 +450,16 @@ def test_the_pdf_shows_both_and_how_far_they_agree(case):
 
 
 def test_an_answer_of_another_release_says_so_everywhere(case):
-    old = Source("0123456789ab", "c" * 64, "0.1.0")
+    old = Source("0123456789ab", "c" * 64, "0.1.0", "Site A (0a1b2c)")
     fields = [replace(case[0], recorded=old), replace(case[1], recorded=CONTEXT_SOURCE)]
     table = rows(case_csv(fields, CONTEXT))
-    assert [(row["release"], row["weights"]) for row in table] == [
-        (old.release, old.weights),
-        (CONTEXT.release, CONTEXT.weights),
+    assert [(row["release"], row["weights"], row["profile"]) for row in table] == [
+        (old.release, old.weights, old.profile),
+        (CONTEXT.release, CONTEXT.weights, ""),
     ]
     text = flat(case_pdf(fields, CONTEXT, [], 0.6))
     assert text.count("as recorded by release") == 1
-    assert "as recorded by release 0123456789ab" in text
+    assert "as recorded by release 0123456789ab with site profile Site A (0a1b2c)" in text
 
 
 def test_pdf_lists_all_fields(case):

@@ -85,7 +85,7 @@ def test_an_archive_of_zeros_fills_no_memory():
     assert [field.name for field in case.fields.values()] == ["case.zip/good.png"]
     assert case.size == len(IMAGES[0])
     (problem,) = case.problems
-    assert problem.startswith("20 files: expected an image; this unpacks to more than 100 times")
+    assert problem.startswith("20 files: expected a file that unpacks to at most 100 times")
 
 
 def test_an_archive_of_hidden_images_alone_says_so():

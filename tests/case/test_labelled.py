@@ -1,5 +1,6 @@
 """A reader's verdicts as a folder that training reads."""
 
+import hashlib
 import io
 import zipfile
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from mseenet.case.verdicts import NOT_JUDGED, UNSURE, Verdict
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.formats import SUFFIXES
 from mseenet.inference.classifier import Prediction
+from mseenet.laboratory.fields import find_fields
 from mseenet.training.dataset import index_dataset
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -32,7 +34,16 @@ def case_of(fields: list[np.ndarray], names: list[str], choices: list[str]) -> C
 
 
 def test_training_reads_what_is_taken_away(fields, tmp_path):
-    names = ["a.png", "../a.png", "b?*.JPG", "no ending", "CON.tif", "bad name .", "f.png", "g.png"]
+    names = [
+        "slide 7/a.png",
+        "../a.png",
+        "b?*.JPG",
+        "no ending",
+        "CON.tif",
+        "bad name .",
+        "f.png",
+        "g.png",
+    ]
     choices = [*CLASS_NAMES, "Pre-B", "Pro-B", NOT_JUDGED, UNSURE]
     case = case_of(fields, names, choices)
     content = training_folder(case.done(), NOW)
@@ -46,6 +57,15 @@ def test_training_reads_what_is_taken_away(fields, tmp_path):
         for field, choice in zip(case.fields.values(), choices, strict=True)
         if choice in CLASS_NAMES
     }
+    found, problems = find_fields(tmp_path / "data")
+    assert problems == []
+    slides = {hashlib.sha256(f.source.read_bytes()).hexdigest(): (f.label, f.slide) for f in found}
+    assert slides == {
+        field.key: (CLASS_NAMES.index(choice), field.slide or choice)
+        for field, choice in zip(case.fields.values(), choices, strict=True)
+        if choice in CLASS_NAMES
+    }
+    assert "slide 7" in {slide for _, slide in slides.values()}
     (jpeg,) = (s.path for s in index.samples if s.path.name.startswith("b__"))
     assert jpeg.suffix.lower() in SUFFIXES
 

@@ -11,7 +11,9 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from conftest import encode
+from PIL import Image
 
+from mseenet.case import saved as saved_case
 from mseenet.case.archive import open_archive
 from mseenet.case.fields import Case, Field, LeftOut, Source
 from mseenet.case.limits import Limits, Room
@@ -19,7 +21,6 @@ from mseenet.case.saved import (
     DAMAGED_FIELD,
     DAMAGED_HEATMAP,
     DAMAGED_NUCLEI,
-    LARGEST_MANIFEST,
     MANIFEST,
     SCHEMA,
     Reading,
@@ -34,7 +35,7 @@ from mseenet.config import CLASS_NAMES
 from mseenet.inference.classifier import Prediction
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
-SOURCE = Source("0123456789ab", "ab" * 32, "0.3.0")
+SOURCE = Source("0123456789ab", "ab" * 32, "0.3.0", "Site A (0a1b2c)")
 OLD = Source("ba9876543210", "cd" * 32, "0.2.0+abc")
 LIMITS = Limits()
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -236,6 +237,7 @@ def field_value(key: str, value: object, part: str | None = None) -> Callable[[d
         (field_value("scale", "1.5", "answer"), "scale: expected a number in"),
         (field_value("nuclei", 5, "answer"), "nuclei: expected a text"),
         (field_value("release", "<b>", "answer"), "release: expected hexadecimal digits"),
+        (field_value("profile", 1, "answer"), "profile: expected a text"),
         (field_value("heatmap_class", "None", "answer"), "heatmap_class: expected one of"),
         (field_value("choice", "Pre-C", "verdict"), "expected a verdict among"),
         (field_value("given", "yesterday", "verdict"), "Invalid isoformat"),
@@ -255,11 +257,11 @@ def test_a_damaged_manifest_is_named(case, text):
         opened(content)
 
 
-def test_a_manifest_that_unpacks_to_too_much_is_refused(case):
-    bomb = packed({MANIFEST: b" " * (LARGEST_MANIFEST + 1)})
-    assert len(bomb) < 2**20
-    with pytest.raises(SavedCaseError, match="expected at most 64 MB"):
-        opened(bomb)
+def test_a_manifest_that_unpacks_to_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(saved_case, "LARGEST_MANIFEST", 2**20)
+    digits = np.random.default_rng(0).bytes(2**19 + 1).hex()
+    with pytest.raises(SavedCaseError, match="expected at most 1 MB"):
+        opened(packed({MANIFEST: digits.encode()}))
 
 
 def test_a_damaged_field_is_named_and_spoils_no_other(case):
@@ -341,7 +343,7 @@ def test_nothing_more_is_unpacked_when_enough_was(case):
     manifest = json.loads(entries[MANIFEST])
     record = manifest["fields"][0] | {"file": "fields/zeros"}
     manifest["fields"] = [record] * 1000
-    content = packed({MANIFEST: json.dumps(manifest).encode(), "fields/zeros": bytes(2**22)})
+    content = packed({MANIFEST: json.dumps(manifest).encode(), "fields/zeros": bytes(2**20)})
     read = []
 
     class Counting(zipfile.ZipExtFile):
@@ -352,10 +354,29 @@ def test_nothing_more_is_unpacked_when_enough_was(case):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zipfile, "ZipExtFile", Counting)
-        saved = opened(content, Limits(file=2**22, case=2**24))
+        saved = opened(content, Limits(file=2**22, case=2**23))
     assert saved.fields == []
     assert len(saved.damaged) == 1000
-    assert sum(read) < 2**25
+    assert sum(read) < 2**24
+
+
+def test_no_file_of_a_saved_case_may_unpack_to_more_than_its_size_lets_expect(case):
+    entries = parts(save_case(case, SOURCE, NOW))
+    (name, *_) = (name for name in entries if name.startswith("fields/"))
+    saved = opened(packed(entries | {name: bytes(2**24)}))
+    assert len(saved.fields) == len(case.fields) - 1
+    assert "at most 100 times its size" in saved.damaged[0].reason
+    with pytest.raises(SavedCaseError, match="at most 100 times its size"):
+        opened(packed(entries | {MANIFEST: b" " * 2**24}))
+
+
+def test_an_empty_picture_that_packs_well_comes_back():
+    buffer = io.BytesIO()
+    Image.new("RGB", (1200, 1200), "white").save(buffer, "BMP")
+    case = Case()
+    case.take_in([("empty.bmp", buffer.getvalue())])
+    (field,) = opened(save_case(case, SOURCE, NOW)).fields
+    assert field.content == buffer.getvalue()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text", packed({"a.png": b"x"})])
@@ -397,12 +418,14 @@ def as_schema_2(manifest: dict) -> None:
     del manifest["originals"]
     for record in manifest["fields"]:
         del record["original"], record["place"]
+        (record["answer"] or {}).pop("profile", None)
 
 
 def test_a_case_of_the_second_schema_is_opened_with_its_slides(case):
     saved = opened(changed(save_case(case, SOURCE, NOW), as_schema_2))
     assert [f.slide for f in saved.fields] == [f.slide for f in case.fields.values()]
     assert all(f.original is None and f.place is None for f in saved.fields)
+    assert {f.recorded.profile for f in saved.fields if f.recorded} == {None}
 
 
 def as_schema_1(manifest: dict) -> None:
@@ -541,3 +564,11 @@ def test_what_older_saved_cases_keep_of_unreadable_files_is_dropped(case):
     reopened = Case(room=room)
     reopened.put_back([kept])
     assert (kept.content, kept.size, room.taken) == (b"", 1000, 0)
+
+
+def test_fields_of_a_saved_case_for_which_the_server_has_no_room_are_told():
+    restored = [Field(key, f"{key}.png", bytes(1000)) for key in ("ab", "cd")]
+    case = Case(room=Room(1500))
+    (refused,) = case.put_back(restored)
+    assert list(case.fields) == ["ab"]
+    assert (refused.name, "server is full" in refused.reason) == ("cd.png", True)

@@ -7,14 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, small_files, weights_of
+from conftest import ROOT, small_files, until, weights_of
 
 from mseenet.commands.predict import main as predict_main
 from mseenet.errors import UsageError
@@ -86,14 +84,6 @@ def images(tmp_path, field_png) -> Path:
     return folder
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 900
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def ended(process: subprocess.Popen) -> tuple[int, str, list[str]]:
     """Exit status, standard output, and the lines of standard error but the progress bar's."""
     out, err = process.communicate(timeout=900)
@@ -121,7 +111,7 @@ def test_an_ended_prediction_leaves_no_result_and_keeps_nobody_from_another(
     target = tmp_path / "out.csv"
     options = ("predict", images, "--output", target, "--format", "csv")
     process = started(*options, pause_at=300)
-    wait_until((tmp_path / "paused").exists, process)
+    until((tmp_path / "paused").exists, process)
     second = ended(started(*options))
     assert second[:2] == (2, "")
     assert second[2] == [
@@ -191,7 +181,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced(started, images, tmp_path):
 def test_two_predictions_do_not_mix_their_overlays(started, images, tmp_path):
     options = ("predict", images, "--heatmaps", tmp_path / "heat")
     process = started(*options, pause_at=0)
-    wait_until((tmp_path / "paused").exists, process)
+    until((tmp_path / "paused").exists, process)
     status, _, lines = ended(started(*options))
     assert status == 2
     assert lines[-1].startswith(f"error: {tmp_path / 'heat'}: process {process.pid} on ")
@@ -296,7 +286,7 @@ def test_the_network_may_be_loading_when_the_end_comes(started, images, tmp_path
     target = tmp_path / "out.csv"
     process = started("predict", images, "--output", target, code=REAL)
     loaded = "tensorflow"
-    wait_until(lambda: loaded in Path(f"/proc/{process.pid}/maps").read_text(), process)
+    until(lambda: loaded in Path(f"/proc/{process.pid}/maps").read_text(), process)
     process.terminate()
     assert ended(process) == (143, "", ["ended by SIGTERM"])
     assert text_files(tmp_path) == set()
@@ -345,7 +335,7 @@ def test_a_training_that_was_ended_killed_and_out_of_disk_comes_to_the_same(
     monkeypatch.setenv("DATA", str(smoke_data))
     monkeypatch.setenv("BACKBONE", str(backbone))
     process = started(out, code=SMOKE)
-    wait_until(lambda: epoch_of(checkpoint) > 3, process)
+    until(lambda: epoch_of(checkpoint) > 3, process)
     process.terminate()
     status, _, lines = ended(process)
     assert status == 143

@@ -10,14 +10,13 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, encode, sign_in_secrets
+from conftest import ROOT, encode, run_async, sign_in_secrets, until
 from loopback import Watched, served
 
 from mseenet.imaging.synthetic import STYLES, render_field
@@ -104,11 +103,7 @@ def running_nginx(folder: Path, secure: int) -> Iterator[None]:
     subprocess.run([*command, "-t", "-q"], check=True, timeout=60)
     process = subprocess.Popen([*command, "-g", "daemon off;"])
     try:
-        deadline = time.monotonic() + 180
-        while not listens(secure):
-            assert process.poll() is None, (folder / "error.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: listens(secure), process)
         yield
     finally:
         process.terminate()
@@ -162,8 +157,7 @@ def site(provider, classifier, ungated_weights, tmp_path_factory) -> Iterator[Si
 
 def run_page(site: Site, client) -> tuple[str, str]:
     """Opens the page as a browser does; gives the session's id and all that the page says."""
-    with ThreadPoolExecutor(1) as pool:  # in this thread Playwright has a loop of its own
-        return pool.submit(asyncio.run, _run_page(site, client)).result()
+    return run_async(_run_page(site, client))
 
 
 async def _run_page(site: Site, client) -> tuple[str, str]:
@@ -305,8 +299,7 @@ def test_a_session_stays_with_its_server_and_only_its_own_restart_ends_it(site, 
     site.network.free.clear()
     already = len(site.network.asked)
     add(stays, sixty)
-    while len(site.network.asked) == already:
-        stays.wait_for_timeout(20)
+    until(lambda: len(site.network.asked) > already)
     # The other server is started again while this case is being analysed.
     site.second.close()
     lost = goes.get_by_role("alert").filter(has_text="no longer has this case")
@@ -331,10 +324,7 @@ def test_a_session_stays_with_its_server_and_only_its_own_restart_ends_it(site, 
     def streams(agent: str) -> int:
         return sum(part == "/_stcore/stream" for part, _, _ in site.requests(agent))
 
-    deadline = time.monotonic() + 180
-    while not streams(stayed) or streams(gone) < 3:  # noted when they end
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: streams(stayed) and streams(gone) >= 3)  # noted when they end
     for agent, expected in ((stayed, [first]), (gone, [second, first])):
         requests = site.requests(agent)
         parts = {part for part, _, _ in requests}

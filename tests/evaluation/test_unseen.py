@@ -12,12 +12,11 @@ from scipy.stats import binomtest, bootstrap
 
 from mseenet.case.records import percent
 from mseenet.case.words import confidence_kept, hardest_unseen, operating_point
-from mseenet.config import CLASS_NAMES
+from mseenet.config import BENIGN, CLASS_NAMES
 from mseenet.evaluation.out_of_fold import OutOfFold, calibrate, hardest, out_of_fold_csv
 from mseenet.evaluation.statuses import Seen, statuses
 from mseenet.evaluation.stress import ANOTHER_CLASS, NO_CELLS, STRESS_TESTS, UNCHANGED
 from mseenet.evaluation.unseen import (
-    BENIGN,
     card_metrics,
     cross_fit,
     measure_malignant,

@@ -124,15 +124,15 @@ def test_places_without_nucleated_cells_are_left_out(area):
     assert all(place.y < 768 for place in found.places)
     for _, rgb in found.fields():
         assert find_cells(squeeze(rgb)).cells.count > 0
-    assert f"{found.without_cells} places without them left out" in found.summary(200)
+    assert f"{found.without_cells} places without them left out" in found.described(200)
 
 
 def test_of_more_fields_than_may_be_kept_those_are_that_lie_evenly_spread(area, found):
     few = find_area(WholePicture(area), most=4)
     assert [found.places.index(place) for place in few.places] == [2, 6, 10, 14]
     assert few.over_limit == 12
-    assert "cut into 16 fields" in few.summary(4)
-    assert "12 of these left out, as at most 4 are kept" in few.summary(4)
+    assert "cut into 16 fields" in few.described(4)
+    assert "12 of these left out, as at most 4 are kept" in few.described(4)
 
 
 def test_of_too_many_places_the_most_stained_are_looked_at(monkeypatch, area):
@@ -143,7 +143,7 @@ def test_of_too_many_places_the_most_stained_are_looked_at(monkeypatch, area):
     assert len(found.places) == 5
     assert all(place.y + place.height > 768 for place in found.places)
     assert found.unseen >= 11
-    assert "not looked at, as at most 5 with most stain are" in found.summary(200)
+    assert "not looked at, as at most 5 with most stain are" in found.described(200)
 
 
 @pytest.mark.parametrize("reach", [0.48, 0.62], ids=["whole circle", "circle over the edges"])

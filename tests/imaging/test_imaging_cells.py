@@ -72,12 +72,12 @@ def test_cells_come_by_their_share_of_the_evidence():
     heatmap[200:, 200:] = 0.1
     cells = measured(numbers, heatmap)
     assert [numbers[50, 150], numbers[50, 50], numbers[180, 60]] == [c.number for c in cells]
-    assert cells[0].share == pytest.approx(
+    assert cells[0].proportion == pytest.approx(
         heatmap[disc(50, 150, 10)].sum() / heatmap.sum(), abs=1e-5
     )
     assert cells[0].area == disc(50, 150, 10).sum()
     assert cells[0].box == (40, 61, 140, 161)
-    assert cells[2].share == 0
+    assert cells[2].proportion == 0
     assert largest_evidence(numbers > 0, heatmap) == pytest.approx(cells[0].evidence)
 
 
@@ -87,7 +87,7 @@ def test_a_field_without_cells_or_evidence_is_no_exception():
     assert largest_evidence(nothing, heat) == 0
     assert evidence_on(nothing, heat) == (0, 0)
     (cell,) = measured(separate(disc(60, 60, 9)), heat * 0)
-    assert cell.share == 0
+    assert cell.proportion == 0
 
 
 def test_evidence_on_cells_without_and_with_a_rim():

@@ -1,6 +1,9 @@
 """Site profiles: their files, what they change, and when they are refused."""
 
+import hashlib
+import io
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -253,3 +256,31 @@ def test_a_plain_colour_is_refused_with_any_thresholds(loosest):
     for prediction in loosest.predict([*plain, *noisy]):
         assert prediction.status == "rejected"
         assert "one plain colour" in prediction.reasons[0]
+
+
+def no_array(archive: zipfile.ZipFile) -> None:
+    archive.writestr("means.npy", b"no array")
+
+
+def compressed(archive: zipfile.ZipFile) -> None:
+    archive.writestr("means.npy", bytes(2**20), zipfile.ZIP_DEFLATED)
+
+
+@pytest.mark.parametrize(("hostile", "said"), [(no_array, "means"), (compressed, "not compressed")])
+def test_arrays_of_another_kind_are_refused_in_one_line(profile, tmp_path, hostile, said):
+    path = tmp_path / "site.json"
+    profile.write(path)
+    arrays = path.with_suffix(".npz")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(arrays) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            if name != "means.npy":
+                new.writestr(name, old.read(name))
+        hostile(new)
+    arrays.write_bytes(buffer.getvalue())
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["arrays"]["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ProfileError, match=said) as error:
+        read_profile(path)
+    assert "\n" not in str(error.value)

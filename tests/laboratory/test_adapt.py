@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from conftest import FEW_LOOKS
 
 from mseenet.imaging.appearance import appearance_of
 from mseenet.imaging.synthetic import STYLES, render_field
@@ -24,7 +25,7 @@ from mseenet.laboratory.adapt import (
     without_adapted,
 )
 from mseenet.laboratory.answers import Answers, joined
-from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory.color import read_training_fields
 from mseenet.laboratory.fields import Images, LaboratoryFields
 from mseenet.laboratory.foreign import ForeignImages
 from mseenet.metrics import cross_entropy
@@ -166,7 +167,7 @@ def test_the_last_layer_waits_for_slides():
 def test_the_work_is_known_before_and_asks_the_network_in_small_parts(
     gated_classifier, monkeypatch
 ):
-    for name, value in (("MOST", 2), ("ROUNDS", 1), ("SIZES", (1.0,))):  # enough to count
+    for name, value in FEW_LOOKS.items():  # enough to count
         monkeypatch.setattr(alignment, name, value)
     count, taken, asked = 14, [], []
     labels, slides = np.arange(count) % 4, [f"{i % 7}" for i in range(count)]

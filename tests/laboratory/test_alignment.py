@@ -18,7 +18,7 @@ from mseenet.inference.novelty import Novelty
 from mseenet.laboratory import alignment
 from mseenet.laboratory.adapt import adapt, answers_with
 from mseenet.laboratory.alignment import aligned, takes
-from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory.color import read_training_fields
 from mseenet.laboratory.fields import Images, find_fields, read_fields
 from mseenet.training.dataset import index_dataset
 from mseenet.training.series import find_captures, part_names, read_captures

@@ -13,7 +13,7 @@ from mseenet.errors import UsageError
 from mseenet.imaging.appearance import MEASURES, appearance_of
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.inference.normalisation import Normalisation, zoomed
-from mseenet.laboratory.colour import describe, estimate, read_training_fields
+from mseenet.laboratory.color import describe, estimate, read_training_fields
 from tools.simulated_site import Site, smaller
 
 MILD = Site(
@@ -108,7 +108,7 @@ def test_a_simulated_laboratorys_colours_are_undone(home, training):
 def test_fields_like_those_of_training_are_left_nearly_as_they_are(home, training):
     images, labels = home
     found = estimate(images, labels, training)
-    differences = [found.coloured(rgb).astype(int) - rgb for rgb in images]
+    differences = [found.recolored(rgb).astype(int) - rgb for rgb in images]
     assert np.abs(differences).mean() < 3
 
 

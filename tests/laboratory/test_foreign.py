@@ -25,6 +25,7 @@ def packed(*names: str, content: bytes = b"x") -> bytes:
         (("in/foreign/photo/b.png", "in/foreign/crop/a.png"), {"crop": 1, "photo": 1}),
         (("photo/a.png", "photo/b.png"), {"photo": 2}),
         (("foreign/photo/b.png",), {"photo": 1}),
+        (("/photo/b.png", "crop/a.png"), {"crop": 1, "photo": 1}),
         (("foreign/crop/a.png", "foreign/notes.txt", "__MACOSX/foreign/._a.png"), {"crop": 1}),
     ],
 )

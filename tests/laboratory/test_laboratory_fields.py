@@ -53,7 +53,7 @@ def test_a_table_tells_class_and_slide_and_what_it_names_wrongly(tmp_path, field
     write(tmp_path.parent / "outside.png", encode(fields[0]))
     (tmp_path / "labels.csv").write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
     found, problems = find_fields(tmp_path)
-    assert [(f.name, f.slide, f.label) for f in found] == [("a.png", "Pre-B/7", 2)]
+    assert [(f.name, f.slide, f.label) for f in found] == [("a.png", "7", 2)]
     assert len(problems) == 5
     (tmp_path / "labels.csv").write_text("name,class\na.png,Pre\n", encoding="utf-8")
     with pytest.raises(UsageError, match="column file"):
@@ -133,10 +133,10 @@ def test_an_archive_is_read_as_the_folder_that_was_packed(tmp_path, field_png, t
     assert by_content(found) == by_content(in_folder)
     assert problems == said
     if table:
-        assert [(f.slide, f.label) for f in found] == [("Early Pre-B/7", 1), ("Pre-B", 2)]
+        assert [(f.slide, f.label) for f in found] == [("7", 1), ("Pre-B", 2)]
     else:
         assert [f.slide for f in found] == ["Benign/s1", "Pro-B", "Pro-B/s1"]
-        assert len(problems) == 2
+        assert len(problems) == 3
 
 
 def test_of_an_archive_that_holds_too_much_nothing_is_read(field_png):
@@ -157,6 +157,20 @@ def test_of_an_archive_that_holds_too_much_nothing_is_read(field_png):
     assert problems == ["Pro/2.png: expected at most 0 MB"]
 
 
+@pytest.mark.parametrize(
+    ("name", "most", "message"),
+    [("MOST_ROWS", 1, "at most 1 rows"), ("LARGEST_TABLE", 20, r"labels\.csv: expected at most")],
+)
+def test_a_table_that_would_fill_the_memory_is_not_read(
+    tmp_path, field_png, monkeypatch, name, most, message
+):
+    (tmp_path / "a.png").write_bytes(field_png)
+    (tmp_path / "labels.csv").write_text("file,class\na.png,Pro\nb.png,Pro\n")
+    monkeypatch.setattr(f"mseenet.laboratory.fields.{name}", most)
+    with pytest.raises(UsageError, match=message):
+        find_fields(tmp_path)
+
+
 def test_hostile_archives_are_one_sentence_and_spoil_no_other_file(field_png):
     with pytest.raises(UsageError, match="readable ZIP archive"):
         fields_of_archive(b"PK\x03\x04 and nothing else")
@@ -167,10 +181,27 @@ def test_hostile_archives_are_one_sentence_and_spoil_no_other_file(field_png):
     bomb = packed({"Pro/a.png": field_png, "Pro/b.png": bytes(2**24)}, zipfile.ZIP_DEFLATED)
     found, (problem,) = fields_of_archive(bomb)
     assert [f.name for f in found] == ["Pro/a.png"]
-    assert "Pro/b.png: expected an image; this unpacks" in problem
+    assert "Pro/b.png: expected a file that unpacks to at most 100 times" in problem
     outside = packed({"labels.csv": b"file,class\n../a.png,Pro\nb.png,Pro\n", "b.png": field_png})
     found, (problem,) = fields_of_archive(outside)
     assert "not in the folder" in problem
+
+
+def test_no_file_of_an_archive_vanishes_without_a_word(field_png):
+    other = field_png + b"other"
+    found, problems = fields_of_archive(
+        packed({"../Pro/a.png": field_png, "Pro/.b.png": field_png, "Benign/c.png": other})
+    )
+    assert [field.name for field in found] == ["Benign/c.png", "../Pro/a.png"]
+    assert problems == ["1 file left out, hidden by a name that begins with a dot: Pro/.b.png"]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("Pro/a.png", field_png)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("Pro/a.png", other)
+    (field,), problems = fields_of_archive(buffer.getvalue())
+    assert field.source == other
+    assert problems == ["Pro/a.png is in the archive 2 times; only the last one was read"]
 
 
 def test_a_case_gives_the_fields_with_a_verdict(fields):
@@ -181,7 +212,7 @@ def test_a_case_gives_the_fields_with_a_verdict(fields):
         field.verdict = Verdict(name, NOW)
     found = fields_of_case(case.fields.values())
     assert [(f.slide, f.label) for f in found] == [
-        ("Benign/slide 0", 0),
-        ("Early Pre-B/slide 1", 1),
-        ("Pre-B/slide 0", 2),
+        ("slide 0", 0),
+        ("slide 1", 1),
+        ("slide 0", 2),
     ]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-from conftest import encode
+from conftest import FEW_LOOKS, encode
 
 from mseenet.case.limits import Room, Share
 from mseenet.config import CLASS_NAMES
@@ -14,7 +14,7 @@ from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import BusyError, Scheduler
 from mseenet.laboratory import making as module
 from mseenet.laboratory.adapt import adapt
-from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory.color import read_training_fields
 from mseenet.laboratory.fields import LabelledField, read_fields, see_fields
 from mseenet.laboratory.foreign import read_foreign
 from mseenet.laboratory.making import Making
@@ -25,7 +25,7 @@ MINUTES = 120  # in seconds
 @pytest.fixture(autouse=True)
 def few_folds(monkeypatch):
     monkeypatch.setattr("mseenet.laboratory.adapt.FOLDS", 2)
-    for name, value in (("MOST", 2), ("ROUNDS", 1), ("SIZES", (1.0,))):
+    for name, value in FEW_LOOKS.items():
         monkeypatch.setattr(f"mseenet.laboratory.alignment.{name}", value)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_adapt import laboratory
 
-from mseenet.commands.verify import summary
+from mseenet.commands.verify import terminal_text
 from mseenet.imaging.appearance import appearance_of
 from mseenet.imaging.perturbations import blur, brightness, contrast
 from mseenet.imaging.quality import SHIPPED, Measures, Thresholds, check_quality, measured
@@ -20,7 +20,7 @@ from mseenet.laboratory import adapt as module
 from mseenet.laboratory import alignment
 from mseenet.laboratory.adapt import folds_of
 from mseenet.laboratory.answers import QUALITY, Answers
-from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory.color import read_training_fields
 from mseenet.laboratory.fields import Images, LaboratoryFields
 from mseenet.laboratory.page import report_html
 from mseenet.laboratory.thresholds import (
@@ -253,7 +253,7 @@ def test_a_profile_has_them_where_they_are_of_use_and_the_report_says_so(adapted
         "<th scope=row>out of focus</th><td>32 of 32</td><td>32 of 32</td>"
         "<td>0 of 32</td><td>0.44</td><td>0.4</td><td>0.4</td></tr>"
     )
-    lines = summary(found.report).splitlines()
+    lines = terminal_text(found.report).splitlines()
     assert any("image quality: 0 of 32 fields with it, 32 without" in line for line in lines)
 
 

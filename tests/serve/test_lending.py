@@ -7,10 +7,11 @@ from dataclasses import fields as fields_of_class
 
 import numpy as np
 import pytest
-from conftest import encode
+from conftest import encode, unchanged_profile
 from loopback import served
 
 from mseenet import cli
+from mseenet.config import CLASS_NAMES
 from mseenet.inference import remote
 from mseenet.inference.card import read_card
 from mseenet.inference.classifier import ROWS, Prediction
@@ -134,6 +135,29 @@ def test_predict_prints_and_draws_the_same(
     assert called("there") == here
 
 
+def test_verify_reports_the_same(service, gated_classifier, fields, tmp_path, monkeypatch):
+    for i, field in enumerate(fields):
+        folder = tmp_path / "data" / CLASS_NAMES[i % 4] / f"slide {i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.png").write_bytes(encode(field))
+
+    def called(name: str) -> dict:
+        with pytest.raises(SystemExit) as end:
+            cli.main(["verify", "--data", str(tmp_path / "data"), "--output", str(tmp_path / name)])
+        assert end.value.code == 0
+        report = json.loads((tmp_path / name / "verification.json").read_text(encoding="utf-8"))
+        del report["made"]
+        return report
+
+    load = "mseenet.inference.classifier.Classifier.load"
+    monkeypatch.setattr(load, lambda *_: gated_classifier)
+    here = called("here")
+    monkeypatch.delattr(load)
+    monkeypatch.setenv("MSEENET_SERVER", service.url)
+    monkeypatch.setenv("MSEENET_SERVER_TOKEN", TOKEN)
+    assert called("there") == here
+
+
 def test_a_network_is_lent_to_those_who_may_and_mean_it(service, ungated_weights, monkeypatch):
     with pytest.raises(ServerError, match="expected a token that the service knows"):
         connected(service.url, "wrong" * 8)
@@ -156,6 +180,20 @@ def test_a_network_that_is_replaced_meanwhile_answers_no_more(
         pytest.raises(ServerError, match="the service has another network now"),
     ):
         lent.predict([field_png])
+
+
+def test_a_service_with_a_site_profile_names_it_and_lends_nothing(gated_classifier, field_png):
+    other = copy.copy(gated_classifier)
+    profile = unchanged_profile(gated_classifier.card)
+    other.card = profile.applied_to(gated_classifier.card)
+    with served(other) as service:
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        connection.request("POST", "/v1/predictions?name=a.png", field_png)
+        line = json.loads(connection.getresponse().read())
+        connection.close()
+        with pytest.raises(ServerError, match="expected a service of release"):
+            connected(service.url)
+    assert (line["profile"], line["release"]) == (profile.title, other.card.release)
 
 
 @pytest.mark.parametrize(

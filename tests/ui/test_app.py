@@ -262,7 +262,9 @@ def test_a_field_shows_its_cells(app, classifier, field_png):
     for line, cell in zip(shown["cells"], field.cells, strict=True):
         assert min(line[::2]) == pytest.approx(cell.box[2] / 224, abs=0.003)
         assert max(line[1::2]) == pytest.approx(cell.box[1] / 224, abs=0.003)
-    assert [crop["share"] for crop in shown["crops"]] == [percent(c.share) for c in field.cells]
+    assert [crop["share"] for crop in shown["crops"]] == [
+        percent(c.proportion) for c in field.cells
+    ]
     assert f"evidence for {field.result.class_name}" in shown["galleryTitle"]
     on, near = evidence_on(field.nuclei, field.result.heatmap)
     assert f"{100 * near:.0f} % of it lies on nucleated cells with a rim" in captions(app)

@@ -148,7 +148,7 @@ def test_upload_to_class_bars_and_overlay(opened, server, classifier, field_png)
     shapes = page.locator(".st-key-pictures img").evaluate_all("l => l.map(e => e.naturalWidth)")
     assert shapes[:3] == [224, 224, 224]
     assert len(shapes) == 3 + expected.nucleated_cells  # and the crops
-    assert page.get_by_text(words.RESEARCH_USE).is_visible()
+    expect(page.get_by_text(words.RESEARCH_USE)).to_be_visible()
     assert foreign_requests == []
 
 
@@ -159,7 +159,7 @@ def test_a_mixed_case_of_sixty_files_and_its_exports(page, mixed_case):
     counted = tiles(page)
     assert counted["fields analysed"] == 58
     assert counted["not read"] == 4
-    assert page.get_by_text("2 files left out").is_visible()
+    expect(page.get_by_text("2 files left out")).to_be_visible()
     assert counted["rejected"] >= 4
     named = sum(counted.get(name, 0) for name in CLASS_NAMES)
     assert named == 58 - 4 - counted["rejected"]
@@ -305,7 +305,7 @@ def test_outlines_and_crops_show_where_cells_lie(page, fields):
     crops = page.locator(".mseenet-pictures .crops button")
     switch = page.get_by_role("button", name="Outlines")
     assert outlines.count() == crops.count() > 3
-    assert outlines.first.is_visible()
+    expect(outlines.first).to_be_visible()
     assert switch.get_attribute("aria-pressed") == "true"
 
     crops.nth(1).click()
@@ -316,17 +316,17 @@ def test_outlines_and_crops_show_where_cells_lie(page, fields):
     middle = cell["x"] + cell["width"] / 2 - frame["x"]
     assert 0 < middle < frame["width"]
     switch.click()  # all but the marked one
-    assert not outlines.first.is_visible()
-    assert outlines.nth(1).is_visible()
+    expect(outlines.first).not_to_be_visible()
+    expect(outlines.nth(1)).to_be_visible()
     crops.nth(1).click()
-    assert not outlines.nth(1).is_visible()
+    expect(outlines.nth(1)).not_to_be_visible()
 
     before = heading(page)
     with drawn_anew(page):
         page.keyboard.press("n")
     assert heading(page) != before
     assert switch.get_attribute("aria-pressed") == "false"  # kept from field to field
-    assert not outlines.first.is_visible()
+    expect(outlines.first).not_to_be_visible()
     switch.click()
 
     with drawn_anew(page):
@@ -461,14 +461,14 @@ def test_dropped_files_and_folders_come_in_one_upload(page, fields, tmp_path):
     uploads = uploads_of(page)
     drop(page, tmp_path / "empty")
     page.get_by_text("Drag and drop files here").wait_for(state="detached")
-    assert page.locator(".mseenet-steps").is_visible()
+    expect(page.locator(".mseenet-steps")).to_be_visible()
     drop(page, tmp_path / "slide 7", alone, folder / "0.png")
     page.get_by_role("heading", name="Take away").wait_for()
     settled(page)
     assert len(uploads) == 1
     assert (tiles(page)["fields analysed"], tiles(page)["not read"]) == (4, 1)
     for notice in ("not an image: slide 7/inner/notes.txt", "same content: 0.png"):
-        assert page.get_by_text(notice).is_visible()
+        expect(page.get_by_text(notice)).to_be_visible()
 
 
 def test_a_file_that_cannot_be_read_is_named_and_spoils_no_other(page, fields, tmp_path):
@@ -490,7 +490,7 @@ def test_a_file_that_cannot_be_read_is_named_and_spoils_no_other(page, fields, t
     page.get_by_role("heading", name="Take away").wait_for()
     settled(page)
     assert tiles(page)["fields analysed"] == 2
-    assert page.get_by_text("1.png: the browser could not read this file").is_visible()
+    expect(page.get_by_text("1.png: the browser could not read this file")).to_be_visible()
 
 
 def test_large_files_come_apart_and_too_large_ones_are_named(page, tmp_path):
@@ -506,7 +506,7 @@ def test_large_files_come_apart_and_too_large_ones_are_named(page, tmp_path):
     settled(page)
     assert len(uploads) == 2
     assert tiles(page)["not read"] == 2
-    assert page.get_by_text("huge.tif: expected at most 200 MB").is_visible()
+    expect(page.get_by_text("huge.tif: expected at most 200 MB")).to_be_visible()
 
 
 def test_a_folder_and_the_clipboard(page, fields, tmp_path):
@@ -520,7 +520,7 @@ def test_a_folder_and_the_clipboard(page, fields, tmp_path):
     settled(page)
     assert tiles(page)["fields analysed"] == 2
     left_out = "1 file left out, not an image: slide 7/inner/notes.txt"
-    assert page.get_by_text(left_out).is_visible()
+    expect(page.get_by_text(left_out)).to_be_visible()
 
     page.get_by_role("button", name="Add more fields").click()
     page.get_by_text("Paste", exact=True).click()
@@ -654,7 +654,7 @@ def test_behind_a_proxy_of_one_megabyte_small_files_come_in_smaller_bundles(
     settled(page)
     assert tiles(page)["fields analysed"] == 12
     refusal = page.get_by_text("large.tif: a proxy between the browser and this app refuses")
-    assert refusal.is_visible()
+    expect(refusal).to_be_visible()
     assert page.get_by_text("AxiosError").count() == 0
     assert narrow_proxy.refused
 

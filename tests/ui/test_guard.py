@@ -1,17 +1,16 @@
 """What the server refuses and tells browsers, first without and then with a real server."""
 
-import asyncio
 import logging
 import queue
 import re
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from logging.handlers import QueueHandler
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+from conftest import run_async
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -56,9 +55,7 @@ def asked(monkeypatch):
         async def send(message):
             sent.append(message)
 
-        # In a thread of its own: the browser's tests leave a loop running in this one.
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, app(scope, receive, send)).result()
+        run_async(app(scope, receive, send))
         ask.body = sent[1]["body"].decode()
         return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}
 
@@ -122,8 +119,7 @@ def test_the_network_is_loaded_ahead_and_unusable_weights_are_logged(ungated_wei
         async with guard.network_loading(None):
             pass
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, start()).result()
+    run_async(start())
     assert shared._loaded.wait(60)
     assert loaded == [str(ungated_weights)]
 
@@ -197,7 +193,10 @@ def test_uploads_count_before_they_are_read(asked, monkeypatch, room):
     assert [put("other", "a", 4), put("third", "a", 4)] == [200, 507]
     assert asked.body == "full"
     assert room.taken == 9 * MEGABYTE
-    assert asked(f"{UPLOAD}/third/note", "PUT", size=SMALL)[0] == 200
+    notes = [asked(f"{UPLOAD}/third/note {i}", "PUT", size=SMALL)[0] for i in range(8)]
+    assert notes == [200] * (1 + sessions.MOST_NOTES) + [507] * 3  # there was room for one
+    assert room.taken == 10 * MEGABYTE
+    sessions.uploads.forget_session("third")
     asked(f"{UPLOAD}/one/b", "DELETE")
     assert [put("other", "a", 4), put("third", "a", 3)] == [200, 200]  # sent again, it counts once
     sessions.uploads.forget_session("one")
@@ -214,8 +213,8 @@ def test_an_upload_that_fails_takes_no_room(asked, monkeypatch, room):
     app = guard.Guard(Failing(), {})
     scope = {"type": "http", "method": "PUT", "path": f"{UPLOAD}/mine/a"}
     scope["headers"] = [(b"content-length", b"%d" % (2 * MEGABYTE))]
-    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError):
-        pool.submit(asyncio.run, app(scope, None, None)).result()
+    with pytest.raises(RuntimeError):
+        run_async(app(scope, None, None))
     assert room.taken == 0
 
 

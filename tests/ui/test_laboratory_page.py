@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encode
+from conftest import FEW_LOOKS, encode
 from streamlit.testing.v1 import AppTest
 
 from mseenet import cli
@@ -25,8 +25,8 @@ from mseenet.inference.classifier import NOT_FINITE, Prediction
 from mseenet.inference.profile import profile_name, read_profile
 from mseenet.inference.remote import ServerError
 from mseenet.inference.scheduler import Scheduler
-from mseenet.laboratory import adapt
-from mseenet.laboratory.colour import read_training_fields
+from mseenet.laboratory import adapt, alignment
+from mseenet.laboratory.color import read_training_fields
 from mseenet.laboratory.fields import LabelledField, fields_of_archive, see_fields
 from mseenet.laboratory.page import VERDICTS
 from mseenet.laboratory.verify import Check
@@ -78,9 +78,11 @@ def app(networks, ungated_weights, monkeypatch) -> AppTest:
 
 @pytest.fixture
 def gated_app(networks, monkeypatch) -> AppTest:
-    """A page with the project's weights, where two parts of the slides are left out in turn."""
+    """A page with the project's weights, whose profiles take few looks of the network."""
     monkeypatch.setenv("MSEENET_WEIGHTS", str(DEFAULT_WEIGHTS))
     monkeypatch.setattr(adapt, "FOLDS", 2)
+    for name, value in FEW_LOOKS.items():
+        monkeypatch.setattr(alignment, name, value)
     return AppTest.from_function(shown, default_timeout=120).run()
 
 

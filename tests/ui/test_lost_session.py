@@ -2,15 +2,14 @@
 
 from contextlib import ExitStack
 
-import numpy as np
 import pytest
-from conftest import encode
+from conftest import encode, unchanged_profile
+from playwright.sync_api import expect
 from test_browser import settled
 from test_laboratory_browser import archive
 
 from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
-from mseenet.inference.normalisation import Normalisation
-from mseenet.inference.profile import LOOSEST, PROFILE_VARIABLE, SiteProfile
+from mseenet.inference.profile import PROFILE_VARIABLE
 from tools.browser import free_port, running_app, wait_for
 
 pytestmark = pytest.mark.slow
@@ -25,11 +24,11 @@ def drop_fields(page) -> None:
     page.get_by_role("button", name="Start the check").wait_for()
 
 
-def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, ungated_weights, fields):
+def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, fields):
     port = free_port()
     with ExitStack() as running:
-        address = running.enter_context(running_app(ungated_weights, port=port))
-        empty, case, asked, checked = (opened(address=address) for _ in range(4))
+        address = running.enter_context(running_app(port=port))
+        empty, case, asked, checked, making = (opened(address=address) for _ in range(5))
         files = [
             {"name": f"{i}.png", "mimeType": "image/png", "buffer": encode(field)}
             for i, field in enumerate(fields[:2])
@@ -37,19 +36,21 @@ def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, ungated_w
         case.locator("input[type=file]").first.set_input_files(files)
         case.locator(".st-key-case .mseenet-tiles").wait_for()
         case.locator(".st-key-save-case button").first.wait_for()
-        for laboratory in (asked, checked):
+        for laboratory in (asked, checked, making):
             laboratory.get_by_role("link", name="Your laboratory").click()
             drop_fields(laboratory)
-        checked.get_by_role("button", name="Start the check").click()
-        report = checked.get_by_role("button", name="Report for programs")
-        report.wait_for()
+        for laboratory in (checked, making):
+            laboratory.get_by_role("button", name="Start the check").click()
+            laboratory.get_by_role("button", name="Report for programs").wait_for()
         assert case.locator(".mseenet-lost").count() == 0
 
         for page in (empty, case, asked, checked):
             settled(page)  # what a server had still to draw when it ended, no page can show
+        making.get_by_role("button", name="Make a site profile").click()
+        making.get_by_text("Making the profile").wait_for()
         running.close()
         with empty.expect_navigation():
-            running.enter_context(running_app(ungated_weights, port=port))
+            running.enter_context(running_app(port=port))
 
         # Nothing is lost where there was nothing: the page goes on with the new server.
         empty.locator(".mseenet-steps").wait_for()
@@ -61,54 +62,36 @@ def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, ungated_w
         note.wait_for()
         assert "add the saved file" in note.inner_text()
         # What was there can still be looked at, and nothing on it works.
-        assert case.locator(".st-key-case .mseenet-tiles").is_visible()
+        expect(case.locator(".st-key-case .mseenet-tiles")).to_be_visible()
         case.get_by_role("button", name="New case").click(force=True)
         case.get_by_role("button", name="New case").press("Enter")
         assert case.get_by_role("button", name="Forget and begin anew").count() == 0
-        assert case.locator(".st-key-case .mseenet-tiles").is_visible()
+        expect(case.locator(".st-key-case .mseenet-tiles")).to_be_visible()
         note.get_by_role("button", name="Begin anew").click()
         case.locator(".mseenet-steps").wait_for()
         assert case.locator(".mseenet-lost, .st-key-case").count() == 0
 
         lost = asked.get_by_role("alert").filter(has_text="The server no longer has")
         lost.filter(has_text="the fields of your laboratory").wait_for()
-        assert asked.get_by_role("button", name="Start the check").is_visible()
+        expect(asked.get_by_role("button", name="Start the check")).to_be_visible()
         with asked.expect_navigation():
             lost.get_by_role("button", name="Begin anew").click()
         drop_fields(asked)
 
         lost = checked.get_by_role("alert").filter(has_text="The server no longer has")
         lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
-        report.wait_for()
+        checked.get_by_role("button", name="Report for programs").wait_for()
 
-
-def test_a_profile_that_was_being_made_is_said_to_be_lost(opened):
-    port = free_port()
-    with ExitStack() as running:
-        page = opened(address=running.enter_context(running_app(port=port)))
-        page.get_by_role("link", name="Your laboratory").click()
-        drop_fields(page)
-        page.get_by_role("button", name="Start the check").click()
-        page.get_by_role("button", name="Make a site profile").click()
-        page.get_by_text("Making the profile").wait_for()
-        running.close()
-        running.enter_context(running_app(port=port))
-        note = page.get_by_role("alert").filter(has_text="The server no longer has")
-        note.wait_for()
-        assert "the fields of your laboratory and the report on your" in note.inner_text()
-        note.get_by_role("button", name="Begin anew").click()
-        page.get_by_text("Put the fields into a ZIP").wait_for()
-        assert page.get_by_text("Making the profile").count() == 0
+        lost = making.get_by_role("alert").filter(has_text="The server no longer has")
+        lost.filter(has_text="the fields of your laboratory and the report on your").wait_for()
+        lost.get_by_role("button", name="Begin anew").click()
+        making.get_by_text("Put the fields into a ZIP").wait_for()
+        assert making.get_by_text("Making the profile").count() == 0
 
 
 def test_a_server_started_again_says_whether_its_profile_is_still_in_use(opened, fields, tmp_path):
-    card, path, port = read_card(DEFAULT_WEIGHTS), tmp_path / "site.json", free_port()
-    unchanged = Normalisation(
-        np.zeros((5, 3), np.float32), np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0
-    )
-    profile = SiteProfile(
-        "Haus", card.release, unchanged, card.calibration, card.novelty, 0.9, None, {}, LOOSEST
-    )
+    path, port = tmp_path / "site.json", free_port()
+    profile = unchanged_profile(read_card(DEFAULT_WEIGHTS))
     profile.write(path)
     environment = {PROFILE_VARIABLE: str(path)}
     with ExitStack() as running:

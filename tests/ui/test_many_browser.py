@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import encode
+from conftest import encode, until
 from loopback import Watched, served
 from playwright.sync_api import expect
 
@@ -79,8 +79,7 @@ def test_who_comes_to_a_full_line_loses_nothing_and_goes_on_by_itself(
     runs, waits, busy = (opened(address=narrow) for _ in range(3))
     network.free.clear()
     add(runs, fields[0], 33, 1)
-    while not asked_for(network, 33):
-        runs.wait_for_timeout(20)
+    until(lambda: asked_for(network, 33))
     add(waits, fields[1], 44, 1)
     waits.get_by_text("1 in line before this case").wait_for()
     add(busy, fields[2], 55, 3)

@@ -6,18 +6,22 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from conftest import ROOT, encode
 from streamlit.testing.v1 import AppTest
 from test_app import captions, case_gallery, choose, html, pictures, tiles, upload
 
+from mseenet.case.fields import Case, Source
+from mseenet.case.limits import Room
 from mseenet.case.records import percent
-from mseenet.case.saved import MANIFEST
+from mseenet.case.saved import MANIFEST, save_case
 from mseenet.case.verdicts import FEWEST, NOT_JUDGED, UNSURE
 from mseenet.config import CLASS_NAMES
 from mseenet.imaging.synthetic import STYLES, render_field
-from mseenet.ui.saved_case import ONE_CASE
+from mseenet.ui.saved_case import ONE_CASE, open_saved
+from mseenet.ui.session import CaseView
 from mseenet.ui.verdict import HIDDEN, give
 
 
@@ -265,7 +269,8 @@ def test_exports_hold_both_answers(app, downloads, classifier):
     assert by_name[names[0]]["verdict"] == by_name[names[0]]["predicted"]
     assert by_name[names[1]]["verdict"] == ""
     with zipfile.ZipFile(io.BytesIO(downloads["download-training"]())) as archive:
-        (entry,) = archive.infolist()
+        entry, table = archive.infolist()
+        assert table.filename == "labels.csv"
         assert archive.read(entry) == fields_of(app)[names[0]].content
     assert "training needs all four classes" in captions(app)
 
@@ -438,3 +443,17 @@ def test_to_forget_says_what_would_be_lost(app, downloads):
     saved_content(app, downloads)
     said = " ".join(m.value for m in app.markdown)
     assert "This forgets the 2 fields and 1 verdict of this session." in said
+
+
+def test_a_saved_case_that_the_server_has_no_room_for_is_not_taken_for_whole():
+    contents = files(2)
+    whole = Case()
+    whole.take_in(contents)
+    made = datetime(2026, 11, 28, tzinfo=UTC)
+    content = save_case(whole, Source("ab", "cd", "1"), made)
+    view = CaseView(Case(room=Room(len(contents[0][1]) + 10)))
+    left_out = []
+    open_saved(view, [("case.zip", content)], left_out)
+    assert [field.name for field in view.case.fields.values()] == ["00.png"]
+    assert [(item.name, "server is full" in item.reason) for item in left_out] == [("01.png", True)]
+    assert view.unsaved()

@@ -120,7 +120,7 @@ def test_a_later_release_shows_what_changed_field_by_field(opened, sixty):
     later = opened()
     upload(later, ("saved.zip", content))
     settled(later)
-    assert later.get_by_text(f"3 answers stand as recorded by release {'0' * 12}").is_visible()
+    expect(later.get_by_text(f"3 answers stand as recorded by release {'0' * 12}")).to_be_visible()
     assert tiles(later)["with your verdict"] == 1
     with drawn_anew(later):
         later.get_by_role("button", name="Analyse again").click()
@@ -145,11 +145,11 @@ def test_letters_in_a_comment_are_no_verdicts(page, sixty):
     with drawn_anew(page):
         page.keyboard.press("p")
     page.get_by_text("Field 1 of 3 listed").wait_for()
-    assert page.get_by_role("textbox", name="Comment").input_value() == "a 1 x u smudge"
+    expect(page.get_by_role("textbox", name="Comment")).to_have_value("a 1 x u smudge")
     with drawn_anew(page):
         page.keyboard.press("z")
-    assert page.get_by_text("No verdict yet.").is_visible()
-    assert page.get_by_role("textbox", name="Comment").input_value() == "a 1 x u smudge"
+    expect(page.get_by_text("No verdict yet.")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Comment")).to_have_value("a 1 x u smudge")
 
 
 def test_blind_reading_shows_no_answer_before_the_verdict(page, sixty):
@@ -162,7 +162,7 @@ def test_blind_reading_shows_no_answer_before_the_verdict(page, sixty):
         page.locator(".mseenet-answer, .st-key-bars, .st-key-pictures .heat:visible").count() == 0
     )
     assert page.locator(".mseenet-pictures svg").first.locator("path").count() > 0
-    assert not page.locator(".mseenet-pictures .gallery").is_visible()
+    expect(page.locator(".mseenet-pictures .gallery")).not_to_be_visible()
     assert page.get_by_text("Most decisive cells of the case").count() == 0
     assert f"answer {HIDDEN}" in page.locator(".mseenet-badge").all_inner_texts()
     for number, key in ((2, "2"), (3, "x")):
@@ -174,8 +174,8 @@ def test_blind_reading_shows_no_answer_before_the_verdict(page, sixty):
     page.get_by_text("Field 2 of 4 listed").wait_for()
     page.locator(".mseenet-answer").wait_for()
     settled(page)
-    assert page.get_by_text(", blind,").is_visible()
-    assert page.locator(".st-key-bars").is_visible()
+    expect(page.get_by_text(", blind,")).to_be_visible()
+    expect(page.locator(".st-key-bars")).to_be_visible()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])

@@ -1,18 +1,18 @@
 """Parts of Streamlit behind its public interface: these tests fail when a version moves them."""
 
-import asyncio
 import logging
 import re
+import subprocess
 import sys
 import time
 import types
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import pytest
 import streamlit
+from conftest import ROOT, run_async
 from starlette import formparsers
 from streamlit import net_util
 from streamlit.runtime import media_file_manager, scriptrunner
@@ -97,9 +97,7 @@ def test_large_uploads_are_not_spooled_to_disk(monkeypatch):
         return await formparsers.MultiPartParser(headers, body()).parse()
 
     def received():
-        # In a thread of its own: the browser's tests leave a loop running in this one.
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, parsed()).result()["f"]
+        return run_async(parsed())["f"]
 
     assert received().file._rolled  # what has to be kept from happening
     keep_uploads_in_memory(4 * 2**20)
@@ -207,3 +205,9 @@ def test_without_starlette_nothing_is_touched(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "starlette.formparsers", None)
     keep_uploads_in_memory(2**20)
     assert "left alone" in caplog.text
+
+
+def test_what_charts_look_up_in_other_modules_is_imported_before_the_first_page():
+    """Half imported by another page's script, it ended a page with an error."""
+    code = "import sys, mseenet.ui.analyse_page; assert {'pandas', 'pyarrow'} <= sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

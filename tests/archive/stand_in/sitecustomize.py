@@ -14,11 +14,12 @@ import time
 
 
 class StandIn:
-    def __init__(self, weights, load):
+    def __init__(self, weights, profile):
         from mseenet.inference.card import read_card
 
         self._notes = weights / "computed"
-        self.card = read_card(weights)
+        card = read_card(weights)
+        self.card = card if profile is None else profile.applied_to(card)
 
     def stream(self, images, batch_size, include_rejected):
         from mseenet.inference.classifier import Prediction
@@ -38,9 +39,9 @@ class StandIn:
 def patch_classifier(module):
     load = module.Classifier.load
 
-    def load_stand_in(weights):
+    def load_stand_in(weights, profile=None):
         noted = (weights / "computed").is_file()
-        return StandIn(weights, load) if noted else load(weights)
+        return StandIn(weights, profile) if noted else load(weights, profile)
 
     module.Classifier.load = load_stand_in
 

@@ -91,7 +91,7 @@ def read_training_fields(path: Path = TRAINING_PATH) -> TrainingFields:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        colours = {
+        colors = {
             name: Moments(np.array(group["mean"], float), np.array(group["covariance"], float))
             for name, group in content["colours"].items()
         }
@@ -99,8 +99,8 @@ def read_training_fields(path: Path = TRAINING_PATH) -> TrainingFields:
             str(content["weights"]),
             int(content["n"]),
             {name: np.array(content["quantiles"][name], float) for name in MEASURES},
-            colours["nuclei"],
-            colours["rest"],
+            colors["nuclei"],
+            colors["rest"],
             np.array(content["light"], float),
         )
         shapes = [result.light.shape, result.rest.covariance.shape]
@@ -159,12 +159,12 @@ def estimate(
     light = (falling_light(coarse) - training.light).astype(np.float32)
     evened = Normalisation(light, np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0)
     # At first nuclei cannot be trusted: a cast may make none of the pixels look like one.
-    source = _everything(evened.coloured(rgb) for rgb in images)
+    source = _everything(evened.recolored(rgb) for rgb in images)
     target = _mixed(training.nuclei, training.rest, COVERED)
     matrix, offset = transport(source, target)
     found = Normalisation(light, matrix, offset, 1.0)
     for _ in range(ROUNDS):
-        looks = [appearance_of(found.coloured(rgb)) for rgb in images]
+        looks = [appearance_of(found.recolored(rgb)) for rgb in images]
         more = transport(
             _mixed(*_groups(looks, labels), NUCLEI),
             _mixed(training.nuclei, training.rest, NUCLEI),
@@ -212,14 +212,14 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 1e-7))) @ vectors.T
 
 
-def _mixed(nuclei: Moments, rest: Moments, share: float) -> Moments:
-    """Moments of pixels of which a share are of nuclei."""
+def _mixed(nuclei: Moments, rest: Moments, proportion: float) -> Moments:
+    """Moments of pixels a proportion of which are of nuclei."""
     gap = nuclei.mean - rest.mean
     return Moments(
-        share * nuclei.mean + (1 - share) * rest.mean,
-        share * nuclei.covariance
-        + (1 - share) * rest.covariance
-        + share * (1 - share) * np.outer(gap, gap),
+        proportion * nuclei.mean + (1 - proportion) * rest.mean,
+        proportion * nuclei.covariance
+        + (1 - proportion) * rest.covariance
+        + proportion * (1 - proportion) * np.outer(gap, gap),
     )
 
 
@@ -236,11 +236,11 @@ def _everything(images: Iterable[np.ndarray]) -> Moments:
 
 def _groups(looks: Sequence[Appearance], labels: np.ndarray) -> tuple[Moments, Moments]:
     """Mean moments of nuclei and of the rest over fields, classes counting alike."""
-    shares = 1 / np.bincount(labels, minlength=len(CLASS_NAMES)).clip(1)[labels]
-    pairs = [(look.nuclei, s) for look, s in zip(looks, shares, strict=True) if look.nuclei]
+    weights = 1 / np.bincount(labels, minlength=len(CLASS_NAMES)).clip(1)[labels]
+    pairs = [(look.nuclei, s) for look, s in zip(looks, weights, strict=True) if look.nuclei]
     if not pairs:  # nothing of nuclei is known: the rest has to do
-        pairs = [(look.rest, s) for look, s in zip(looks, shares, strict=True)]
-    return _pooled(pairs), _pooled([(k.rest, s) for k, s in zip(looks, shares, strict=True)])
+        pairs = [(look.rest, s) for look, s in zip(looks, weights, strict=True)]
+    return _pooled(pairs), _pooled([(k.rest, s) for k, s in zip(looks, weights, strict=True)])
 
 
 def _pooled(weighted: Sequence[tuple[Moments, float]]) -> Moments:
