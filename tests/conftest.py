@@ -300,22 +300,26 @@ def smoke_weights(smoke_data) -> Path:
     the folder are `random.weights.h5`, the backbone that it began with, and `killed`, the
     folder as it was after the third epoch, as a kill at that moment would have left it.
     """
-    from mseenet.commands.train import main
+    from mseenet.commands import train
     from mseenet.training.checkpoint import Checkpoint
-    from mseenet.training.smoke import write_smoke_backbone
 
     folder = smoke_data.parent
-    save = Checkpoint.save
+    save, write_backbone = Checkpoint.save, train.write_smoke_backbone
 
     def save_and_copy(self, name, state, model):
         save(self, name, state, model)
         if (name, state.epoch) == ("head", 3):
             shutil.copytree(folder / "weights", folder / "killed")
 
-    write_smoke_backbone(folder / "random.weights.h5", seed=0)
+    def write_and_copy_backbone(path, seed):
+        write_backbone(path, seed)
+        shutil.copy(path, folder / "random.weights.h5")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "save", save_and_copy)
-        assert main(["--smoke", "--out", str(folder / "weights")]) == 0
+        patch.setattr(train, "write_smoke_data", lambda data: data.symlink_to(smoke_data))
+        patch.setattr(train, "write_smoke_backbone", write_and_copy_backbone)
+        assert train.main(["--smoke", "--out", str(folder / "weights")]) == 0
     return folder / "weights"
 
 

@@ -21,7 +21,7 @@ from mseenet.imaging.decoding import ImageSource
 from mseenet.inference.classifier import ROWS, Classifier, Observed, Prediction
 
 TICKET = 60.0
-"""Seconds for which an owner without a job keeps its place in line."""
+"""Seconds for which an owner without a job keeps its place in line, while its answers are wanted."""
 
 RECENT = 0.2
 """Weight of the latest batch in the time that an image takes."""
@@ -113,6 +113,7 @@ class _Ticket:
 
     number: int
     used: float  # when it last had a job
+    wanted: Callable[[], bool]  # of that job
     later: int = 0
 
 
@@ -202,11 +203,19 @@ class Scheduler:
         count = len(fields)
         return self._submitted(owner, later, batch, lambda _, seen: answer(seen), wanted, count)
 
-    def _submitted(self, owner: object, later: int, *details) -> Job:
+    def _submitted(
+        self,
+        owner: object,
+        later: int,
+        images: Iterable[tuple[Any, Any]],
+        answer: Callable[[Any, Any], None],
+        wanted: Callable[[], bool],
+        batch: int = 0,
+    ) -> Job:
         with self._changed:
-            ticket = self._ticket(id(owner))
+            ticket = self._ticket(id(owner), wanted)
             ticket.later = later
-            job = Job(id(owner), ticket.number, *details)
+            job = Job(id(owner), ticket.number, images, answer, wanted, batch)
             if not job.ended.is_set():
                 self._jobs.append(job)
                 self._jobs.sort(key=lambda job: job.ticket)
@@ -244,23 +253,24 @@ class Scheduler:
         ticket = self._tickets.get(job.owner)
         return job.left + (ticket.later if ticket else 0)
 
-    def _ticket(self, owner: int) -> _Ticket:
+    def _ticket(self, owner: int, wanted: Callable[[], bool]) -> _Ticket:
         """The ticket of an owner, a new one if need be; raises a `BusyError` if none is left."""
         now = time.monotonic()
         held = {job.owner for job in self._jobs}
         self._tickets = {
             known: ticket
             for known, ticket in self._tickets.items()
-            if known in held or now - ticket.used < TICKET
+            if known in held or (now - ticket.used < TICKET and ticket.wanted())
         }
         left = self._in_line()
         if owner not in left and len(left) >= self._most_running + self._most_waiting:
             raise BusyError(len(left), self._until_one_ends(left))
         if owner not in self._tickets:
-            self._tickets[owner] = _Ticket(self._issued, now)
+            self._tickets[owner] = _Ticket(self._issued, now, wanted)
             self._issued += 1
-        self._tickets[owner].used = now
-        return self._tickets[owner]
+        ticket = self._tickets[owner]
+        ticket.used, ticket.wanted = now, wanted
+        return ticket
 
     def _in_line(self) -> dict[int, int]:
         """For each owner that is analysed or waits: images that have no answer yet."""

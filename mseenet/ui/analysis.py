@@ -26,6 +26,9 @@ STEP = 0.5
 SHORTEST_WAIT = 5.0
 """Seconds, at least, until a page for which there was no place in line tries again by itself."""
 
+LONGEST_WAIT = 20.0
+"""Seconds, at most, until it does: the line may move faster than its last steps told."""
+
 SOON = 4.0
 """Seconds in which nobody reads a field, while drawing it slows the analysis of the others down by
 a fifth."""
@@ -87,7 +90,7 @@ def draw_problem(problem: MSEENetError, go_on: Callable[[], None]) -> None:
         draw_error(NO_SERVICE, problem)
         return
     pause = max(SHORTEST_WAIT, problem.seconds or 0)
-    end = problem.made + pause
+    end = problem.made + min(pause, LONGEST_WAIT)
 
     @st.fragment(run_every=max(1.0, end - time.monotonic()))
     def wait() -> None:

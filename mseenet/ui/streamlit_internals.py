@@ -177,7 +177,9 @@ def running_session() -> str | None:
 
 def is_connected(session: str | None) -> bool:
     """Whether a session's page is open and connected; so is that of a test without one."""
-    return session is None or Runtime.instance().is_active_session(session)
+    if session is None:
+        return True
+    return Runtime.exists() and Runtime.instance().is_active_session(session)
 
 
 @_left_alone_if_moved

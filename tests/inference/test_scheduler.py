@@ -205,6 +205,17 @@ def test_a_place_is_not_kept_for_long_nor_for_a_page_that_was_closed(monkeypatch
     assert submitted(scheduler, "last", 10, []).wait(60)
 
 
+def test_a_page_that_is_closed_between_its_parts_keeps_no_place():
+    scheduler = Scheduler(Counting(), most_running=1, most_waiting=1)
+    there = True
+    assert submitted(scheduler, "closed", 10, [], wanted=lambda: there, later=90).wait(60)
+    assert submitted(scheduler, "here", 10, [], later=10).wait(60)
+    with pytest.raises(BusyError):
+        submitted(scheduler, "next", 10, [])
+    there = False
+    assert submitted(scheduler, "next", 10, []).wait(60)
+
+
 def test_work_that_nobody_wants_ends_with_the_batch_at_work():
     gate = threading.Semaphore(0)
     classifier = Counting(gate)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from mseenet.commands import train
 from mseenet.commands.train import main, parse_arguments, training_config
 from mseenet.config import RECIPES, CellsConfig, RobustConfig, TrainingConfig, recipe_name
 from mseenet.errors import MSEENetError, UsageError
@@ -227,7 +228,10 @@ def test_the_default_recipe_gives_usable_weights_with_a_gate(smoke_weights, smok
 
 
 @pytest.mark.slow
-def test_the_papers_recipe_gives_usable_weights(tmp_path):
+def test_the_papers_recipe_gives_usable_weights(smoke_weights, smoke_data, tmp_path, monkeypatch):
+    backbone = smoke_weights.parent / "random.weights.h5"
+    monkeypatch.setattr(train, "write_smoke_data", lambda data: data.symlink_to(smoke_data))
+    monkeypatch.setattr(train, "write_smoke_backbone", lambda path, _: path.symlink_to(backbone))
     assert main(["--smoke", "--recipe", "paper", "--out", str(tmp_path / "weights")]) == 0
     card = read_card(tmp_path / "weights")
     assert card.content["training"]["recipe"] == "paper"

@@ -63,6 +63,14 @@ def tiles(page) -> dict[str, int]:
     return {title: int(number) for number, title in (pair.split("\n") for pair in pairs)}
 
 
+def analysed(page, count: int) -> None:
+    """Waits until so many fields are analysed: files may come in several bundles."""
+    said = re.compile(rf"^{count} ?fields? analysed")
+    page.locator(".mseenet-tiles li").filter(has_text=said).wait_for()
+    page.get_by_text("Analysing fields").wait_for(state="detached")
+    settled(page)
+
+
 def settled(page) -> None:
     """Waits until the page has drawn what it has to, and nothing moves any more."""
     wait_for(page, "window.atRest()")
@@ -154,10 +162,8 @@ def test_upload_to_class_bars_and_overlay(opened, server, classifier, field_png)
 
 def test_a_mixed_case_of_sixty_files_and_its_exports(page, mixed_case):
     upload(page, *mixed_case)
-    page.get_by_text("Analysing fields").wait_for(state="detached")
-    settled(page)
+    analysed(page, 58)
     counted = tiles(page)
-    assert counted["fields analysed"] == 58
     assert counted["not read"] == 4
     expect(page.get_by_text("2 files left out")).to_be_visible()
     assert counted["rejected"] >= 4
@@ -649,10 +655,7 @@ def test_behind_a_proxy_of_one_megabyte_small_files_come_in_smaller_bundles(
     assert 2**20 < sum(path.stat().st_size for path in paths)
     (tmp_path / "large.tif").write_bytes(bytes(3 * 2**20))
     page.locator("input[type=file]").first.set_input_files([*paths, tmp_path / "large.tif"])
-    page.get_by_role("heading", name="Take away").wait_for()
-    page.get_by_text("Analysing fields").wait_for(state="detached")
-    settled(page)
-    assert tiles(page)["fields analysed"] == 12
+    analysed(page, 12)
     refusal = page.get_by_text("large.tif: a proxy between the browser and this app refuses")
     expect(refusal).to_be_visible()
     assert page.get_by_text("AxiosError").count() == 0

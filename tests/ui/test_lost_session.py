@@ -24,8 +24,38 @@ def drop_fields(page) -> None:
     page.get_by_role("button", name="Start the check").wait_for()
 
 
-def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, fields):
-    port = free_port()
+def lost_case(page):
+    """The note on a page whose server no longer has its case, when it has come."""
+    note = page.get_by_role("alert").filter(has_text="no longer has this case")
+    note.wait_for()
+    return note
+
+
+def laboratories_say_what_is_lost(asked, checked, making) -> None:
+    """Pages that had fields, a report as well, and a profile that was being made."""
+    lost = asked.get_by_role("alert").filter(has_text="The server no longer has")
+    lost.filter(has_text="the fields of your laboratory").wait_for()
+    expect(asked.get_by_role("button", name="Start the check")).to_be_visible()
+    with asked.expect_navigation():
+        lost.get_by_role("button", name="Begin anew").click()
+    drop_fields(asked)
+
+    lost = checked.get_by_role("alert").filter(has_text="The server no longer has")
+    lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
+    checked.get_by_role("button", name="Report for programs").wait_for()
+
+    lost = making.get_by_role("alert").filter(has_text="The server no longer has")
+    lost.filter(has_text="the fields of your laboratory and the report on your").wait_for()
+    lost.get_by_role("button", name="Begin anew").click()
+    making.get_by_text("Put the fields into a ZIP").wait_for()
+    assert making.get_by_text("Making the profile").count() == 0
+
+
+def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, fields, tmp_path):
+    """Started again with a site profile, and then without it."""
+    path, port = tmp_path / "site.json", free_port()
+    profile = unchanged_profile(read_card(DEFAULT_WEIGHTS))
+    environment = {PROFILE_VARIABLE: str(path)}
     with ExitStack() as running:
         address = running.enter_context(running_app(port=port))
         empty, case, asked, checked, making = (opened(address=address) for _ in range(5))
@@ -49,17 +79,20 @@ def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, fields):
         making.get_by_role("button", name="Make a site profile").click()
         making.get_by_text("Making the profile").wait_for()
         running.close()
+        profile.write(path)
+        in_use = empty.get_by_text(f"site profile {profile.title}")
+        assert in_use.count() == 0
         with empty.expect_navigation():
-            running.enter_context(running_app(port=port))
+            running.enter_context(running_app(port=port, environment=environment))
 
         # Nothing is lost where there was nothing: the page goes on with the new server.
         empty.locator(".mseenet-steps").wait_for()
+        in_use.wait_for()
         empty.locator("input[type=file]").first.set_input_files(files[0])
         empty.locator(".st-key-save-case button").first.wait_for()
         assert empty.locator(".mseenet-lost").count() == 0
 
-        note = case.get_by_role("alert").filter(has_text="no longer has this case")
-        note.wait_for()
+        note = lost_case(case)
         assert "add the saved file" in note.inner_text()
         # What was there can still be looked at, and nothing on it works.
         expect(case.locator(".st-key-case .mseenet-tiles")).to_be_visible()
@@ -71,50 +104,16 @@ def test_pages_of_a_server_that_was_restarted_say_what_is_lost(opened, fields):
         case.locator(".mseenet-steps").wait_for()
         assert case.locator(".mseenet-lost, .st-key-case").count() == 0
 
-        lost = asked.get_by_role("alert").filter(has_text="The server no longer has")
-        lost.filter(has_text="the fields of your laboratory").wait_for()
-        expect(asked.get_by_role("button", name="Start the check")).to_be_visible()
-        with asked.expect_navigation():
-            lost.get_by_role("button", name="Begin anew").click()
-        drop_fields(asked)
+        laboratories_say_what_is_lost(asked, checked, making)
 
-        lost = checked.get_by_role("alert").filter(has_text="The server no longer has")
-        lost.filter(has_text="the report on your laboratory, which was not downloaded").wait_for()
-        checked.get_by_role("button", name="Report for programs").wait_for()
-
-        lost = making.get_by_role("alert").filter(has_text="The server no longer has")
-        lost.filter(has_text="the fields of your laboratory and the report on your").wait_for()
-        lost.get_by_role("button", name="Begin anew").click()
-        making.get_by_text("Put the fields into a ZIP").wait_for()
-        assert making.get_by_text("Making the profile").count() == 0
-
-
-def test_a_server_started_again_says_whether_its_profile_is_still_in_use(opened, fields, tmp_path):
-    path, port = tmp_path / "site.json", free_port()
-    profile = unchanged_profile(read_card(DEFAULT_WEIGHTS))
-    profile.write(path)
-    environment = {PROFILE_VARIABLE: str(path)}
-    with ExitStack() as running:
-        address = running.enter_context(running_app(port=port, environment=environment))
-        page = opened(address=address)
-        in_use = page.get_by_text(f"site profile {profile.title}")
-        in_use.wait_for()
-        file = {"name": "a.png", "mimeType": "image/png", "buffer": encode(fields[0])}
-        page.locator("input[type=file]").first.set_input_files(file)
-        page.locator(".st-key-save-case button").first.wait_for()
-        running.close()
-        running.enter_context(running_app(port=port, environment=environment))
-        note = page.get_by_role("alert").filter(has_text="no longer has this case")
-        note.wait_for()
-        note.get_by_role("button", name="Begin anew").click()
-        page.locator(".mseenet-steps").wait_for()
-        in_use.wait_for()
+        settled(empty)
         running.close()
         path.unlink()
         running.enter_context(running_app(port=port, environment=environment))
-        page.get_by_text("The site profile cannot be used, so nothing is predicted.").wait_for()
-        page.locator("[data-testid=stCode]").filter(has_text=str(path)).wait_for()
-        assert page.locator("input[type=file]").count() == 0
+        lost_case(empty).get_by_role("button", name="Begin anew").click()
+        empty.get_by_text("The site profile cannot be used, so nothing is predicted.").wait_for()
+        empty.locator("[data-testid=stCode]").filter(has_text=str(path)).wait_for()
+        assert empty.locator("input[type=file]").count() == 0
 
 
 _SOCKETS = """

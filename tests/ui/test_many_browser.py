@@ -8,6 +8,7 @@ import pytest
 from conftest import encode, until
 from loopback import Watched, served
 from playwright.sync_api import expect
+from test_browser import analysed
 
 from tools.browser import CHROMIUM, running_app
 
@@ -49,10 +50,6 @@ def add(page, field: np.ndarray, mark: int, count: int) -> None:
 def asked_for(network: Watched, mark: int) -> list[float]:
     """When the network was asked for fields with that mark."""
     return [when for when, marks in network.asked if (marks == mark).all(axis=1).any()]
-
-
-def analysed(page, count: int) -> None:
-    page.locator(".mseenet-tiles li", has_text=re.compile(f"^{count} ?fields? analysed")).wait_for()
 
 
 def test_the_network_is_asked_for_nothing_of_a_page_that_was_closed(

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 from conftest import encode
 from playwright.sync_api import expect
-from test_browser import drawn_anew, findings_of_axe, heading, settled, tiles, upload
+from test_browser import analysed, drawn_anew, findings_of_axe, heading, settled, tiles, upload
 
 from mseenet.case.saved import MANIFEST, is_saved_case
 from mseenet.config import CLASS_NAMES
@@ -53,8 +53,7 @@ def turned_to(page, number: int, total: int) -> None:
 def test_sixty_fields_are_read_by_keyboard_saved_and_opened_elsewhere(opened, sixty):
     page = opened()
     upload(page, *sixty)
-    page.get_by_text("Analysing fields").wait_for(state="detached")
-    settled(page)
+    analysed(page, 60)
     page.get_by_role("textbox", name="Case label").fill("case 7")
     with drawn_anew(page):
         page.keyboard.press("Enter")
@@ -183,8 +182,7 @@ def test_picture_overlay_answer_and_verdict_are_in_sight_together(opened, sixty,
     page = opened(width=width)
     page.set_viewport_size({"width": width, "height": height})
     upload(page, *sixty[10:24])  # that the network names a class for
-    page.get_by_text("Analysing fields").wait_for(state="detached")
-    settled(page)
+    analysed(page, 14)
     places = []
     for number in (1, 2):
         turned_to(page, number, 14)
