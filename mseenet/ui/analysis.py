@@ -167,7 +167,7 @@ def analyse(view: CaseView, classifier: Classifier, fields: list[Field], bar=Non
                 st.session_state["seconds_per_field"] = (time.monotonic() - started) / done
             if bar:
                 _show(bar, case, place=place, trouble=classifier.trouble)
-            elif classifier.trouble:
+            elif classifier.trouble or place.ahead:
                 return  # to the page, which has a bar then and says it
     except ServerError as error:
         view.stop(error)

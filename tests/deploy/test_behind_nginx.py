@@ -247,6 +247,7 @@ def placed(site: Site, browser, port: int):
         )
         if not site.requests(agent):
             context.request.get("/_stcore/health")
+            until(lambda agent=agent: site.requests(agent))  # logged after it was answered
             if site.requests(agent)[-1][1] == [port]:
                 return context, agent
         context.close()

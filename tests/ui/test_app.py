@@ -28,6 +28,7 @@ from mseenet.imaging.areas import Place, area_in
 from mseenet.imaging.cells import evidence_on
 from mseenet.imaging.nuclei import blank_nuclei, nucleus_mask
 from mseenet.inference.heatmaps import overlay
+from mseenet.inference.scheduler import Place as InLine
 from mseenet.ui import access, analyse_page, intake, session
 from mseenet.ui.about_page import in_words
 from mseenet.ui.analysis import FIELDS_AT_ONCE, SOON
@@ -674,6 +675,28 @@ def test_a_full_line_names_no_time_before_the_speed_is_known(
     monkeypatch.setattr(scheduler_of(classifier), "seconds_per_image", None)
     upload(app, ("a.png", field_png))
     assert "Try again in a moment" in app.warning[0].value
+
+
+def test_whom_another_case_comes_before_again_sees_the_line(
+    app, classifier, field_png, monkeypatch
+):
+    """As with the next part of a case that was analysed already when the line was looked at."""
+    scheduler = scheduler_of(classifier)
+    submit, place, jobs = scheduler.submit, scheduler.place, []
+
+    def overtaken(*details):
+        jobs.append(submit(*details))
+        if len(jobs) == 1:
+            monkeypatch.setattr(jobs[0], "wait", lambda _: False)
+        return jobs[-1]
+
+    monkeypatch.setattr(scheduler, "submit", overtaken)
+    monkeypatch.setattr(
+        scheduler, "place", lambda job: InLine(1, None) if job is jobs[0] else place(job)
+    )
+    upload(app, ("a.png", field_png))
+    assert len(jobs) == 2  # the page was drawn, with the bar, and went on
+    assert tiles(app)["field analysed"] == 1
 
 
 def test_what_is_analysed_after_the_page_was_drawn_is_in_the_exports(app, fields, monkeypatch):
