@@ -25,7 +25,7 @@ from pathlib import Path
 from mseenet import console
 from mseenet.console import add_profile_option
 from mseenet.errors import UsageError
-from mseenet.files import write_atomically
+from mseenet.files import one_writer, write_atomically
 
 NAMES = ("verification.html", "verification.json")
 """Files that are written into --output."""
@@ -89,26 +89,28 @@ def main(argv: list[str] | None = None) -> int:
     found = find_fields(arguments.data)
 
     adapted = None
-    if arguments.adapt:
-        fields = read_fields(*found, progress=console.progress)
-        others = {
-            kind: read_foreign(arguments.foreign / kind, files) for kind, files in foreign.items()
-        }
-        now = datetime.now().astimezone()
-        adaptation = adapt(load(), fields, training, name, now, others)
-        adapted, report = adaptation.profile, adaptation.report
-    else:
-        seen = see_fields(*found, progress=console.progress)
-        report = verify(load(), seen, training, datetime.now().astimezone(), foreign)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    page, record = (arguments.output / name for name in NAMES)
-    write_atomically(page, report_html(report))
-    write_atomically(record, report_json(report))
-    print(terminal_text(report))
-    console.say(f"wrote {page} and {record}")
-    if adapted is not None:
-        adapted.write(arguments.output / f"{STEM}.json")
-        console.say(f"wrote {arguments.output / STEM}.json and .npz: profile {adapted.title}")
+    with one_writer(arguments.output):
+        if arguments.adapt:
+            fields = read_fields(*found, progress=console.progress)
+            others = {
+                kind: read_foreign(arguments.foreign / kind, files)
+                for kind, files in foreign.items()
+            }
+            now = datetime.now().astimezone()
+            adaptation = adapt(load(), fields, training, name, now, others)
+            adapted, report = adaptation.profile, adaptation.report
+        else:
+            seen = see_fields(*found, progress=console.progress)
+            report = verify(load(), seen, training, datetime.now().astimezone(), foreign)
+        print(terminal_text(report))
+        refuse_to_overwrite(arguments.output, made, arguments.force)  # what came meanwhile
+        page, record = (arguments.output / name for name in NAMES)
+        write_atomically(page, report_html(report))
+        write_atomically(record, report_json(report))
+        console.say(f"wrote {page} and {record}")
+        if adapted is not None:
+            adapted.write(arguments.output / f"{STEM}.json")
+            console.say(f"wrote {arguments.output / STEM}.json and .npz: profile {adapted.title}")
     return 0
 
 

@@ -280,6 +280,16 @@ def test_training_into_a_folder_that_cannot_be_written(started, read_only, tmp_p
         assert (status, lines) == (2, [f"error: {out}: Permission denied"])
 
 
+def test_verifying_into_a_folder_that_cannot_be_written(started, images, read_only, tmp_path):
+    fields = tmp_path / "laboratory" / "Benign"
+    fields.parent.mkdir()
+    images.rename(fields)
+    options = ("verify", "--data", fields.parent, "--output", read_only)
+    process = started(*options, pause_at=0, preexec_fn=without_privileges)
+    assert ended(process) == (2, "", [f"error: {read_only}: Permission denied"])
+    assert not (tmp_path / "paused").exists()
+
+
 @pytest.mark.slow
 def test_the_network_may_be_loading_when_the_end_comes(started, images, tmp_path):
     """While TensorFlow is imported, standard error leads nowhere, and much of it is no Python."""

@@ -1,6 +1,7 @@
 """`mseenet verify`: its reports, and what it refuses before it computes."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -9,8 +10,10 @@ from conftest import encode
 
 from mseenet import cli
 from mseenet.config import CLASS_NAMES
+from mseenet.files import LOCK_NAME, one_writer
 from mseenet.imaging.synthetic import STYLES, render_field
 from mseenet.laboratory.answers import answer, look_at
+from mseenet.laboratory.fields import find_fields, read_fields
 from mseenet.laboratory.figures import SCHEMA
 
 
@@ -71,10 +74,32 @@ def test_reports_for_people_and_programs(laboratory, verify, tmp_path, foreign):
     assert verify("--data", laboratory, "--output", out, "--force")[0] == 0
 
 
+def test_two_runs_do_not_mix_their_reports(laboratory, verify, tmp_path):
+    out = tmp_path / "report"
+    with one_writer(out):
+        status, printed, said = verify("--data", laboratory, "--output", out, "--force")
+        assert (status, printed) == (2, "")
+        assert re.search(rf"{out}: process {os.getpid()} on .* is writing there", said)
+        assert [path.name for path in out.iterdir()] == [LOCK_NAME]
+    assert not out.exists()
+
+
+def test_a_report_that_came_meanwhile_is_not_replaced(laboratory, verify, tmp_path, monkeypatch):
+    mine = tmp_path / "verification.json"
+
+    def slow(*arguments):
+        mine.write_text("mine")
+        return find_fields(*arguments)
+
+    monkeypatch.setattr("mseenet.laboratory.fields.find_fields", slow)
+    status, printed, said = verify("--data", laboratory, "--output", tmp_path)
+    assert (status, "16 fields of 8 slides" in printed) == (2, True)
+    assert f"{mine} exists; add --force to replace it" in said
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {mine.name: "mine"}
+
+
 def test_what_is_verified_is_what_predict_says(laboratory, gated_classifier):
     files = sorted(laboratory.glob("*/*/*.png"))
-    from mseenet.laboratory.fields import find_fields, read_fields
-
     fields = read_fields(find_fields(laboratory)[0])
     answers = answer(
         gated_classifier.card,
