@@ -16,12 +16,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from mseenet.errors import UsageError
 from mseenet.ui.sessions import end_session, is_open, uploads
 from mseenet.ui.shared import is_loaded, load_ahead
-from mseenet.ui.streamlit_internals import streamlit_scripts
+from mseenet.ui.streamlit_internals import running_session, streamlit_scripts
 
 HEADERS = {
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
@@ -48,10 +47,10 @@ _admitted: OrderedDict[str, None] = OrderedDict()
 
 def admit() -> None:
     """Lets the session of the running script upload from now on; called behind the sign-in."""
-    context = get_script_run_ctx()
-    if context is not None:  # there is none in a test without a session
-        _admitted[context.session_id] = None
-        _admitted.move_to_end(context.session_id)
+    session = running_session()
+    if session is not None:
+        _admitted[session] = None
+        _admitted.move_to_end(session)
         while len(_admitted) > MOST_ADMITTED:
             _admitted.popitem(last=False)
 

@@ -10,14 +10,12 @@ import threading
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
-from streamlit.runtime.scriptrunner import get_script_run_ctx
-
 from mseenet.case.limits import Room
 from mseenet.case.saved import ANSWER
 from mseenet.ui.bundle import SMALL
 from mseenet.ui.bundler import page_limits
 from mseenet.ui.session import CaseView, current_view, server_room
-from mseenet.ui.streamlit_internals import close_session, session_lives
+from mseenet.ui.streamlit_internals import close_session, running_session, session_lives
 
 MOST_MARKS = 10_000
 """Sessions that are remembered; the oldest are forgotten, and their pages have to be loaded again."""
@@ -41,8 +39,8 @@ def mark_of(session: str, view: CaseView) -> str:
 
 def session_mark() -> str:
     """The mark of the running script's session; empty in a test without one."""
-    context = get_script_run_ctx()
-    return mark_of(context.session_id, current_view()) if context else ""
+    session = running_session()
+    return mark_of(session, current_view()) if session else ""
 
 
 def is_open(mark: str) -> bool:
@@ -137,5 +135,5 @@ uploads = Uploads()
 
 def forget_counted(file: str) -> None:
     """Gives back what an upload of the running script's session took."""
-    if (context := get_script_run_ctx()) is not None:
-        uploads.forget(context.session_id, file)
+    if (session := running_session()) is not None:
+        uploads.forget(session, file)

@@ -6,7 +6,6 @@ import re
 import socket
 import threading
 from logging.handlers import QueueHandler
-from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -63,8 +62,7 @@ def asked(monkeypatch):
 
 
 def admitted(monkeypatch, session: str) -> None:
-    context = SimpleNamespace(session_id=session)
-    monkeypatch.setattr(guard, "get_script_run_ctx", lambda: context)
+    monkeypatch.setattr(guard, "running_session", lambda: session)
     guard.admit()
 
 
@@ -88,7 +86,7 @@ def test_the_oldest_sessions_are_forgotten_first(asked, monkeypatch):
 
 
 def test_a_run_without_a_session_admits_nobody(asked, monkeypatch):
-    monkeypatch.setattr(guard, "get_script_run_ctx", lambda: None)
+    monkeypatch.setattr(guard, "running_session", lambda: None)
     guard.admit()
     assert not guard._admitted
 
