@@ -24,6 +24,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several share the processors
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 FEW_LOOKS = {"MOST": 2, "ROUNDS": 1, "SIZES": (1.0,)}
 """Of `mseenet.laboratory.alignment`, where a test asks how a profile is made, not how good it is."""
