@@ -11,7 +11,7 @@ app: .venv/runtime  ## serve the page on http://localhost:8501
 	$(BIN)/python -m mseenet app
 
 test: lint  ## linter, formatter, types, imports and all tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-cluster: .venv/development  ## the tests that `test` leaves out: parts of Ray are killed
 	$(BIN)/python -m pytest -m cluster
