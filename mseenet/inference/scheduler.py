@@ -113,8 +113,8 @@ class _Ticket:
 
     number: int
     used: float  # when it last had a job
-    wanted: Callable[[], bool]  # of that job
     later: int = 0
+    wanted: Callable[[], bool] = lambda: True  # of that job
 
 
 class _Reading(NamedTuple):
@@ -203,19 +203,11 @@ class Scheduler:
         count = len(fields)
         return self._submitted(owner, later, batch, lambda _, seen: answer(seen), wanted, count)
 
-    def _submitted(
-        self,
-        owner: object,
-        later: int,
-        images: Iterable[tuple[Any, Any]],
-        answer: Callable[[Any, Any], None],
-        wanted: Callable[[], bool],
-        batch: int = 0,
-    ) -> Job:
+    def _submitted(self, owner: object, later: int, *details) -> Job:
         with self._changed:
-            ticket = self._ticket(id(owner), wanted)
-            ticket.later = later
-            job = Job(id(owner), ticket.number, images, answer, wanted, batch)
+            ticket = self._ticket(id(owner))
+            job = Job(id(owner), ticket.number, *details)
+            ticket.later, ticket.wanted = later, job.wanted
             if not job.ended.is_set():
                 self._jobs.append(job)
                 self._jobs.sort(key=lambda job: job.ticket)
@@ -253,7 +245,7 @@ class Scheduler:
         ticket = self._tickets.get(job.owner)
         return job.left + (ticket.later if ticket else 0)
 
-    def _ticket(self, owner: int, wanted: Callable[[], bool]) -> _Ticket:
+    def _ticket(self, owner: int) -> _Ticket:
         """The ticket of an owner, a new one if need be; raises a `BusyError` if none is left."""
         now = time.monotonic()
         held = {job.owner for job in self._jobs}
@@ -266,11 +258,10 @@ class Scheduler:
         if owner not in left and len(left) >= self._most_running + self._most_waiting:
             raise BusyError(len(left), self._until_one_ends(left))
         if owner not in self._tickets:
-            self._tickets[owner] = _Ticket(self._issued, now, wanted)
+            self._tickets[owner] = _Ticket(self._issued, now)
             self._issued += 1
-        ticket = self._tickets[owner]
-        ticket.used, ticket.wanted = now, wanted
-        return ticket
+        self._tickets[owner].used = now
+        return self._tickets[owner]
 
     def _in_line(self) -> dict[int, int]:
         """For each owner that is analysed or waits: images that have no answer yet."""
