@@ -1,8 +1,8 @@
-"""Trains and publishes the network of one fold: for trials that need slides it never saw.
+"""Trains and publishes the network of a fold or of several: for trials that need unseen slides.
 
     python -m tools.fold_network --data DIR --backbone-weights FILE --out DIR
 
-On fields of the train part of a fold of a protocol for unseen slides alone, unchanged and
+On fields that a protocol for unseen slides trains on in each of these folds, unchanged and
 augmented, a head is trained on the backbone as ImageNet left it. That takes minutes instead of
 the hours of a release, and is worse than one. Thresholds and calibration are those of the weights in weights/, as in the
 evaluation on unseen slides. The result is a folder of weights like any other; it is no release.
@@ -22,7 +22,7 @@ from mseenet.inference.card import DEFAULT_WEIGHTS, Card, publish, read_card
 from mseenet.training.dataset import Sample, index_dataset, load_images
 from mseenet.training.provenance import backbone_record
 from mseenet.training.series import find_captures, read_captures, series_of, series_split
-from mseenet.training.splits import near_duplicates, split_csv
+from mseenet.training.splits import Split, near_duplicates, split_csv
 
 CONFIG = RobustConfig(
     copies=1,
@@ -37,28 +37,27 @@ KEPT = ("calibration", "heatmap", "malignant", "review_confidence", "novelty")
 
 
 def train_fold(
-    data: Path, backbone_weights: str, out: Path, protocol: str, fold: int, cache: Path | None
+    data: Path,
+    backbone_weights: str,
+    out: Path,
+    protocol: str,
+    folds: Sequence[int],
+    cache: Path | None,
 ) -> Card:
-    """Trains the network of a fold and writes it as a folder of weights.
+    """Trains a network without the tested fields of folds and writes it as a folder of weights.
 
     Args:
         data: The dataset.
         backbone_weights: As for `network.build_backbone`.
         out: Folder of the result.
         protocol: "series" or "series-siblings".
-        fold: Of the protocol.
+        folds: Of the protocol, one at least.
         cache: Folder that keeps frozen features; None to compute them.
     """
     shipped = read_card(DEFAULT_WEIGHTS)
     index = index_dataset(data, console.progress)
     every = load_images(index.samples, progress=console.progress)
-    split = series_split(
-        index.samples,
-        find_captures(index.samples, read_captures()),
-        protocol,
-        fold,
-        near_duplicates(every),
-    )
+    split = without_folds(index.samples, protocol, folds, near_duplicates(every))
     rows = chosen_fields(split.indices(index.samples, "train"), index.samples)
     samples, images, labels = [index.samples[i] for i in rows], every[rows], index.labels[rows]
 
@@ -87,15 +86,35 @@ def train_fold(
         history = {name: checkpoint.history(name) for name in checkpoint.phases()}
         reference = reference_of(features.pooled(), labels, np.arange(len(rows)))
     content = {name: shipped.content[name] for name in ("model", *KEPT) if name in shipped.content}
+    number = "-".join(map(str, folds))
     content |= {
         "training": shipped.content["training"]
         | {"recipe": "robust", "settings": asdict(CONFIG), "backbone": backbone},
-        "split": {"protocol": protocol, "seed": fold, "n": {"train": len(rows)}},
+        "split": {"protocol": protocol, "seed": number, "n": {"train": len(rows)}},
         "intended_use": "a fold of a cross-validation, for trials alone",
     }
     return publish(
         out, model, content, reference, history=history, split=split_csv(split, index.samples)
     )
+
+
+def without_folds(
+    samples: Sequence[Sample],
+    protocol: str,
+    folds: Sequence[int],
+    duplicates: Sequence[tuple[int, int]],
+) -> Split:
+    """What each of some folds trains on, and what any of them tests; arguments of `series_split`."""
+    captures = find_captures(samples, read_captures())
+    splits = [series_split(samples, captures, protocol, fold, duplicates) for fold in folds]
+    parts = {}
+    for sample in samples:
+        found = {split.assignment.get(sample.file) for split in splits}
+        if "test" in found:
+            parts[sample.file] = "test"
+        elif found == {"train"}:
+            parts[sample.file] = "train"
+    return Split("; ".join(split.protocol for split in splits), None, parts)
 
 
 def chosen_fields(rows: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
@@ -115,7 +134,7 @@ def main() -> None:
     parser.add_argument("--backbone-weights", default="imagenet", metavar="FILE")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--protocol", default="series-siblings")
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--fold", type=int, nargs="+", default=[0])
     parser.add_argument("--cache", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     card = train_fold(

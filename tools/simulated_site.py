@@ -1,18 +1,19 @@
 """A laboratory that does not exist: fields of the dataset as another one might have taken them.
 
-    python -m tools.simulated_site --data DIR --out DIR [--weights DIR]
+    python -m tools.simulated_site --data DIR --out DIR [--seed N] [--fold N ...] [--weights DIR]
 
 No labelled fields of a second laboratory are at hand. So series of captures that the network
 of `tools.fold_network` never saw get another stain, another camera, smaller cells, dark corners
-and another compression, all of them stated in `Site`. What comes of it says how well the
-adaptation undoes such changes, and nothing of any laboratory that exists.
+and another compression, all of them stated in `Site` or drawn by `drawn_site`. What comes of it
+says how well the adaptation undoes such changes, and nothing of any laboratory that exists.
 
 Writes `adapt` and `test` of the simulated site and the same fields unchanged in `home-adapt` and
 `home-test`, each with folders of classes and, in these, of slides. A slide is a series, or a
 range of captures of a long one. Series of `adapt` are none of `test`.
 
 With --weights it also prints what such a network says of the test fields, as they are and at the
-simulated site, without a profile and with one from the fields of `adapt`.
+simulated site, without a profile and with one from the fields of `adapt`. With --seed it does so
+only where more than half of the fields of `adapt` are refused without a profile.
 """
 
 import argparse
@@ -36,13 +37,22 @@ from mseenet.training.series import SIBLING_FOLDS, find_captures, part_names, re
 PURPOSE = "simulated-site"
 """What the marker of a folder of fields says that it is for."""
 
-ADAPT = (
-    ("Benign", "Snap_NNN (4)"),
-    ("Early Pre-B", "Snp_147 (k)"),
-    ("Pre-B", "Snap_NNN - Copy"),
-    ("Pro-B", "Snap_NNN - Copy"),
-)
-"""Parts of fold 0 of `series-siblings` for adaptation; the others are tested."""
+ADAPT: dict[tuple[int, ...], tuple[tuple, ...]] = {
+    (0,): (
+        ("Benign", "Snap_NNN (4)"),
+        ("Early Pre-B", "Snp_147 (k)"),
+        ("Pre-B", "Snap_NNN - Copy"),
+        ("Pro-B", "Snap_NNN - Copy"),
+    ),
+    (1, 2): (
+        ("Benign", "Snap_NNN"),
+        ("Early Pre-B", "Snap_NNN"),
+        ("Pre-B", "Snap_NNN", 2),
+        ("Pro-B", "Snap_NNN", 1),
+    ),
+}
+"""By folds of `series-siblings` that the network was trained without, their parts for adaptation;
+the others are tested."""
 
 EACH = 10
 """Fields of each of these that are taken."""
@@ -55,8 +65,8 @@ TESTED = 40
 class Site:
     """What another laboratory does to a field.
 
-    Of three ever stronger ones this is the first where the network without a profile refused more
-    than half of 20 adaptation fields. It was chosen by that alone, before any adapted answer to it;
+    Of three ever stronger ones the default is the first where the network without a profile
+    refused more than half of 20 adaptation fields. It was chosen by that alone, before any adapted answer to it;
     adapted answers to the first and mildest one had been seen.
 
     Attributes:
@@ -108,6 +118,24 @@ class Site:
         return encoded(self.field(rgb), self.quality)
 
 
+def drawn_site(seed: int) -> Site:
+    """A site drawn at random, about as far from home as the stated one; cells as small."""
+    random = np.random.default_rng(seed)
+    dyes = np.array([HAEMATOXYLIN, EOSIN]) + random.normal(0, 0.12, (2, 3))
+    amounts = np.exp(random.uniform(-0.5, 0.5, 2))
+    camera = random.uniform(-0.02, 0.2, (3, 3))
+    np.fill_diagonal(camera, random.uniform(0.6, 1.0, 3))
+    one, other = dyes.clip(0.05).tolist()
+    return Site(
+        stains=(tuple(one), tuple(other)),
+        amounts=(*amounts.tolist(), 1.0),
+        camera=tuple(map(tuple, camera.tolist())),
+        gamma=float(np.exp(random.uniform(-0.35, 0.35))),
+        vignetting=float(random.uniform(0.1, 0.4)),
+        quality=int(random.integers(50, 91)),
+    )
+
+
 def encoded(rgb: np.ndarray, quality: int) -> bytes:
     """Pixels as a JPEG file."""
     buffer = io.BytesIO()
@@ -137,11 +165,11 @@ def _from_centre(side: int) -> np.ndarray:
     return np.sqrt((place[:, None] ** 2 + place**2) / 2)
 
 
-def parts_of_fold(samples: list[Sample]) -> dict[tuple, list[Sample]]:
-    """The fields of each part that fold 0 of `series-siblings` leaves out of training."""
+def parts_of(samples: list[Sample], folds: tuple[int, ...]) -> dict[tuple, list[Sample]]:
+    """The fields of each part that folds of `series-siblings` leave out of training."""
     captures = find_captures(samples, read_captures())
     names = part_names([sample.label for sample in samples], captures)
-    found: dict[tuple, list[Sample]] = {part: [] for part in SIBLING_FOLDS[0]}
+    found: dict[tuple, list[Sample]] = {part: [] for n in folds for part in SIBLING_FOLDS[n]}
     for name, sample in zip(names, samples, strict=True):
         if name in found:
             found[name].append(sample)
@@ -169,7 +197,13 @@ def main() -> None:
     parser.add_argument(
         "--swapped", action="store_true", help="adapt to the parts that are tested otherwise"
     )
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="of `tools.fold_network`")
+    parser.add_argument("--seed", type=int, metavar="N", help="draw another site")
+    parser.add_argument(
+        "--fold", type=int, nargs="+", default=[0], metavar="N", help="0 (default), or 1 2"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="of `tools.fold_network` with these folds"
+    )
     parser.add_argument(
         "--training-fields",
         type=Path,
@@ -178,22 +212,28 @@ def main() -> None:
         help="of these weights, as `tools.training_fields` writes it (default: the release's)",
     )
     arguments = parser.parse_args()
+    folds = tuple(arguments.fold)
+    if folds not in ADAPT:
+        parser.error(f"argument --fold: expected 0, or 1 2; received {arguments.fold}")
+    site = Site() if arguments.seed is None else drawn_site(arguments.seed)
     own_folder(arguments.out, PURPOSE)
     samples = list(index_dataset(arguments.data, console.progress).samples)
-    assert {part[0] for part in ADAPT} == set(CLASS_NAMES)
-    for part, members in parts_of_fold(samples).items():
-        adapts = (part in ADAPT) != arguments.swapped
+    assert {part[0] for part in ADAPT[folds]} == set(CLASS_NAMES)
+    for part, members in parts_of(samples, folds).items():
+        adapts = (part in ADAPT[folds]) != arguments.swapped
         kind, count = ("adapt", EACH) if adapts else ("test", min(TESTED, len(members)))
         spread = np.linspace(0, len(members) - 1, count).round().astype(int)
-        write_fields(arguments.out, Site(), part, [members[i] for i in spread], kind)
+        write_fields(arguments.out, site, part, [members[i] for i in spread], kind)
     if arguments.weights:
-        measure(arguments.out, arguments.weights, arguments.training_fields)
+        chosen = arguments.seed is None
+        measure(arguments.out, arguments.weights, arguments.training_fields, chosen)
 
 
-def measure(site: Path, weights: Path, look: Path) -> None:
+def measure(site: Path, weights: Path, look: Path, chosen: bool) -> None:
     """Prints a row of refusals, accuracy and calibration for each way to answer the test fields.
 
-    The profile is the one of all fields of `adapt`, whether or not `mseenet verify` would write it.
+    A site that is not chosen already is only measured if it refuses most fields of `adapt`. The
+    profile is the one of all fields of `adapt`, whether or not `mseenet verify` would write it.
     """
     from mseenet.inference.classifier import Classifier
     from mseenet.laboratory.adapt import answers_with, fit
@@ -203,6 +243,12 @@ def measure(site: Path, weights: Path, look: Path) -> None:
     network = Classifier.load(weights)
     kinds = ("adapt", "test", "home-test")
     fields = {kind: read_fields(*find_fields(site / kind)) for kind in kinds}
+    adapted = fields["adapt"]
+    before = answers_with(network, None, adapted.images, adapted.sizes)
+    refused, every = int((~before.named).sum()), len(adapted.labels)
+    print(f"Refused without a profile: {refused} of {every} fields for adaptation")
+    if not chosen and 2 * refused <= every:
+        return
     profile = fit(network, fields["adapt"], read_training_fields(look), "simulated")
     print("| tested | n | refused | right of the named | calibration error |")
     print("| --- | ---: | ---: | ---: | ---: |")
