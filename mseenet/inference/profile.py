@@ -361,7 +361,9 @@ def _json(path: Path) -> dict:
         raise ProfileError(f"{path}: expected a readable JSON file ({error})") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ProfileError(f"{path}: expected a site profile, as `mseenet verify` writes it")
-    if content.get("schema") not in SCHEMAS or content.get("class_names") != list(CLASS_NAMES):
+    # Not of the dictionary itself: a list, which a file may have there, is no key.
+    known = content.get("schema") in list(SCHEMAS)
+    if not known or content.get("class_names") != list(CLASS_NAMES):
         raise ProfileError(
             f"{path}: expected schema {min(SCHEMAS)} to {max(SCHEMAS)} and the classes "
             f"{', '.join(CLASS_NAMES)}; this profile is for another version"

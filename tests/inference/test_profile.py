@@ -87,6 +87,7 @@ def test_identity_is_of_all_that_answers_depend_on(profile):
     [
         {"schema": 2},
         {"schema": 3},
+        {"schema": [1]},
         {"kind": "letter"},
         {"zoom": 1.2},
         {"zoom": None},

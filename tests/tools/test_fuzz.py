@@ -14,6 +14,7 @@ SOUND = {name: target.sound() for name, target in TARGETS.items()}
 REACHED = {
     "decoder": {"decoded", "TruncatedImageError", "AnimatedImageError"},
     "card": {"read", "WeightsError"},
+    "profile": {"read", "read, but names nothing", "ProfileError"},
     "case": {"opened", "opened with damages", "SavedCaseError"},
     "zip": {"read", "read in part", "ArchiveError"},
     "bundle": {"unpacked", "no bundle", "BundleError"},

@@ -20,6 +20,7 @@ from mseenet.training.series import (
     series_of,
     series_split,
 )
+from tools.fold_network import without_folds
 
 
 def made_up() -> tuple[list[Sample], list[Capture]]:
@@ -86,6 +87,18 @@ def test_training_shares_no_series_with_the_test_but_far_captures_of_cut_ones(pr
     assert {
         CLASS_NAMES[s.label] for s, w in zip(SAMPLES, where, strict=True) if w == "train"
     } == set(CLASS_NAMES)
+
+
+def test_without_two_folds_nothing_near_their_tests_is_trained_on():
+    split = without_folds(SAMPLES, "series-siblings", (1, 2), [])
+    both = [series_split(SAMPLES, CAPTURES, "series-siblings", fold).assignment for fold in (1, 2)]
+    for sample, name in zip(SAMPLES, NAMES, strict=True):
+        part = split.assignment.get(sample.file)
+        assert (part == "test") == (name in SIBLING_FOLDS[1] + SIBLING_FOLDS[2])
+        if part == "train":
+            assert all(fold[sample.file] == "train" for fold in both)
+    train = [s.label for s in SAMPLES if split.assignment.get(s.file) == "train"]
+    assert min(np.bincount(train, minlength=len(CLASS_NAMES))) > 100
 
 
 def test_ranges_hold_equally_many_fields_in_the_order_of_captures():

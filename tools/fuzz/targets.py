@@ -6,17 +6,22 @@ import json
 import math
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mseenet.errors import MSEENetError
 from tools.fuzz.mutation import Sound, damaged, other_json
+
+if TYPE_CHECKING:
+    from mseenet.inference.profile import SiteProfile
 
 LONGEST_ERROR = 1000
 """Characters: what is wrong is said in a line that a person can read."""
@@ -169,6 +174,110 @@ def _read_card(content: bytes) -> str:
     probabilities = softmax(np.array([[9.0, 1.0, -2.0, 0.0]]), temperatures)
     assert np.isfinite(probabilities).all(), (novelty, temperatures)
     assert probabilities.argmax() == 0
+    return "read"
+
+
+# Site profiles
+
+BEHIND_PROFILE = b"\n-- arrays --\n"
+"""Between a profile and its arrays in a file of this target."""
+
+EXTREMES = (0.0, 1e-30, 0.9, -1.0, 20.0, 1e4, 1e30)
+"""What arrays of a profile are multiplied by."""
+
+
+def _packed(profile: "SiteProfile") -> bytes:
+    arrays, text = profile.files("site").values()
+    return text + BEHIND_PROFILE + arrays
+
+
+def _profiles() -> Sound:
+    return [("profile", _packed(_profile())), ("with a last layer", _packed(_profile(True)))]
+
+
+def _profile(layer: bool = False) -> "SiteProfile":
+    from mseenet.imaging.quality import Thresholds
+    from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
+    from mseenet.inference.normalisation import SMOOTHING, Normalisation
+    from mseenet.inference.profile import SiteProfile
+
+    card = read_card(DEFAULT_WEIGHTS)
+    assert card.novelty is not None
+    change = Normalisation(
+        np.zeros((5, 3), np.float32),
+        np.diag([1.2, 0.8, 1.1]).astype(np.float32),
+        np.array([0.1, 0.0, -0.1], np.float32),
+        0.9,
+        SMOOTHING,
+    )
+    return SiteProfile(
+        "A site",
+        card.release,
+        change,
+        card.calibration,
+        card.novelty,
+        0.9,
+        (np.ones((384, 4), np.float32), np.zeros(4, np.float32)) if layer else None,
+        {},
+        Thresholds(sharpness=0.42),
+    )
+
+
+def _other_profile(sound: Sound, random: np.random.Generator) -> tuple[str, bytes]:
+    name, content = sound[random.integers(len(sound))]
+    text, _, arrays = content.partition(BEHIND_PROFILE)
+    return name, other_json(text, random) + BEHIND_PROFILE + arrays
+
+
+def _extreme_profile(sound: Sound, random: np.random.Generator) -> tuple[str, bytes]:
+    """A profile that is whole and says what no laboratory's does."""
+    from mseenet.inference.novelty import Novelty
+
+    name, _ = sound[0]
+    profile = _profile()
+    change, gate = profile.normalisation, profile.gate
+
+    def times(array: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return (array + 0.1) * np.float32(random.choice(EXTREMES))
+
+    reference = Novelty(times(gate.reference.means), times(gate.reference.whitening))
+    with suppress(ValueError):  # beyond its bounds, as files of `_other_profile` are
+        change = replace(
+            change,
+            light=times(change.light),
+            matrix=times(change.matrix),
+            offset=times(change.offset),
+            zoom=float(random.choice([0.75, 1.0, 1.35])),
+        )
+    gate = replace(gate, reference=reference)
+    return name, _packed(replace(profile, normalisation=change, gate=gate))
+
+
+def _read_profile(content: bytes) -> str:
+    """Reads the profile and does to a field and an answer what a classifier would."""
+    from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
+    from mseenet.inference.profile import read_profile
+
+    text, _, arrays = content.partition(BEHIND_PROFILE)
+    path = _card_folder() / "site.json"
+    path.write_bytes(text)
+    path.with_suffix(".npz").write_bytes(arrays)
+    profile = read_profile(path)
+    card = profile.applied_to(read_card(DEFAULT_WEIGHTS))
+    assert card.novelty is not None
+    field = np.random.default_rng(0).integers(0, 256, (224, 224, 3)).astype(np.uint8)
+    seen = profile.normalisation.apply(field)
+    assert (seen.dtype, seen.shape) == (np.uint8, field.shape)
+    back = profile.normalisation.back(seen[..., 0].astype(np.float32))
+    assert back.shape == field.shape[:2]
+    assert np.isfinite(back).all()
+    features = np.ones((1, len(card.novelty.reference.whitening)), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        novelty = card.novelty.reference.distances(features) / card.novelty.reject
+    if not np.isfinite(novelty).all():
+        return "read, but names nothing"  # see `classifier.NOT_FINITE`
+    assert np.isfinite(card.calibration.temperatures(novelty)).all()
     return "read"
 
 
@@ -341,6 +450,7 @@ def _unbundle(content: bytes) -> str:
 TARGETS = {
     "decoder": Target(_images, _decode),
     "card": Target(_cards, _read_card, (damaged, _other_card, _other_card, _other_reference)),
+    "profile": Target(_profiles, _read_profile, (damaged, _other_profile, _extreme_profile)),
     "case": Target(_cases, _open_case, (damaged, _other_case, _other_case)),
     "zip": Target(_archives, _take_in),
     "bundle": Target(_bundles, _unbundle, (damaged, _other_bundle)),
