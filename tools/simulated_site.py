@@ -249,7 +249,7 @@ def measure(site: Path, weights: Path, look: Path, chosen: bool) -> None:
     print(f"Refused without a profile: {refused} of {every} fields for adaptation")
     if not chosen and 2 * refused <= every:
         return
-    profile = fit(network, fields["adapt"], read_training_fields(look), "simulated")
+    profile = fit(network, adapted, read_training_fields(look), "simulated")
     print("| tested | n | refused | right of the named | calibration error |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, kind, used in (
@@ -261,7 +261,7 @@ def measure(site: Path, weights: Path, look: Path, chosen: bool) -> None:
         answers = answers_with(network, used, tested.images, tested.sizes)
         found = figures_of(tested, answers)
         cells = [
-            f"{percent(value)} ({span(*entry['interval_95'])})"
+            "" if value is None else f"{percent(value)} ({span(*entry['interval_95'])})"
             for entry, value in (
                 (found["refused"], found["refused"]["proportion"]),
                 (found["accuracy"], found["accuracy"]["proportion"]),

@@ -3,35 +3,18 @@
 In optical density a stain mixes linearly, a gamma is a factor, and light is an offset; so the
 change is an affine one there, after the light's fall towards the corners has been evened out.
 Cells of another size are enlarged or reduced at last.
-
-Compression leaves colours coarser than brightness, and a change that spreads colours apart spreads
-its traces with them. So colours are smoothed before.
-
-Reference:
-    K. He, J. Sun, X. Tang, "Guided image filtering", IEEE Trans. Pattern Anal. Mach. Intell. 35
-    (2013) 1397-1409.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from mseenet.config import IMAGE_SIZE
 from mseenet.imaging.appearance import density_of
-from mseenet.imaging.perturbations import YIQ
 
 ZOOM = (0.75, 1.35)
 """Least and largest factor by which cells are enlarged."""
-
-SMOOTHING = 8
-"""Radius in pixels of the windows in which colours are smoothed, about that of a nucleus."""
-
-_NOISE = 20.0
-"""Variance of grey levels that tells nothing of colour, in a window of smoothing."""
-
-_LUMA = YIQ[0].astype(np.float32)
 
 LARGEST = 20.0
 """No entry of a change is larger, in optical density or without unit."""
@@ -57,14 +40,12 @@ class Normalisation:
         matrix: From optical densities of this laboratory to those of training, float32 (3, 3).
         offset: Added then, float32 (3,).
         zoom: Factor by which cells are enlarged, in `ZOOM`.
-        smoothing: Radius of `smoothed_colors` before all else, `SMOOTHING` or 0.
     """
 
     light: np.ndarray
     matrix: np.ndarray
     offset: np.ndarray
     zoom: float
-    smoothing: int = 0
 
     def __post_init__(self):
         arrays = ((self.light, (5, 3)), (self.matrix, (3, 3)), (self.offset, (3,)))
@@ -76,8 +57,6 @@ class Normalisation:
                 )
         if not ZOOM[0] <= self.zoom <= ZOOM[1]:
             raise ValueError(f"expected a zoom in {ZOOM}; received {self.zoom}")
-        if type(self.smoothing) is not int or self.smoothing not in (0, SMOOTHING):
-            raise ValueError(f"expected a smoothing of 0 or {SMOOTHING}; received {self.smoothing}")
 
     def recolored(self, rgb: np.ndarray) -> np.ndarray:
         """A field in the colours of training, its cells as they were.
@@ -88,7 +67,7 @@ class Normalisation:
         Returns:
             The same kind.
         """
-        even = density_of(smoothed_colors(rgb, self.smoothing)) - _TERMS @ self.light
+        even = density_of(rgb) - _TERMS @ self.light
         density = np.clip(even @ self.matrix + self.offset, 0, 2.5)
         return np.round(256 * 10.0**-density - 1).clip(0, 255).astype(np.uint8)
 
@@ -116,33 +95,6 @@ class Normalisation:
         if values.dtype == bool:
             return zoomed(values.astype(np.float32), 1 / self.zoom, empty=True) > 0.5
         return zoomed(values, 1 / self.zoom, empty=True)
-
-
-def smoothed_colors(rgb: np.ndarray, radius: int) -> np.ndarray:
-    """Colours that follow brightness: in each window what luma tells of them linearly.
-
-    Edges of nuclei stay, as luma has them and does not change; blocks and colours bled over an
-    edge, as chroma subsampling leaves them, go.
-
-    Args:
-        rgb: RGB pixels, uint8 (H, W, 3) in [0, 255].
-        radius: Of the square windows, in pixels; 0 returns the pixels themselves.
-
-    Returns:
-        The same kind.
-    """
-    if radius == 0:
-        return rgb
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return ndimage.uniform_filter(values, (2 * radius + 1, 2 * radius + 1, 0), mode="reflect")
-
-    luma = (rgb @ _LUMA)[..., None]
-    color = rgb - luma
-    middle, level = mean(luma), mean(color)
-    slope = (mean(luma * color) - middle * level) / (mean(luma * luma) - middle**2 + _NOISE)
-    color = mean(slope) * luma + mean(level - slope * middle)
-    return np.round(luma + color).clip(0, 255).astype(np.uint8)
 
 
 def zoomed(values: np.ndarray, factor: float, empty: bool = False) -> np.ndarray:

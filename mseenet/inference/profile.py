@@ -29,9 +29,9 @@ from mseenet.inference.card import Card, NoveltyGate
 from mseenet.inference.normalisation import Normalisation
 from mseenet.inference.novelty import Novelty
 
-SCHEMAS = {1: (), 2: ("quality",), 3: ("quality", "smoothing")}
-"""Versions of the files by the entries that may be there beside the others. A file has the least
-that holds its own, so that an earlier program reads all that it can do and refuses the rest."""
+SCHEMA, SCHEMA_OF_QUALITY = 1, 2
+"""Versions of the files: without and with thresholds of image quality. Others are refused, and an
+earlier program refuses the second, whose fields it would judge by other thresholds."""
 
 KIND = "MSEENet site profile"
 
@@ -149,10 +149,8 @@ class SiteProfile:
         )
 
     def _settings(self) -> dict:
-        # Without thresholds or smoothing it is, and is named, as before there were any.
-        own: dict[str, Any] = {} if self.quality == SHIPPED else {"quality": asdict(self.quality)}
-        if self.normalisation.smoothing:
-            own["smoothing"] = self.normalisation.smoothing
+        # Without thresholds of its own it is, and is named, as before there were any.
+        own = {} if self.quality == SHIPPED else {"quality": asdict(self.quality)}
         return {
             "zoom": self.normalisation.zoom,
             "calibration": {"value": self.calibration.value, "slope": self.calibration.slope},
@@ -189,7 +187,7 @@ class SiteProfile:
         arrays = self.arrays()
         record = self.content | {
             "kind": KIND,
-            "schema": _schema(self._settings()),
+            "schema": SCHEMA if self.quality == SHIPPED else SCHEMA_OF_QUALITY,
             "name": self.name,
             "release": self.release,
             "identity": self.identity,
@@ -258,17 +256,8 @@ def read_profile(path: Path) -> SiteProfile:
     return profile
 
 
-def _schema(content: dict) -> int:
-    """The least version of the files that holds all entries."""
-    every = {name for names in SCHEMAS.values() for name in names}
-    own = every & set(content)
-    return min(version for version, names in SCHEMAS.items() if own <= set(names))
-
-
 def _checked(content: dict, arrays: dict[str, np.ndarray]) -> SiteProfile:
     """A profile of the content of its files; raises all kinds of errors for what is none."""
-    if content["schema"] != _schema(content):
-        raise ValueError(f"schema {content['schema']} with entries of schema {_schema(content)}")
     name, release = content["name"], content["release"]
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         raise ValueError(f"name {name!r:.80}")
@@ -293,11 +282,7 @@ def _checked(content: dict, arrays: dict[str, np.ndarray]) -> SiteProfile:
         name,
         release,
         Normalisation(
-            arrays["light"],
-            arrays["matrix"],
-            arrays["offset"],
-            _number(content["zoom"], 0, 10),
-            content.get("smoothing", 0),
+            arrays["light"], arrays["matrix"], arrays["offset"], _number(content["zoom"], 0, 10)
         ),
         Calibration(
             _number(calibration["value"], coldest, warmest),
@@ -313,6 +298,11 @@ def _checked(content: dict, arrays: dict[str, np.ndarray]) -> SiteProfile:
 
 def _thresholds(content: dict) -> Thresholds:
     """Thresholds of image quality; the shipped ones for a profile without any of its own."""
+    if (content["schema"] == SCHEMA_OF_QUALITY) != ("quality" in content):
+        raise ValueError(
+            f"schema {content['schema']}: expected thresholds of image quality with schema "
+            f"{SCHEMA_OF_QUALITY}, and with no other"
+        )
     if "quality" not in content:
         return SHIPPED
     record, known = content["quality"], {field.name for field in fields(Thresholds)}
@@ -361,12 +351,11 @@ def _json(path: Path) -> dict:
         raise ProfileError(f"{path}: expected a readable JSON file ({error})") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ProfileError(f"{path}: expected a site profile, as `mseenet verify` writes it")
-    # Not of the dictionary itself: a list, which a file may have there, is no key.
-    known = content.get("schema") in list(SCHEMAS)
-    if not known or content.get("class_names") != list(CLASS_NAMES):
+    known = (SCHEMA, SCHEMA_OF_QUALITY)
+    if content.get("schema") not in known or content.get("class_names") != list(CLASS_NAMES):
         raise ProfileError(
-            f"{path}: expected schema {min(SCHEMAS)} to {max(SCHEMAS)} and the classes "
-            f"{', '.join(CLASS_NAMES)}; this profile is for another version"
+            f"{path}: expected schema {SCHEMA} or {SCHEMA_OF_QUALITY} and the classes {', '.join(CLASS_NAMES)}; this "
+            "profile is for another version"
         )
     return content
 

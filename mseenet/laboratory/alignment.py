@@ -16,7 +16,6 @@ Reference:
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -32,9 +31,6 @@ from mseenet.metrics import softmax
 SPREAD = np.array([0.2] * 9 + [0.1] * 3 + [0.2])
 """Of the prior: on the entries of a matrix behind the change's own, in optical density, and on the
 logarithm of the size."""
-
-HELD = 10.0
-"""On the prior: fields of one slide are alike and tell less than as many independent ones."""
 
 WRONG = 1000.0
 """On the squared error of the probabilities, against the squared distance of the features from
@@ -96,9 +92,7 @@ def aligned(network: Network, start: Normalisation, fields: LaboratoryFields) ->
         )
         away = frozen @ reference.whitening - reference.means[fields.labels]
         wrong = WRONG**0.5 * (softmax(logits) - truth)
-        return np.concatenate(
-            [(weights * away).ravel(), (weights * wrong).ravel(), HELD**0.5 * point]
-        )
+        return np.concatenate([(weights * away).ravel(), (weights * wrong).ravel(), point])
 
     def best(points: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         tried = [(point, residuals(point)) for point in points]
@@ -118,7 +112,7 @@ def aligned(network: Network, start: Normalisation, fields: LaboratoryFields) ->
             point, left = nearer
     found = _moved(start, point)
     if abs(found.zoom - 1) < SMALLEST_ZOOM:
-        return replace(found, zoom=1.0)
+        return Normalisation(found.light, found.matrix, found.offset, 1.0)
     return found
 
 
@@ -150,11 +144,11 @@ def _moved(start: Normalisation, point: np.ndarray) -> Normalisation:
     """A change at a point, float64 (13,), in standard deviations of the prior; 0 is its start."""
     moves = point * SPREAD
     matrix = np.eye(3) + moves[:9].reshape(3, 3)
-    return replace(
-        start,
-        matrix=(start.matrix @ matrix).astype(np.float32),
-        offset=(start.offset @ matrix + moves[9:12]).astype(np.float32),
-        zoom=round(float(np.clip(np.exp(moves[12]), *ZOOM)), 3),
+    return Normalisation(
+        start.light,
+        (start.matrix @ matrix).astype(np.float32),
+        (start.offset @ matrix + moves[9:12]).astype(np.float32),
+        round(float(np.clip(np.exp(moves[12]), *ZOOM)), 3),
     )
 
 

@@ -21,7 +21,7 @@ from mseenet.config import CLASS_NAMES, IMAGE_SIZE
 from mseenet.errors import UsageError
 from mseenet.imaging.appearance import MEASURES, Appearance, Moments, appearance_of, density_of
 from mseenet.imaging.nuclei import scale_bar_corner
-from mseenet.inference.normalisation import SMOOTHING, Normalisation, surface_terms
+from mseenet.inference.normalisation import Normalisation, surface_terms
 
 TRAINING_PATH = Path(__file__).with_name("training_fields.json")
 """The training fields of the shipped weights, made by `tools.training_fields`."""
@@ -157,21 +157,19 @@ def estimate(
     """
     coarse = np.stack([_coarse(rgb) for rgb in images])
     light = (falling_light(coarse) - training.light).astype(np.float32)
-    unchanged = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
-    evened = Normalisation(light, *unchanged, 1.0, SMOOTHING)
+    evened = Normalisation(light, np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 1.0)
     # At first nuclei cannot be trusted: a cast may make none of the pixels look like one.
     source = _everything(evened.recolored(rgb) for rgb in images)
     target = _mixed(training.nuclei, training.rest, COVERED)
     matrix, offset = transport(source, target)
-    found = Normalisation(light, matrix, offset, 1.0, SMOOTHING)
+    found = Normalisation(light, matrix, offset, 1.0)
     for _ in range(ROUNDS):
         looks = [appearance_of(found.recolored(rgb)) for rgb in images]
         more = transport(
             _mixed(*_groups(looks, labels), NUCLEI),
             _mixed(training.nuclei, training.rest, NUCLEI),
         )
-        matrix, offset = _combined((found.matrix, found.offset), more)
-        found = Normalisation(light, matrix, offset, 1.0, SMOOTHING)
+        found = Normalisation(light, *_combined((found.matrix, found.offset), more), 1.0)
     return found
 
 

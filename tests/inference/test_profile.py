@@ -72,13 +72,12 @@ def test_identity_is_of_all_that_answers_depend_on(profile):
         replace(profile, review_confidence=0.91),
         replace(profile, layer=None),
         replace(profile, normalisation=replace(profile.normalisation, zoom=1.2)),
-        replace(profile, normalisation=replace(profile.normalisation, smoothing=8)),
         replace(profile, gate=replace(profile.gate, reject=16.0)),
         replace(profile, release="0" * 12),
         replace(profile, quality=LOOSEST),
         replace(profile, quality=Thresholds(sharpness=0.43)),
     )
-    assert len({profile.identity, *(other.identity for other in others)}) == 10
+    assert len({profile.identity, *(other.identity for other in others)}) == 9
     assert replace(profile, name="other", content={}).identity == profile.identity
 
 
@@ -157,35 +156,12 @@ def test_absurd_thresholds_are_refused(profile, tmp_path, entry, said):
         read_profile(path)
 
 
-@pytest.mark.parametrize("quality", [SHIPPED, Thresholds(sharpness=0.42)])
-def test_smoothing_comes_back_and_is_used(profile, card, tmp_path, quality):
-    path = tmp_path / "site.json"
-    smooth = replace(profile.normalisation, smoothing=8)
-    replace(profile, normalisation=smooth, quality=quality).write(path)
-    assert json.loads(path.read_text(encoding="utf-8"))["schema"] == 3
-    again = read_profile(path)
-    assert again.normalisation.smoothing == 8
-    assert again.quality == quality
-    assert again.applied_to(card).release != profile.applied_to(card).release
-
-
-@pytest.mark.parametrize("smoothing", [3, -8, 8.0, "8", None, True, [8]])
-def test_a_smoothing_of_another_kind_is_refused(profile, tmp_path, smoothing):
-    path = tmp_path / "site.json"
-    replace(profile, normalisation=replace(profile.normalisation, smoothing=8)).write(path)
-    content = json.loads(path.read_text(encoding="utf-8")) | {"smoothing": smoothing}
-    path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ProfileError, match="smoothing"):
-        read_profile(path)
-
-
-@pytest.mark.parametrize(("entry", "least"), [("quality", 2), ("smoothing", 3)])
-def test_entries_are_of_their_own_schema(profile, tmp_path, entry, least):
+def test_thresholds_are_of_their_own_schema(profile, tmp_path):
     path = tmp_path / "site.json"
     profile.write(path)
     content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(content | {entry: 8}), encoding="utf-8")
-    with pytest.raises(ProfileError, match=f"schema 1 with entries of schema {least}"):
+    path.write_text(json.dumps(content | {"quality": {"sharpness": 0.42}}), encoding="utf-8")
+    with pytest.raises(ProfileError, match="schema 1: expected thresholds"):
         read_profile(path)
 
 

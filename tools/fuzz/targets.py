@@ -198,7 +198,7 @@ def _profiles() -> Sound:
 def _profile(layer: bool = False) -> "SiteProfile":
     from mseenet.imaging.quality import Thresholds
     from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
-    from mseenet.inference.normalisation import SMOOTHING, Normalisation
+    from mseenet.inference.normalisation import Normalisation
     from mseenet.inference.profile import SiteProfile
 
     card = read_card(DEFAULT_WEIGHTS)
@@ -208,7 +208,6 @@ def _profile(layer: bool = False) -> "SiteProfile":
         np.diag([1.2, 0.8, 1.1]).astype(np.float32),
         np.array([0.1, 0.0, -0.1], np.float32),
         0.9,
-        SMOOTHING,
     )
     return SiteProfile(
         "A site",
