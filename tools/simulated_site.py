@@ -260,11 +260,12 @@ def measure(site: Path, weights: Path, look: Path, chosen: bool) -> None:
         tested = fields[kind]
         answers = answers_with(network, used, tested.images, tested.sizes)
         found = figures_of(tested, answers)
+        right = found["accuracy"]["proportion"] if answers.named.any() else None
         cells = [
             "" if value is None else f"{percent(value)} ({span(*entry['interval_95'])})"
             for entry, value in (
                 (found["refused"], found["refused"]["proportion"]),
-                (found["accuracy"], found["accuracy"]["proportion"]),
+                (found["accuracy"], right),
                 (found["calibration"], found["calibration"]["error"]),
             )
         ]
