@@ -239,7 +239,7 @@ def read_profile(path: Path) -> SiteProfile:
     content = _json(path)
     arrays = content.get("arrays")
     name = arrays.get("file") if isinstance(arrays, dict) else None
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name or not name.isprintable():
         raise ProfileError(f"{path}: expected the name of its arrays' file, got {name!r:.60}")
     packed = _bytes(path.with_name(name))
     if hashlib.sha256(packed).hexdigest() != content["arrays"].get("sha256"):

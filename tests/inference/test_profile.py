@@ -97,6 +97,8 @@ def test_identity_is_of_all_that_answers_depend_on(profile):
         {"calibration": {"value": float("nan"), "slope": 0.1}},
         {"arrays": {"file": "../site.npz", "sha256": "0"}},
         {"arrays": {"file": "site.npz", "sha256": "0"}},
+        {"arrays": {"file": "\ud800.npz", "sha256": "0"}},
+        {"arrays": {"file": "site\x00.npz", "sha256": "0"}},
         {"arrays": None},
     ],
 )
