@@ -3,7 +3,7 @@
     python -m tools.fold_network --data DIR --backbone-weights FILE --out DIR
 
 It is trained by the robust recipe, without transplanted cells and with fewer copies than a release,
-on fields that a protocol for unseen slides trains on in each of these folds. That takes some ten
+on fields that a protocol for unseen slides trains on in each of these folds. It takes some ten
 minutes and is worse than a release. Thresholds and calibration are those of the weights in weights/,
 as in the evaluation on unseen slides. The result is a folder of weights like any other; it is no
 release.

@@ -65,9 +65,9 @@ TESTED = 40
 class Site:
     """What another laboratory does to a field.
 
-    Of three ever stronger ones the default is the first where the network without a profile
-    refused more than half of 20 adaptation fields. It was chosen by that alone, before any adapted answer to it;
-    adapted answers to the first and mildest one had been seen.
+    Of three ever stronger ones the default is the first where an earlier network refused more
+    than half of 20 adaptation fields without a profile. It was chosen by that alone, before any
+    adapted answer to it; adapted answers to the first and mildest one had been seen.
 
     Attributes:
         stains: Optical density of the two dyes in red, green and blue, instead of those of
@@ -119,7 +119,7 @@ class Site:
 
 
 def drawn_site(seed: int) -> Site:
-    """A site drawn at random, about as far from home as the stated one; cells as small."""
+    """A site drawn at random, with cells as small as at the stated one."""
     random = np.random.default_rng(seed)
     dyes = np.array([HAEMATOXYLIN, EOSIN]) + random.normal(0, 0.12, (2, 3))
     amounts = np.exp(random.uniform(-0.5, 0.5, 2))

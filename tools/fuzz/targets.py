@@ -21,6 +21,7 @@ from mseenet.errors import MSEENetError
 from tools.fuzz.mutation import Sound, damaged, other_json
 
 if TYPE_CHECKING:
+    from mseenet.inference.card import Card
     from mseenet.inference.profile import SiteProfile
 
 LONGEST_ERROR = 1000
@@ -84,8 +85,8 @@ def _decode(content: bytes) -> str:
 
 # Cards
 
-BEHIND_CARD = b"\n-- novelty reference --\n"
-"""Between a card and the novelty reference in a file of this target."""
+BEHIND = b"\n-- arrays --\n"
+"""Between a JSON file and the file of arrays that it names, where a target reads both."""
 
 WEIGHTS = b"weights are hashed, never read, when a card is"
 
@@ -115,27 +116,28 @@ def _cards() -> Sound:
     card = content | {"novelty": content["novelty"] | gated}
     without = content | {"novelty": None}
     return [
-        ("card", json.dumps(card).encode() + BEHIND_CARD + reference),
-        ("card without gate", json.dumps(without).encode() + BEHIND_CARD),
+        ("card", json.dumps(card).encode() + BEHIND + reference),
+        ("card without gate", json.dumps(without).encode() + BEHIND),
     ]
 
 
-def _other_card(sound: Sound, random: np.random.Generator) -> tuple[str, bytes]:
+def _other_text(sound: Sound, random: np.random.Generator) -> tuple[str, bytes]:
+    """A JSON file that says something else, and its arrays whole."""
     name, content = sound[random.integers(len(sound))]
-    card, _, reference = content.partition(BEHIND_CARD)
-    return name, other_json(card, random) + BEHIND_CARD + reference
+    text, _, arrays = content.partition(BEHIND)
+    return name, other_json(text, random) + BEHIND + arrays
 
 
 def _other_reference(sound: Sound, random: np.random.Generator) -> tuple[str, bytes]:
     """A changed novelty reference whose hash is in the card, as a training may have made it."""
     name, content = sound[0]
-    text, _, reference = content.partition(BEHIND_CARD)
+    text, _, reference = content.partition(BEHIND)
     _, changed = damaged([(name, reference)], random)
     if random.random() < 0.5:
         changed = _other_arrays(reference, random)
     card = json.loads(text)
     card["novelty"]["sha256"] = hashlib.sha256(changed).hexdigest()
-    return name, json.dumps(card).encode() + BEHIND_CARD + changed
+    return name, json.dumps(card).encode() + BEHIND + changed
 
 
 def _other_arrays(reference: bytes, random: np.random.Generator) -> bytes:
@@ -157,7 +159,7 @@ def _read_card(content: bytes) -> str:
     from mseenet.metrics import softmax
 
     folder = _card_folder()
-    text, _, reference = content.partition(BEHIND_CARD)
+    text, _, reference = content.partition(BEHIND)
     (folder / CARD_NAME).write_bytes(text)
     (folder / "novelty.npz").write_bytes(reference)
     card = read_card(folder)
@@ -179,16 +181,20 @@ def _read_card(content: bytes) -> str:
 
 # Site profiles
 
-BEHIND_PROFILE = b"\n-- arrays --\n"
-"""Between a profile and its arrays in a file of this target."""
-
 EXTREMES = (0.0, 1e-30, 0.9, -1.0, 20.0, 1e4, 1e30)
 """What arrays of a profile are multiplied by."""
 
 
 def _packed(profile: "SiteProfile") -> bytes:
     arrays, text = profile.files("site").values()
-    return text + BEHIND_PROFILE + arrays
+    return text + BEHIND + arrays
+
+
+@cache
+def _shipped_card() -> "Card":
+    from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
+
+    return read_card(DEFAULT_WEIGHTS)  # which takes a hash of all weights
 
 
 def _profiles() -> Sound:
@@ -197,11 +203,10 @@ def _profiles() -> Sound:
 
 def _profile(layer: bool = False) -> "SiteProfile":
     from mseenet.imaging.quality import Thresholds
-    from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
     from mseenet.inference.normalisation import Normalisation
     from mseenet.inference.profile import SiteProfile
 
-    card = read_card(DEFAULT_WEIGHTS)
+    card = _shipped_card()
     assert card.novelty is not None
     change = Normalisation(
         np.zeros((5, 3), np.float32),
@@ -222,12 +227,6 @@ def _profile(layer: bool = False) -> "SiteProfile":
     )
 
 
-def _other_profile(sound: Sound, random: np.random.Generator) -> tuple[str, bytes]:
-    name, content = sound[random.integers(len(sound))]
-    text, _, arrays = content.partition(BEHIND_PROFILE)
-    return name, other_json(text, random) + BEHIND_PROFILE + arrays
-
-
 def _extreme_profile(sound: Sound, random: np.random.Generator) -> tuple[str, bytes]:
     """A profile that is whole and says what no laboratory's does."""
     from mseenet.inference.novelty import Novelty
@@ -241,7 +240,7 @@ def _extreme_profile(sound: Sound, random: np.random.Generator) -> tuple[str, by
             return (array + 0.1) * np.float32(random.choice(EXTREMES))
 
     reference = Novelty(times(gate.reference.means), times(gate.reference.whitening))
-    with suppress(ValueError):  # beyond its bounds, as files of `_other_profile` are
+    with suppress(ValueError):  # beyond its bounds, which files of `_other_text` are
         change = replace(
             change,
             light=times(change.light),
@@ -255,15 +254,14 @@ def _extreme_profile(sound: Sound, random: np.random.Generator) -> tuple[str, by
 
 def _read_profile(content: bytes) -> str:
     """Reads the profile and does to a field and an answer what a classifier would."""
-    from mseenet.inference.card import DEFAULT_WEIGHTS, read_card
     from mseenet.inference.profile import read_profile
 
-    text, _, arrays = content.partition(BEHIND_PROFILE)
+    text, _, arrays = content.partition(BEHIND)
     path = _card_folder() / "site.json"
     path.write_bytes(text)
     path.with_suffix(".npz").write_bytes(arrays)
     profile = read_profile(path)
-    card = profile.applied_to(read_card(DEFAULT_WEIGHTS))
+    card = profile.applied_to(_shipped_card())
     assert card.novelty is not None
     field = np.random.default_rng(0).integers(0, 256, (224, 224, 3)).astype(np.uint8)
     seen = profile.normalisation.apply(field)
@@ -448,8 +446,8 @@ def _unbundle(content: bytes) -> str:
 
 TARGETS = {
     "decoder": Target(_images, _decode),
-    "card": Target(_cards, _read_card, (damaged, _other_card, _other_card, _other_reference)),
-    "profile": Target(_profiles, _read_profile, (damaged, _other_profile, _extreme_profile)),
+    "card": Target(_cards, _read_card, (damaged, _other_text, _other_text, _other_reference)),
+    "profile": Target(_profiles, _read_profile, (damaged, _other_text, _extreme_profile)),
     "case": Target(_cases, _open_case, (damaged, _other_case, _other_case)),
     "zip": Target(_archives, _take_in),
     "bundle": Target(_bundles, _unbundle, (damaged, _other_bundle)),
