@@ -44,6 +44,9 @@ STEM = "site-profile"
 LONGEST_NAME = 60
 """Characters of a profile's name."""
 
+LONGEST_FILE_NAME = 255
+"""Characters of the name of the arrays' file; no usual file system has longer ones."""
+
 LARGEST_FILE = 4 * 2**20
 """Bytes that either file may have; a profile takes some tens of thousands."""
 
@@ -239,8 +242,8 @@ def read_profile(path: Path) -> SiteProfile:
     content = _json(path)
     arrays = content.get("arrays")
     name = arrays.get("file") if isinstance(arrays, dict) else None
-    if not isinstance(name, str) or Path(name).name != name or not name.isprintable():
-        raise ProfileError(f"{path}: expected the name of its arrays' file, got {name!r:.60}")
+    if not isinstance(name, str) or not _names_a_file(name):
+        raise ProfileError(f"{path}: expected the name of its arrays' file, got {shown(name)}")
     packed = _bytes(path.with_name(name))
     if hashlib.sha256(packed).hexdigest() != content["arrays"].get("sha256"):
         raise ProfileError(
@@ -249,20 +252,25 @@ def read_profile(path: Path) -> SiteProfile:
         )
     try:
         profile = _checked(content, _unpacked(packed))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ProfileError(f"{path}: expected a site profile ({error})") from error
     if profile.identity != content.get("identity"):
         raise ProfileError(f"{path}: altered since it was written")
     return profile
 
 
+def _names_a_file(name: str) -> bool:
+    """Whether it is a name that a file beside another may have anywhere."""
+    return 0 < len(name) <= LONGEST_FILE_NAME and name.isprintable() and Path(name).name == name
+
+
 def _checked(content: dict, arrays: dict[str, np.ndarray]) -> SiteProfile:
     """A profile of the content of its files; raises all kinds of errors for what is none."""
     name, release = content["name"], content["release"]
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-        raise ValueError(f"name {name!r:.80}")
+        raise ValueError(f"name {shown(name)}")
     if not isinstance(release, str) or not re.fullmatch(r"[0-9a-f]{12}", release):
-        raise ValueError(f"release {release!r:.40}")
+        raise ValueError(f"release {shown(release)}")
     calibration, novelty = content["calibration"], content["novelty"]
     (coldest, warmest), (flattest, steepest) = BOUNDS
     review, reject = _number(novelty["review"], 0, 1e3), _number(novelty["reject"], 0, 1e3)
@@ -308,14 +316,14 @@ def _thresholds(content: dict) -> Thresholds:
     record, known = content["quality"], {field.name for field in fields(Thresholds)}
     if not isinstance(record, dict) or set(record) != known:
         raise ValueError(
-            f"image quality: expected {', '.join(sorted(known))}; received {record!r:.80}"
+            f"image quality: expected {', '.join(sorted(known))}; received {shown(record)}"
         )
     return Thresholds(**record)
 
 
 def _number(value: Any, lowest: float, highest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a number, got {value!r:.40}")
+        raise ValueError(f"expected a number, got {shown(value)}")
     if not lowest <= value <= highest:
         raise ValueError(f"expected a number in [{lowest}, {highest}], got {value}")
     return float(value)

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -24,6 +24,10 @@ from mseenet.inference.profile import (
     profile_name,
     read_profile,
 )
+
+NESTED: list = []
+for _ in range(450):  # deeper than a copy of it goes
+    NESTED = [NESTED]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,13 @@ def test_identity_is_of_all_that_answers_depend_on(profile):
         {"arrays": {"file": "site.npz", "sha256": "0"}},
         {"arrays": {"file": "\ud800.npz", "sha256": "0"}},
         {"arrays": {"file": "site\x00.npz", "sha256": "0"}},
+        {"arrays": {"file": "", "sha256": "0"}},
+        {"arrays": {"file": "x" * 5000, "sha256": "0"}},
+        {"arrays": {"file": NESTED, "sha256": "0"}},
+        {"zoom": NESTED},
+        {"release": NESTED},
+        {"quality": NESTED, "schema": 2},
+        {"quality": asdict(LOOSEST) | {"dark": NESTED}, "schema": 2},
         {"arrays": None},
     ],
 )
@@ -110,6 +121,7 @@ def test_an_altered_profile_is_refused_in_one_line(profile, tmp_path, change):
     with pytest.raises(ProfileError, match="site") as error:
         read_profile(path)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
 
 
 def test_thresholds_of_image_quality_come_back_and_are_used(profile, card, tmp_path):
